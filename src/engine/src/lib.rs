@@ -1,0 +1,5 @@
+//! Under construction.
+
+pub mod pin;
+pub mod placement;
+pub mod topology;

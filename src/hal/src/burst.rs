@@ -1,0 +1,266 @@
+//! Bursts: up to N mbufs in one call.
+#![allow(unsafe_code)]
+
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+
+use crate::mbuf::{Mbuf, RawMbuf, free};
+
+/// A fixed-capacity list of mbufs: the unit in which frames are received, processed, transmitted and
+/// freed. Dropping it, or [`clear`](Self::clear), frees them in bulk.
+pub struct Burst {
+    slots: Box<[MaybeUninit<Mbuf>]>,
+    len: usize,
+}
+
+impl Burst {
+    /// An empty burst with room for `capacity` mbufs. Allocates once.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { slots: (0..capacity).map(|_| MaybeUninit::uninit()).collect(), len: 0 }
+    }
+
+    /// Mbufs in the burst.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many fit in all.
+    #[inline(always)]
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many more fit.
+    #[inline(always)]
+    pub fn room(&self) -> usize {
+        self.slots.len() - self.len
+    }
+
+    /// Adds an mbuf at the end, or gives it back when the burst is full.
+    #[inline(always)]
+    pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
+        match self.slots.get_mut(self.len) {
+            Some(slot) => {
+                slot.write(mbuf);
+                self.len += 1;
+                Ok(())
+            }
+            None => Err(mbuf),
+        }
+    }
+
+    /// Takes the last mbuf.
+    #[inline(always)]
+    pub fn pop(&mut self) -> Option<Mbuf> {
+        self.len = self.len.checked_sub(1)?;
+        // SAFETY: the slot was below `len`, and no longer is.
+        Some(unsafe { self.slots[self.len].assume_init_read() })
+    }
+
+    /// The mbufs.
+    #[inline(always)]
+    pub fn as_slice(&self) -> &[Mbuf] {
+        // SAFETY: the first `len` slots are initialised.
+        unsafe { core::slice::from_raw_parts(self.slots.as_ptr().cast(), self.len) }
+    }
+
+    /// The mbufs, for changing them in place.
+    #[inline(always)]
+    pub fn as_mut_slice(&mut self) -> &mut [Mbuf] {
+        // SAFETY: the first `len` slots are initialised.
+        unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) }
+    }
+
+    /// The mbufs in order.
+    pub fn iter(&self) -> core::slice::Iter<'_, Mbuf> {
+        self.as_slice().iter()
+    }
+
+    /// The mbufs in order, for changing them in place.
+    pub fn iter_mut(&mut self) -> core::slice::IterMut<'_, Mbuf> {
+        self.as_mut_slice().iter_mut()
+    }
+
+    /// Takes all mbufs out, in order. What is left when the iterator is dropped is freed in bulk.
+    #[inline(always)]
+    pub fn drain(&mut self) -> Drain<'_> {
+        let len = core::mem::take(&mut self.len);
+        Drain { slots: &mut self.slots[..len], next: 0 }
+    }
+
+    /// Moves as many mbufs as fit from the front of `self` to the end of `to`; returns how many.
+    #[inline]
+    pub fn move_to(&mut self, to: &mut Burst) -> usize {
+        let n = self.len.min(to.room());
+        // SAFETY: the first `n` slots of `self` are initialised and `to` has room for them; each mbuf
+        // is then counted in `to` and no longer in `self`.
+        unsafe {
+            to.slots.as_mut_ptr().add(to.len).copy_from_nonoverlapping(self.slots.as_ptr(), n);
+            to.len += n;
+            self.forget_front(n);
+        }
+        n
+    }
+
+    /// Frees the mbufs in bulk.
+    #[inline]
+    pub fn clear(&mut self) {
+        let len = core::mem::take(&mut self.len);
+        // SAFETY: the first `len` slots were initialised and are now forgotten by the burst.
+        unsafe { free_slots(&mut self.slots[..len]) }
+    }
+
+    /// Frees the first `n` mbufs in bulk (all, if there are fewer).
+    #[inline]
+    pub fn free_front(&mut self, n: usize) {
+        let n = n.min(self.len);
+        // SAFETY: as `clear`, for the first `n`, which are then forgotten.
+        unsafe {
+            free_slots(&mut self.slots[..n]);
+            self.forget_front(n);
+        }
+    }
+
+    // --- for drivers and rings -----------------------------------------------------------------
+
+    /// The slots behind the last mbuf, for writing mbufs in bulk; then call
+    /// [`add_len`](Self::add_len).
+    #[inline(always)]
+    pub fn spare(&mut self) -> &mut [MaybeUninit<Mbuf>] {
+        &mut self.slots[self.len..]
+    }
+
+    /// Counts `n` more mbufs.
+    ///
+    /// # Safety
+    ///
+    /// The first `n` slots of [`spare`](Self::spare) were written.
+    #[inline(always)]
+    pub unsafe fn add_len(&mut self, n: usize) {
+        debug_assert!(n <= self.room());
+        self.len += n;
+    }
+
+    /// The first mbuf's address: an array of `len` header pointers, as `rte_eth_tx_burst` takes it.
+    #[inline(always)]
+    pub fn as_ptr(&self) -> *const Mbuf {
+        self.slots.as_ptr().cast()
+    }
+
+    /// Forgets the first `n` mbufs without freeing them, and closes the gap.
+    ///
+    /// # Safety
+    ///
+    /// There are at least `n`, and somebody else owns them now.
+    #[inline(always)]
+    pub unsafe fn forget_front(&mut self, n: usize) {
+        debug_assert!(n <= self.len);
+        let left = self.len - n;
+        if left > 0 && n > 0 {
+            // SAFETY: both ranges lie within the `len` initialised slots.
+            unsafe {
+                let base = self.slots.as_mut_ptr();
+                base.copy_from(base.add(n), left);
+            }
+        }
+        self.len = left;
+    }
+}
+
+/// # Safety
+///
+/// Every slot is initialised, and nobody uses it afterwards.
+#[inline(always)]
+unsafe fn free_slots(slots: &mut [MaybeUninit<Mbuf>]) {
+    // SAFETY: `Mbuf` is a transparent wrapper of a header pointer, and ownership passes to `free_bulk`.
+    unsafe {
+        free::free_bulk(core::slice::from_raw_parts(
+            slots.as_ptr().cast::<NonNull<RawMbuf>>(),
+            slots.len(),
+        ));
+    }
+}
+
+impl Drop for Burst {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl core::fmt::Debug for Burst {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Burst({}/{})", self.len, self.slots.len())
+    }
+}
+
+impl<'a> IntoIterator for &'a Burst {
+    type Item = &'a Mbuf;
+    type IntoIter = core::slice::Iter<'a, Mbuf>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Burst {
+    type Item = &'a mut Mbuf;
+    type IntoIter = core::slice::IterMut<'a, Mbuf>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
+
+/// The iterator of [`Burst::drain`].
+#[derive(Debug)]
+pub struct Drain<'a> {
+    slots: &'a mut [MaybeUninit<Mbuf>],
+    next: usize,
+}
+
+impl Iterator for Drain<'_> {
+    type Item = Mbuf;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Mbuf> {
+        let slot = self.slots.get(self.next)?;
+        self.next += 1;
+        // SAFETY: `drain` was given initialised slots, and each is read once.
+        Some(unsafe { slot.assume_init_read() })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.slots.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Drain<'_> {}
+
+impl Drop for Drain<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let next = self.next;
+        if next < self.slots.len() {
+            // SAFETY: the slots from `next` on were not read.
+            unsafe { free_slots(&mut self.slots[next..]) }
+        }
+    }
+}
+
+impl Extend<Mbuf> for Burst {
+    /// Adds mbufs while there is room; those that do not fit are freed.
+    fn extend<I: IntoIterator<Item = Mbuf>>(&mut self, mbufs: I) {
+        for mbuf in mbufs {
+            let _: Result<(), Mbuf> = self.push(mbuf);
+        }
+    }
+}
+

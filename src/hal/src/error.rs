@@ -1,0 +1,73 @@
+//! Errors of the control plane: which device, what is wrong, what to type next.
+
+use std::io;
+
+/// Why a port could not be opened, configured or started.
+///
+/// Prints as `uring:eth9: no such interface; try: linecard ports`.
+#[derive(Debug, thiserror::Error)]
+#[error("{port}: {what}{}{}", cause(.source.as_ref()), next(.remedy))]
+pub struct PortError {
+    /// The port as it was named.
+    pub port: String,
+    /// The kind, for programs.
+    pub kind: PortErrorKind,
+    /// What is wrong, with the value.
+    pub what: String,
+    /// What to do about it; a command where there is one. May be empty.
+    pub remedy: String,
+    /// The system's answer.
+    #[source]
+    pub source: Option<io::Error>,
+}
+
+/// What sort of failure a [`PortError`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PortErrorKind {
+    /// The name or an option cannot be understood.
+    Name,
+    /// There is no such device or file.
+    NotFound,
+    /// The system does not allow it.
+    Permission,
+    /// Somebody else uses it.
+    Busy,
+    /// The device, driver or kernel cannot do it.
+    Unsupported,
+    /// A value is out of range.
+    Config,
+    /// The pool does not fit the port.
+    Pool,
+    /// Anything else the system answered.
+    System,
+}
+
+impl PortError {
+    /// An error without a remedy or a cause.
+    pub fn new(port: impl Into<String>, kind: PortErrorKind, what: impl Into<String>) -> Self {
+        Self { port: port.into(), kind, what: what.into(), remedy: String::new(), source: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+
+    /// Adds the system's answer.
+    #[must_use]
+    pub fn source(mut self, source: io::Error) -> Self {
+        self.source = Some(source);
+        self
+    }
+}
+
+fn cause(source: Option<&io::Error>) -> String {
+    source.map_or_else(String::new, |e| format!(": {e}"))
+}
+
+fn next(remedy: &str) -> String {
+    if remedy.is_empty() { String::new() } else { format!("; {remedy}") }
+}

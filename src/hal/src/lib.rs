@@ -1,0 +1,42 @@
+//! Linecard's ground floor: what every driver and the engine are built on.
+//!
+//! | module | what it has |
+//! | --- | --- |
+//! | [`region`] | memory for packet buffers: huge pages where they can be had, on the right NUMA node |
+//! | [`mbuf`] | owned packet buffers in DPDK's layout: chains, clones, external buffers |
+//! | [`burst`] | up to N mbufs in one call |
+//! | [`mempool`] | a fixed number of mbufs, with a cache for each worker and a ledger |
+//! | [`ring`] | bounded rings for bursts: SPSC, MPSC, MPMC on one cursor |
+//! | [`lcore`] | worker threads' ids |
+//! | [`port`] | the traits that drivers implement |
+//! | [`name`], [`error`], [`offload`] | port names, control-plane errors, what can be asked of a frame |
+//!
+//! A frame's path through it: a driver takes a bare mbuf from its [`Mempool`], lets the kernel or the
+//! device fill it, and adds it to a [`Burst`] in [`RxQueue::receive`]; whoever holds the mbuf owns it;
+//! [`TxQueue::transmit`] takes it, and when the frame is sent the mbuf goes back to the pool's cache of
+//! the worker that sent it.
+//!
+//! Unsafe code is confined to [`region`], [`mbuf`] with [`burst`], [`mempool`] and [`ring`]; everything
+//! it offers, but for the functions marked `unsafe` that drivers need, is sound to use from safe code.
+
+pub mod burst;
+pub mod error;
+pub mod lcore;
+pub mod mbuf;
+pub mod mempool;
+pub mod name;
+pub mod offload;
+pub mod port;
+pub mod region;
+pub mod ring;
+mod sync;
+
+pub use burst::Burst;
+pub use error::{PortError, PortErrorKind};
+pub use mbuf::{Mbuf, NO_PORT};
+pub use mempool::{Ledger, Mempool, MempoolConfig, MempoolError};
+pub use name::PortName;
+pub use offload::{MbufFlags, Offloads, TxOffload};
+pub use port::{
+    LinkState, Port, PortConfig, PortInfo, QueuePair, QueueState, RxQueue, RxStats, TxQueue, TxStats,
+};

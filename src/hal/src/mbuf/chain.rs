@@ -1,0 +1,91 @@
+//! Chains: one frame in several segments.
+
+use core::ptr::NonNull;
+
+use super::{Mbuf, RawMbuf};
+
+/// The segments of a frame, first to last, as byte slices. See [`Mbuf::segments`].
+#[derive(Debug)]
+pub struct Segments<'a> {
+    next: Option<&'a RawMbuf>,
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let raw = self.next?;
+        // SAFETY: every segment of a live chain is alive and keeps its data within its buffer.
+        unsafe {
+            self.next = raw.next.as_ref();
+            let start = raw.buf_addr.add(raw.data_off as usize);
+            Some(core::slice::from_raw_parts(start, raw.data_len as usize))
+        }
+    }
+}
+
+impl Mbuf {
+    /// How many segments the frame has; 1 unless it is a chain.
+    #[inline]
+    pub fn segment_count(&self) -> usize {
+        self.raw().nb_segs as usize
+    }
+
+    /// The bytes of the frame, segment by segment.
+    #[inline]
+    pub fn segments(&self) -> Segments<'_> {
+        Segments { next: Some(self.raw()) }
+    }
+
+    /// Adds the segments of `tail` behind those of `self`. Gives `tail` back if the chain would have
+    /// more than 65,535 segments or 4 GiB.
+    pub fn chain(&mut self, tail: Mbuf) -> Result<(), Mbuf> {
+        let segments = self.raw().nb_segs.checked_add(tail.raw().nb_segs);
+        let len = self.raw().pkt_len.checked_add(tail.raw().pkt_len);
+        let (Some(segments), Some(len)) = (segments, len) else { return Err(tail) };
+        let mut last = self.last_segment_ptr();
+        // SAFETY: the last segment is ours and exclusive through `&mut self`; `tail` gives up its
+        // handle, so its segments have one owner again: this chain.
+        unsafe { last.as_mut().next = tail.into_raw().as_ptr() };
+        let raw = self.raw_mut();
+        raw.nb_segs = segments;
+        raw.pkt_len = len;
+        Ok(())
+    }
+
+    /// Copies bytes of the frame from `offset` on into `out`, across segments, and returns how many:
+    /// fewer than `out.len()` only when the frame ends.
+    pub fn copy_out(&self, mut offset: usize, out: &mut [u8]) -> usize {
+        let mut done = 0;
+        for segment in self.segments() {
+            if offset >= segment.len() {
+                offset -= segment.len();
+                continue;
+            }
+            let part = &segment[offset..];
+            let n = part.len().min(out.len() - done);
+            out[done..done + n].copy_from_slice(&part[..n]);
+            (done, offset) = (done + n, 0);
+            if done == out.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    pub(super) fn last_segment_ptr(&self) -> NonNull<RawMbuf> {
+        let mut segment = self.raw;
+        // A segment alone is its own last; its link, which lies in the second cache line, is not read.
+        for _ in 1..self.raw().nb_segs {
+            // SAFETY: a chain is `nb_segs` long, so every link but the last is set.
+            segment = unsafe { NonNull::new_unchecked(segment.as_ref().next) };
+        }
+        segment
+    }
+
+    pub(super) fn last_segment(&self) -> &RawMbuf {
+        // SAFETY: a segment of our chain lives as long as we do.
+        unsafe { self.last_segment_ptr().as_ref() }
+    }
+}

@@ -1,0 +1,234 @@
+//! Ports: what a driver gives to the engine.
+//!
+//! A driver implements three traits. [`Port`] is the control plane: it may allocate, fail and explain
+//! itself. [`RxQueue`] and [`TxQueue`] are the data plane: each belongs to one worker and is called
+//! once per burst; they never fail, block, log or allocate. A full queue is a count.
+//!
+//! The life of a port: `open` (the driver's own function) → [`Port::configure`] → [`Port::start`],
+//! which gives out the queues → workers [attach](RxQueue::attach) and poll them → workers drop them →
+//! [`Port::stop`], after which `configure` may follow again. Dropping a queue gives back every mbuf it
+//! holds; dropping a port leaves nothing behind on the system.
+//!
+//! ```text
+//!   device ─► RxQueue::receive ─► burst of mbufs ─► stage ─► TxQueue::transmit ─► device
+//! ```
+
+use std::os::fd::RawFd;
+
+use serde::Serialize;
+
+use crate::burst::Burst;
+use crate::error::PortError;
+use crate::mempool::Mempool;
+use crate::offload::Offloads;
+
+/// What a port is and can do. A snapshot.
+#[derive(Debug, Clone, Serialize)]
+pub struct PortInfo {
+    /// The name it was opened with, such as `uring:eth1`.
+    pub name: String,
+    /// The driver, such as `uring`.
+    pub driver: &'static str,
+    /// Its MAC address, if it has one.
+    pub mac: Option<[u8; 6]>,
+    /// Largest layer-3 packet in bytes, without the layer-2 header.
+    pub mtu: u32,
+    /// NUMA node of the device, if it has one.
+    pub node: Option<u32>,
+    /// Link speed in Mbit/s, if known.
+    pub speed_mbps: Option<u32>,
+    /// How many queue pairs it can have.
+    pub max_queues: u16,
+    /// Data room in bytes that the mbufs of its pool must have at least.
+    pub data_room: u16,
+    /// Everything it can do for a frame.
+    #[serde(serialize_with = "offload_names")]
+    pub offloads: Offloads,
+    /// Whether a worker can sleep until it has traffic ([`RxQueue::wait_fd`]).
+    pub can_wait: bool,
+    /// What it chose on its own and why: "rx=ring: receives at a thirtieth of the cost of multishot".
+    pub notes: Vec<String>,
+}
+
+fn offload_names<S: serde::Serializer>(offloads: &Offloads, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_seq(offloads.names())
+}
+
+/// How a port is to run.
+#[derive(Debug, Clone)]
+pub struct PortConfig {
+    /// The number that received mbufs carry as [`port`](crate::Mbuf::port).
+    pub index: u16,
+    /// Queue pairs: one for each worker that serves the port.
+    pub queues: u16,
+    /// Receive descriptors per queue; the driver rounds to what it can have.
+    pub rx_descriptors: u32,
+    /// Transmit descriptors per queue; the driver rounds to what it can have.
+    pub tx_descriptors: u32,
+    /// The largest burst that workers ask for and send.
+    pub burst: usize,
+    /// Receive frames for any MAC address.
+    pub promiscuous: bool,
+    /// What to switch on, of [`PortInfo::offloads`].
+    pub offloads: Offloads,
+}
+
+impl Default for PortConfig {
+    fn default() -> Self {
+        Self {
+            index: 0,
+            queues: 1,
+            rx_descriptors: 1024,
+            tx_descriptors: 1024,
+            burst: 32,
+            promiscuous: true,
+            offloads: Offloads::all(),
+        }
+    }
+}
+
+/// One queue in each direction; a worker owns both.
+pub struct QueuePair {
+    /// The receiving side.
+    pub rx: Box<dyn RxQueue>,
+    /// The transmitting side.
+    pub tx: Box<dyn TxQueue>,
+}
+
+impl core::fmt::Debug for QueuePair {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("QueuePair")
+    }
+}
+
+/// A port: control plane.
+pub trait Port: Send {
+    /// What it is and can do. `data_room` and `offloads` follow the configuration once there is one.
+    fn info(&self) -> PortInfo;
+
+    /// Sets how it is to run. Refuses what it cannot do, naming value and remedy.
+    fn configure(&mut self, config: &PortConfig) -> Result<(), PortError>;
+
+    /// Mbufs that each queue pair may hold at most, as configured: filled receive descriptors and
+    /// frames in transmission. The pool has to be large enough for the sum of all holders.
+    fn mbufs_per_queue(&self) -> usize;
+
+    /// Starts it. `pools` has one pool for each queue, in order, on that queue's worker's node;
+    /// receive mbufs come from there.
+    fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError>;
+
+    /// Stops it, after its queues were dropped. Idempotent.
+    fn stop(&mut self) -> Result<(), PortError>;
+
+    /// Whether the link is up.
+    fn link(&self) -> LinkState;
+}
+
+/// Whether frames can pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// Frames pass.
+    Up,
+    /// No carrier, or taken down by the administrator.
+    Down,
+    /// The device is not there any more.
+    Gone,
+}
+
+/// What a worker needs to know of a queue between bursts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueState {
+    /// It works.
+    Up,
+    /// The link is down or the device was removed. It may come back: the queue tries by itself each
+    /// time it is [maintained](RxQueue::maintain).
+    Down,
+    /// There will never be another frame: the end of a capture file.
+    Finished,
+}
+
+/// What a receive queue has counted since it was started. Plain numbers: one worker owns the queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct RxStats {
+    /// Frames given out.
+    pub packets: u64,
+    /// Their bytes, without FCS.
+    pub bytes: u64,
+    /// Frames that the device or kernel lost because it had no buffer or its ring was full.
+    pub misses: u64,
+    /// Frames that were malformed or did not fit and so were not given out.
+    pub errors: u64,
+}
+
+/// What a transmit queue has counted since it was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct TxStats {
+    /// Frames handed to the device.
+    pub packets: u64,
+    /// Their bytes, without FCS.
+    pub bytes: u64,
+    /// Frames that were accepted and then refused by the device or kernel; they are freed.
+    pub errors: u64,
+}
+
+/// One receive queue: data plane. Owned by one worker.
+pub trait RxQueue: Send {
+    /// Called once on the worker's thread before the first burst, for what is bound to a thread.
+    fn attach(&mut self) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    /// Adds received frames to `burst`, as many as are there and as it has room for; returns how
+    /// many. Never blocks. Each mbuf has its port, lengths and flags set.
+    fn receive(&mut self, burst: &mut Burst) -> usize;
+
+    /// Makes the queue ready to wake a sleeper and returns what to wait on for reading. A frame that
+    /// is there already makes it readable at once, or `receive` non-empty. After waking, the worker
+    /// calls `receive` until it gives nothing, then may ask again. `None` if it cannot be waited on.
+    fn wait_fd(&mut self) -> Option<RawFd> {
+        None
+    }
+
+    /// Called now and then, not per burst (about ten times a second, also while idle): the place for
+    /// slow work such as re-opening a device that was removed. Says how the queue is.
+    fn maintain(&mut self) -> QueueState {
+        QueueState::Up
+    }
+
+    /// Whether the queue is known to have ended, cheaply: asked after an empty burst.
+    fn finished(&self) -> bool {
+        false
+    }
+
+    /// What it has counted. May ask the kernel, so it is not called per burst.
+    fn stats(&mut self) -> RxStats;
+}
+
+/// One transmit queue: data plane. Owned by one worker.
+pub trait TxQueue: Send {
+    /// Called once on the worker's thread before the first burst, for what is bound to a thread.
+    fn attach(&mut self) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    /// Takes as many mbufs as it can from the front of `burst` and sends them; returns how many it
+    /// took. The rest stay in `burst`. Only requests that the port's
+    /// [offloads](Offloads::accepted_requests) cover may be set, and only one segment per mbuf unless
+    /// it has [`Offloads::TX_MULTI_SEGS`].
+    fn transmit(&mut self, burst: &mut Burst) -> usize;
+
+    /// Frees what has been sent since; returns how many mbufs are still with the device. Called when
+    /// the worker is idle and when it stops.
+    fn reclaim(&mut self) -> usize {
+        0
+    }
+
+    /// As [`RxQueue::maintain`].
+    fn maintain(&mut self) -> QueueState {
+        QueueState::Up
+    }
+
+    /// What it has counted.
+    fn stats(&mut self) -> TxStats;
+}

@@ -1,0 +1,34 @@
+//! The `linecard` command.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod cmd;
+
+/// Moves packets between network interfaces without the kernel's network stack.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Doctor(cmd::doctor::DoctorArgs),
+    Topo(cmd::topo::TopoArgs),
+    Ports(cmd::interfaces::PortsArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Doctor(args) => cmd::doctor::run(&args),
+        Command::Topo(args) => cmd::topo::run(&args, &cmd::interfaces::port_demand),
+        Command::Ports(args) => cmd::interfaces::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,284 @@
+//! Where the headers of a frame are: the one pass that every received frame gets.
+
+use crate::bytes::Header;
+use crate::ipv6_ext::{MAX_EXTENSIONS, ext_len};
+use crate::vlan::{MAX_TAGS, TAG_LEN};
+use crate::{ArpPacket, EtherType, IpProtocol, ethernet, ipv4, ipv6, tcp, udp};
+
+/// The length of an SCTP common header (RFC 9260 section 3.1).
+const SCTP_LEN: usize = 12;
+
+/// What layer 3 is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum L3 {
+    /// Nothing that is looked into: see [`Layers::ethertype`].
+    #[default]
+    Other,
+    /// ARP for IPv4 over Ethernet.
+    Arp,
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// What layer 4 is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum L4 {
+    /// No IP, or no whole layer 4 header: see [`Layers::malformed`].
+    #[default]
+    None,
+    /// A protocol that is not looked into: see [`Layers::protocol`].
+    Other,
+    /// A fragment. The first one may well have a layer 4 header, but it does not count: all
+    /// fragments of a packet must be treated alike.
+    Fragment,
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+    /// ICMP in IPv4.
+    Icmpv4,
+    /// ICMP in IPv6.
+    Icmpv6,
+}
+
+impl L4 {
+    /// Whether the header begins with ports that name a flow.
+    #[inline]
+    pub const fn has_ports(self) -> bool {
+        matches!(self, Self::Tcp | Self::Udp | Self::Sctp)
+    }
+}
+
+/// A summary of a frame's headers. Lengths are zero for headers that are not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layers {
+    /// Ethernet header and VLAN tags.
+    pub l2_len: u8,
+    /// TCP header and options; 8 for UDP, ICMP and ICMPv6; 12 for SCTP.
+    pub l4_len: u8,
+    /// IPv4 header and options, or IPv6 header and extension headers; 28 for ARP.
+    pub l3_len: u16,
+    /// What follows the tags.
+    pub ethertype: EtherType,
+    /// What layer 3 is.
+    pub l3: L3,
+    /// What layer 4 is.
+    pub l4: L4,
+    /// The protocol that IP carries (behind extension headers), also in fragments.
+    pub protocol: IpProtocol,
+    /// How many VLAN tags there are.
+    pub vlan_count: u8,
+    /// A header is cut short or contradicts itself. What is set is true all the same: a frame with
+    /// a whole IP header and half a TCP header has its `l3` and `l3_len`.
+    pub malformed: bool,
+}
+
+impl Layers {
+    /// Where layer 3 begins.
+    #[inline]
+    pub const fn l3_offset(&self) -> usize {
+        self.l2_len as usize
+    }
+
+    /// Where layer 4 begins, if there is one.
+    #[inline]
+    pub const fn l4_offset(&self) -> usize {
+        self.l2_len as usize + self.l3_len as usize
+    }
+
+    /// Where the innermost header ends.
+    #[inline]
+    pub const fn payload_offset(&self) -> usize {
+        self.l4_offset() + self.l4_len as usize
+    }
+
+    /// Whether the frame carries a fragment: an IPv4 packet with "more fragments" or an offset, or
+    /// an IPv6 packet with any Fragment header (also that of an atomic fragment).
+    #[inline]
+    pub const fn is_fragment(&self) -> bool {
+        matches!(self.l4, L4::Fragment)
+    }
+
+    /// Whether layer 3 is IPv4 or IPv6.
+    #[inline]
+    pub const fn is_ip(&self) -> bool {
+        matches!(self.l3, L3::Ipv4 | L3::Ipv6)
+    }
+}
+
+/// Finds the headers of a frame.
+///
+/// Looks through up to two VLAN tags and eight IPv6 extension headers. Only headers are looked at:
+/// they must lie within `frame`, but the payload may continue elsewhere, so the first segment of a
+/// chained packet will do. A header beyond the IP length, in the padding, does not count.
+///
+/// What it finds is what the views find ([`Ipv4::parse_partial`](crate::Ipv4::parse_partial) and
+/// so on); that is fuzzed.
+///
+/// ```
+/// use linecard_wire::{L3, L4, parse_layers};
+///
+/// let mut frame = [0u8; 60];
+/// frame[12..14].copy_from_slice(&[0x08, 0x00]);
+/// frame[14] = 0x45; // IPv4, 20 bytes of header
+/// frame[17] = 28; // total length
+/// frame[23] = 17; // UDP
+/// frame[39] = 8; // UDP length
+/// let layers = parse_layers(&frame);
+/// assert_eq!((layers.l3, layers.l4), (L3::Ipv4, L4::Udp));
+/// assert_eq!((layers.l2_len, layers.l3_len, layers.l4_len), (14, 20, 8));
+/// assert_eq!(layers.payload_offset(), 42);
+/// assert!(!layers.malformed);
+/// ```
+#[inline]
+pub fn parse_layers(frame: &[u8]) -> Layers {
+    let mut layers = Layers::default();
+    let Some((head, mut rest)) = frame.split_first_chunk::<{ ethernet::HEADER_LEN }>() else {
+        layers.malformed = true;
+        return layers;
+    };
+    layers.ethertype = EtherType(u16::from_be_bytes([head[12], head[13]]));
+    layers.l2_len = ethernet::HEADER_LEN as u8;
+    if layers.ethertype.is_vlan() {
+        let Some(untagged) = tags(rest, &mut layers) else {
+            layers.malformed = true;
+            return layers;
+        };
+        rest = untagged;
+    }
+    let found = match layers.ethertype {
+        EtherType::IPV4 => ipv4(rest, &mut layers),
+        EtherType::IPV6 => ipv6(rest, &mut layers),
+        EtherType::ARP => arp(rest, &mut layers),
+        _ => Some(()),
+    };
+    layers.malformed = found.is_none();
+    layers
+}
+
+/// Looks through the tags. `None` if one is cut short.
+fn tags<'a>(mut rest: &'a [u8], layers: &mut Layers) -> Option<&'a [u8]> {
+    while layers.ethertype.is_vlan() && usize::from(layers.vlan_count) < MAX_TAGS {
+        let (tag, after) = rest.split_first_chunk::<TAG_LEN>()?;
+        layers.ethertype = EtherType(u16::from_be_bytes([tag[2], tag[3]]));
+        layers.l2_len += TAG_LEN as u8;
+        layers.vlan_count += 1;
+        rest = after;
+    }
+    Some(rest)
+}
+
+fn arp(bytes: &[u8], layers: &mut Layers) -> Option<()> {
+    ArpPacket::parse(bytes).ok()?;
+    layers.l3 = L3::Arp;
+    layers.l3_len = crate::arp::PACKET_LEN as u16;
+    Some(())
+}
+
+#[inline]
+fn ipv4(bytes: &[u8], layers: &mut Layers) -> Option<()> {
+    let head = bytes.first_chunk::<{ ipv4::HEADER_LEN }>()?;
+    let header_len = usize::from(head[0] & 0x0f) * 4;
+    let total_len = usize::from(u16::from_be_bytes([head[2], head[3]]));
+    let sane = head[0] >> 4 == 4
+        && header_len >= ipv4::HEADER_LEN
+        && header_len <= total_len
+        && header_len <= bytes.len();
+    if !sane {
+        return None;
+    }
+    layers.l3 = L3::Ipv4;
+    layers.l3_len = header_len as u16;
+    layers.protocol = IpProtocol(head[9]);
+    // "More fragments" and the offset; not "don't fragment".
+    if u16::from_be_bytes([head[6], head[7]]) & 0x3fff != 0 {
+        layers.l4 = L4::Fragment;
+        return Some(());
+    }
+    let l4 = bytes.get(header_len..total_len.min(bytes.len()))?;
+    transport(l4, layers, L4::Icmpv4)
+}
+
+#[inline]
+fn ipv6(bytes: &[u8], layers: &mut Layers) -> Option<()> {
+    let (head, rest) = bytes.split_first_chunk::<{ ipv6::HEADER_LEN }>()?;
+    if head[0] >> 4 != 6 {
+        return None;
+    }
+    layers.l3 = L3::Ipv6;
+    layers.l3_len = ipv6::HEADER_LEN as u16;
+    layers.protocol = IpProtocol(head[6]);
+    let payload_len = usize::from(u16::from_be_bytes([head[4], head[5]]));
+    let mut rest = rest.get(..payload_len).unwrap_or(rest);
+    if layers.protocol.is_extension() {
+        rest = extensions(rest, layers)?;
+        if layers.is_fragment() {
+            return Some(());
+        }
+    }
+    transport(rest, layers, L4::Icmpv6)
+}
+
+/// Looks through the extension headers. `None` if there are too many or one is cut short; those
+/// before it then count.
+fn extensions<'a>(mut rest: &'a [u8], layers: &mut Layers) -> Option<&'a [u8]> {
+    for _ in 0..=MAX_EXTENSIONS {
+        let kind = layers.protocol;
+        if !kind.is_extension() {
+            return Some(rest);
+        }
+        // A ninth extension header is one too many, whatever it is.
+        if usize::from(layers.l3_len) > ipv6::HEADER_LEN + MAX_EXTENSIONS * 8 * 256 {
+            return None;
+        }
+        let head = rest.first_chunk::<8>()?;
+        let (_, after) = rest.split_at_checked(ext_len(kind, head[1]))?;
+        if kind == IpProtocol::FRAGMENT {
+            layers.l4 = L4::Fragment;
+        }
+        layers.l3_len += (rest.len() - after.len()) as u16;
+        layers.protocol = IpProtocol(head[0]);
+        rest = after;
+        if kind == IpProtocol::FRAGMENT && u16::from_be_bytes([head[2], head[3]]) & 0xfff8 != 0 {
+            return Some(rest);
+        }
+    }
+    None
+}
+
+#[inline]
+fn transport(bytes: &[u8], layers: &mut Layers, icmp: L4) -> Option<()> {
+    let (l4, l4_len) = match layers.protocol {
+        IpProtocol::TCP => {
+            let head = bytes.first_chunk::<{ tcp::HEADER_LEN }>()?;
+            let len = usize::from(head[12] >> 4) * 4;
+            if len < tcp::HEADER_LEN {
+                return None;
+            }
+            (L4::Tcp, len)
+        }
+        IpProtocol::UDP => {
+            let (header, _) = crate::UdpHeader::cut(bytes).ok()?;
+            if usize::from(header.wire_len()) < udp::HEADER_LEN {
+                return None;
+            }
+            (L4::Udp, udp::HEADER_LEN)
+        }
+        IpProtocol::SCTP => (L4::Sctp, SCTP_LEN),
+        IpProtocol::ICMP if matches!(icmp, L4::Icmpv4) => (icmp, crate::icmpv4::HEADER_LEN),
+        IpProtocol::ICMPV6 if matches!(icmp, L4::Icmpv6) => (icmp, crate::icmpv4::HEADER_LEN),
+        _ => (L4::Other, 0),
+    };
+    if l4_len > bytes.len() {
+        return None;
+    }
+    layers.l4 = l4;
+    layers.l4_len = l4_len as u8;
+    Some(())
+}

@@ -226,7 +226,7 @@ pub enum PlacementError {
     NoWorkers,
     /// More workers than cpus.
     #[error(
-        "{asked} workers were asked for, but this process may use {} (cpus {cpus}); use --workers \
+        "{asked} workers were asked for, but this process may use {} ({cpus}); use --workers \
          {} or fewer, grant it more (taskset, or the cgroup's cpuset), or force it with \
          --oversubscribe",
         plural(cpus.len(), "cpu"), cpus.len()

@@ -22,6 +22,8 @@
 pub mod burst;
 pub mod error;
 pub mod lcore;
+#[cfg(all(test, loom))]
+mod loom_model;
 pub mod mbuf;
 pub mod mempool;
 pub mod name;

@@ -13,7 +13,7 @@
 //!   device ─► RxQueue::receive ─► burst of mbufs ─► stage ─► TxQueue::transmit ─► device
 //! ```
 
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 
 use serde::Serialize;
 
@@ -183,10 +183,10 @@ pub trait RxQueue: Send {
     /// many. Never blocks. Each mbuf has its port, lengths and flags set.
     fn receive(&mut self, burst: &mut Burst) -> usize;
 
-    /// Makes the queue ready to wake a sleeper and returns what to wait on for reading. A frame that
-    /// is there already makes it readable at once, or `receive` non-empty. After waking, the worker
-    /// calls `receive` until it gives nothing, then may ask again. `None` if it cannot be waited on.
-    fn wait_fd(&mut self) -> Option<RawFd> {
+    /// Makes the queue ready to wake a sleeper and returns what to wait on for reading. If a frame is
+    /// there already, it is readable at once. `None` if the queue cannot be waited on; the worker
+    /// then sleeps for short times.
+    fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
         None
     }
 

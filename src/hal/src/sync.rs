@@ -1,6 +1,6 @@
 //! The atomics and cells that the rings and pools are built on.
 //!
-//! Under `--cfg loom` they are loom's, so that the models in `tests/loom.rs` check the very code
+//! Under `--cfg loom` they are loom's, so that the models in `loom_model.rs` check the very code
 //! that ships; otherwise they are the standard library's.
 
 #[cfg(not(loom))]
@@ -27,7 +27,15 @@ impl<T> UnsafeCell<T> {
         Self(core::cell::UnsafeCell::new(value))
     }
 
+    /// The address of what is in the cell, without a reference to it. Good for the cells beside it in
+    /// an array as well, if `this` is.
     #[inline(always)]
+    pub(crate) fn raw(this: *const Self) -> *mut T {
+        this.cast_mut().cast()
+    }
+
+    #[inline(always)]
+    #[allow(dead_code)]
     pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
         f(self.0.get())
     }

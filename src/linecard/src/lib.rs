@@ -1,1 +1,48 @@
-//! Under construction.
+//! Linecard: kernel-bypass packet processing.
+//!
+//! The same program runs on an in-memory wire, on any Linux interface and, with later drivers, on a
+//! NIC: a port is opened by name, and everything else stays the same.
+//!
+//! ```no_run
+//! use linecard::{Engine, EngineConfig, Mbuf, Verdict};
+//!
+//! // Two ports, and whatever comes in by one goes out by the other.
+//! let ports = linecard::open_all(["uring:eth1", "uring:eth2"])?;
+//! let engine = Engine::new(ports, EngineConfig::default())?;
+//! let running = engine.start(|_worker| Box::new(|m: &mut Mbuf| Verdict::Forward(m.port() ^ 1)))?;
+//! std::thread::sleep(std::time::Duration::from_secs(10));
+//! println!("{:#?}", running.finish().account);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | name | what it is |
+//! | --- | --- |
+//! | `uring:eth1` | any Linux interface ([`linecard_io_uring`]) |
+//! | `tap:name` | a TAP device, made when opened ([`linecard_io_uring`]) |
+//! | `sim:a?peer=b` | one end of an in-memory link ([`linecard_sim`]) |
+//! | `pcap:in.pcap` | frames of a capture file ([`linecard_sim`]) |
+//! | `null:` | endless receive, transmit discarded ([`linecard_sim`]) |
+//!
+//! The crate is a façade: [`linecard_hal`] has the mbufs, pools, rings and port traits,
+//! [`linecard_engine`] the workers, [`linecard_wire`] the header views. The packet's path is
+//! `RxQueue::receive` → [`Stage::process`] → `TxQueue::transmit`, called from the engine's
+//! `worker.rs`.
+
+pub mod modes;
+mod open;
+
+pub use linecard_engine::{
+    Account, Context, DropReason, Engine, EngineConfig, EngineError, Idle, PortIndex, Report,
+    Running, Stage, StopHandle, Verdict, WorkerIndex,
+};
+pub use linecard_hal::{
+    Burst, Mbuf, MbufFlags, Mempool, MempoolConfig, Offloads, Port, PortConfig, PortError,
+    PortErrorKind, PortInfo, PortName,
+};
+pub use open::{DRIVERS, DriverInfo, open, open_all};
+
+pub use linecard_engine as engine;
+pub use linecard_hal as hal;
+pub use linecard_io_uring as io_uring;
+pub use linecard_sim as sim;
+pub use linecard_wire as wire;

@@ -16,6 +16,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Fwd(cmd::fwd::FwdArgs),
     Doctor(cmd::doctor::DoctorArgs),
     Topo(cmd::topo::TopoArgs),
     Ports(cmd::interfaces::PortsArgs),
@@ -23,8 +24,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Fwd(args) => cmd::fwd::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args),
-        Command::Topo(args) => cmd::topo::run(&args, &cmd::interfaces::port_demand),
+        Command::Topo(args) => cmd::topo::run(&args, &cmd::topo::port_demand),
         Command::Ports(args) => cmd::interfaces::run(&args),
     };
     result.unwrap_or_else(|error| {

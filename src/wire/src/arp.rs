@@ -34,8 +34,9 @@ impl fmt::Debug for ArpOperation {
 }
 
 /// A packet, as on the wire. It has a fixed length, so it is its own view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct ArpPacket {
     hardware_type: U16,
@@ -98,7 +99,11 @@ impl ArpPacket {
             && self.protocol_type.get() == EtherType::IPV4.0
             && self.hardware_len == 6
             && self.protocol_len == 4;
-        if ok { Ok(()) } else { Err(ParseError::BadAddressType) }
+        if ok {
+            Ok(())
+        } else {
+            Err(ParseError::BadAddressType)
+        }
     }
 
     /// Writes the packet to the front of `buf`.
@@ -186,10 +191,21 @@ mod tests {
     fn refuses_other_networks_and_short_packets() {
         let mut bytes = hex("0006 0800 06 04 0001 020000000001 c0000201 000000000000 c0000202");
         assert_eq!(ArpPacket::parse(&bytes), Err(ParseError::BadAddressType));
-        assert_eq!(ArpPacket::parse_mut(&mut bytes), Err(ParseError::BadAddressType));
+        assert_eq!(
+            ArpPacket::parse_mut(&mut bytes),
+            Err(ParseError::BadAddressType)
+        );
         let error = ArpPacket::parse(&bytes[..27]).unwrap_err();
         assert_eq!(error, ParseError::Truncated { need: 28, have: 27 });
-        assert!(ArpPacket::new(ArpOperation::REPLY, (ME, Ipv4Addr::LOCALHOST), (ME, Ipv4Addr::LOCALHOST)).emit(&mut [0; 27]).is_err());
+        assert!(
+            ArpPacket::new(
+                ArpOperation::REPLY,
+                (ME, Ipv4Addr::LOCALHOST),
+                (ME, Ipv4Addr::LOCALHOST)
+            )
+            .emit(&mut [0; 27])
+            .is_err()
+        );
     }
 
     proptest! {

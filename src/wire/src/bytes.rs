@@ -12,7 +12,10 @@ pub(crate) trait Header:
     fn cut(bytes: &[u8]) -> Result<(&Self, &[u8]), ParseError> {
         match Self::ref_from_prefix(bytes) {
             Ok(cut) => Ok(cut),
-            Err(_) => Err(ParseError::Truncated { need: size_of::<Self>(), have: bytes.len() }),
+            Err(_) => Err(ParseError::Truncated {
+                need: size_of::<Self>(),
+                have: bytes.len(),
+            }),
         }
     }
 
@@ -22,7 +25,10 @@ pub(crate) trait Header:
         let have = bytes.len();
         match Self::mut_from_prefix(bytes) {
             Ok(cut) => Ok(cut),
-            Err(_) => Err(ParseError::Truncated { need: size_of::<Self>(), have }),
+            Err(_) => Err(ParseError::Truncated {
+                need: size_of::<Self>(),
+                have,
+            }),
         }
     }
 
@@ -38,7 +44,10 @@ pub(crate) trait Header:
                 *place = *self;
                 Ok((place, rest))
             }
-            Err(_) => Err(EmitError::NoRoom { need: size_of::<Self>(), have }),
+            Err(_) => Err(EmitError::NoRoom {
+                need: size_of::<Self>(),
+                have,
+            }),
         }
     }
 }
@@ -47,14 +56,11 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned> Header for 
 
 /// `bytes` cut at `at`; `before` is how many bytes were cut off already (for the error).
 #[inline(always)]
-pub(crate) fn split(
-    bytes: &[u8],
-    at: usize,
-    before: usize,
-) -> Result<(&[u8], &[u8]), ParseError> {
-    bytes
-        .split_at_checked(at)
-        .ok_or(ParseError::Truncated { need: before + at, have: before + bytes.len() })
+pub(crate) fn split(bytes: &[u8], at: usize, before: usize) -> Result<(&[u8], &[u8]), ParseError> {
+    bytes.split_at_checked(at).ok_or(ParseError::Truncated {
+        need: before + at,
+        have: before + bytes.len(),
+    })
 }
 
 /// As [`split`], mutable.
@@ -65,7 +71,10 @@ pub(crate) fn split_mut(
     before: usize,
 ) -> Result<(&mut [u8], &mut [u8]), ParseError> {
     let have = before + bytes.len();
-    bytes.split_at_mut_checked(at).ok_or(ParseError::Truncated { need: before + at, have })
+    bytes.split_at_mut_checked(at).ok_or(ParseError::Truncated {
+        need: before + at,
+        have,
+    })
 }
 
 /// As [`split_mut`], when writing.
@@ -76,7 +85,10 @@ pub(crate) fn room(
     before: usize,
 ) -> Result<(&mut [u8], &mut [u8]), EmitError> {
     let have = before + buf.len();
-    buf.split_at_mut_checked(at).ok_or(EmitError::NoRoom { need: before + at, have })
+    buf.split_at_mut_checked(at).ok_or(EmitError::NoRoom {
+        need: before + at,
+        have,
+    })
 }
 
 /// Gives both views of a protocol the accessors of its header.

@@ -4,8 +4,6 @@
 //! the sum is independent of byte order) and turned round once, at the end. Pieces of a chained
 //! packet are summed one after the other, also where a piece ends at an odd byte.
 
-use zerocopy::IntoBytes;
-
 /// A one's complement sum in the making.
 ///
 /// Feeding pieces one after the other gives the sum of their concatenation, also if a piece has an
@@ -41,7 +39,10 @@ impl Sum {
     /// The sum of `bytes`.
     #[inline]
     pub fn of(bytes: &[u8]) -> Self {
-        Self { acc: sum_words(bytes), odd: bytes.len() % 2 == 1 }
+        Self {
+            acc: sum_words(bytes),
+            odd: bytes.len() % 2 == 1,
+        }
     }
 
     /// Appends `bytes`.
@@ -53,13 +54,19 @@ impl Sum {
     /// Appends a 16-bit word, in network byte order.
     #[inline]
     pub fn add_u16(&mut self, word: u16) {
-        self.add_sum(Self { acc: u64::from(word.to_be()), odd: false });
+        self.add_sum(Self {
+            acc: u64::from(word.to_be()),
+            odd: false,
+        });
     }
 
     /// Appends a 32-bit word, in network byte order.
     #[inline]
     pub fn add_u32(&mut self, word: u32) {
-        self.add_sum(Self { acc: u64::from(word.to_be()), odd: false });
+        self.add_sum(Self {
+            acc: u64::from(word.to_be()),
+            odd: false,
+        });
     }
 
     /// Appends what `other` has summed.
@@ -68,7 +75,11 @@ impl Sum {
         // At an odd offset every byte of `other` moves to the other half of its word: a
         // multiplication by 2^8 (RFC 1071 section 2 (A)), and as 2^16 - 1 divides 2^64 - 1, a
         // rotation of the whole accumulator.
-        let acc = if self.odd { other.acc.rotate_left(8) } else { other.acc };
+        let acc = if self.odd {
+            other.acc.rotate_left(8)
+        } else {
+            other.acc
+        };
         let (sum, carry) = self.acc.overflowing_add(acc);
         // End-around carry. It cannot overflow again: a carry leaves at most 2^64 - 2.
         self.acc = sum + u64::from(carry);
@@ -135,12 +146,17 @@ fn sum_words(bytes: &[u8]) -> u64 {
     for word in words {
         sum += halves(u64::from_ne_bytes(*word));
     }
-    if !tail.is_empty() {
-        let mut last = 0u64;
-        for (place, byte) in last.as_mut_bytes().iter_mut().zip(tail) {
-            *place = *byte;
-        }
-        sum += halves(last);
+    // Up to seven bytes are left; each of these loops runs at most once.
+    let (fours, tail) = tail.as_chunks::<4>();
+    for word in fours {
+        sum += u64::from(u32::from_ne_bytes(*word));
+    }
+    let (twos, tail) = tail.as_chunks::<2>();
+    for word in twos {
+        sum += u64::from(u16::from_ne_bytes(*word));
+    }
+    for byte in tail {
+        sum += u64::from(u16::from_ne_bytes([*byte, 0]));
     }
     sum
 }

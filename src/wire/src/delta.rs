@@ -3,6 +3,10 @@
 //! A rewrite of a few header fields need not sum the whole packet again: the new checksum follows
 //! from the old one and from the fields' old and new values, `HC' = ~(~HC + ~m + m')`. Equation 3
 //! is used because the older form of RFC 1141 can yield a wrong zero.
+//!
+//! One case is left where it cannot know the right zero: when all covered bytes become zero (RFC
+//! 1624 section 3). With an IP header or a pseudo header among them that cannot be; it can in an
+//! ICMPv4 message, and [`crate::echo`] sees to it.
 
 use crate::Sum;
 use core::net::{Ipv4Addr, Ipv6Addr};

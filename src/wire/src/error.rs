@@ -36,7 +36,7 @@ pub enum ParseError {
     },
     /// More VLAN tags than [`MAX_TAGS`](crate::vlan::MAX_TAGS).
     TooManyTags,
-    /// More IPv6 extension headers than [`MAX_EXTENSIONS`](crate::ipv6_ext::MAX_EXTENSIONS).
+    /// More IPv6 extension headers than [`MAX_EXTENSIONS`](crate::ipv6::ext::MAX_EXTENSIONS).
     TooManyExtensions,
     /// An ARP packet that is not for IPv4 over Ethernet.
     BadAddressType,
@@ -55,7 +55,11 @@ impl fmt::Display for ParseError {
             Self::BadOption { kind } => write!(f, "bad length of option {kind}"),
             Self::TooManyTags => write!(f, "more than {} VLAN tags", crate::vlan::MAX_TAGS),
             Self::TooManyExtensions => {
-                write!(f, "more than {} extension headers", crate::ipv6_ext::MAX_EXTENSIONS)
+                write!(
+                    f,
+                    "more than {} extension headers",
+                    crate::ipv6::ext::MAX_EXTENSIONS
+                )
             }
             Self::BadAddressType => write!(f, "not ARP for IPv4 over Ethernet"),
         }
@@ -104,10 +108,22 @@ mod tests {
     #[test]
     fn errors_say_what_is_wrong_with_numbers() {
         let error = ParseError::Truncated { need: 20, have: 7 };
-        assert_eq!(error.to_string(), "truncated: 20 bytes are needed, 7 are there");
-        assert_eq!(ParseError::BadVersion { found: 9 }.to_string(), "bad IP version 9");
+        assert_eq!(
+            error.to_string(),
+            "truncated: 20 bytes are needed, 7 are there"
+        );
+        assert_eq!(
+            ParseError::BadVersion { found: 9 }.to_string(),
+            "bad IP version 9"
+        );
         assert_eq!(ParseError::TooManyTags.to_string(), "more than 2 VLAN tags");
-        let error = EmitError::TooLong { len: 70000, max: 65515 };
-        assert_eq!(error.to_string(), "70000 bytes are too long, 65515 is the most");
+        let error = EmitError::TooLong {
+            len: 70000,
+            max: 65515,
+        };
+        assert_eq!(
+            error.to_string(),
+            "70000 bytes are too long, 65515 is the most"
+        );
     }
 }

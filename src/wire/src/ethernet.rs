@@ -11,8 +11,21 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const HEADER_LEN: usize = 14;
 
 /// An Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
 #[repr(transparent)]
 pub struct MacAddr(pub [u8; 6]);
 
@@ -104,8 +117,9 @@ impl fmt::Debug for EtherType {
 }
 
 /// The fixed header, as on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct EthernetHeader {
     dst: MacAddr,
@@ -117,7 +131,11 @@ impl EthernetHeader {
     /// A header.
     #[inline]
     pub fn new(src: MacAddr, dst: MacAddr, ethertype: EtherType) -> Self {
-        Self { dst, src, ethertype: ethertype.0.into() }
+        Self {
+            dst,
+            src,
+            ethertype: ethertype.0.into(),
+        }
     }
 
     /// The destination address.
@@ -235,7 +253,10 @@ impl<'a> EthernetMut<'a> {
     /// The same frame, read only.
     #[inline]
     pub fn view(&self) -> Ethernet<'_> {
-        Ethernet { header: self.header, payload: self.payload }
+        Ethernet {
+            header: self.header,
+            payload: self.payload,
+        }
     }
 
     /// What follows the header.

@@ -22,8 +22,9 @@ pub const TIME_EXCEEDED: u8 = 11;
 pub const PARAMETER_PROBLEM: u8 = 12;
 
 /// The fixed header, as on the wire. ICMPv6 has the same one, with other types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct IcmpHeader {
     kind: u8,
@@ -36,7 +37,12 @@ impl IcmpHeader {
     /// A header of this type and code; `rest` is what the type says it is.
     #[inline]
     pub fn new(kind: u8, code: u8, rest: [u8; 4]) -> Self {
-        Self { kind, code, checksum: 0.into(), rest }
+        Self {
+            kind,
+            code,
+            checksum: 0.into(),
+            rest,
+        }
     }
 
     /// A header of an echo message; `kind` is the echo request or reply of ICMP or ICMPv6.
@@ -186,7 +192,10 @@ impl<'a> Icmpv4Mut<'a> {
     /// The same message, read only.
     #[inline]
     pub fn view(&self) -> Icmpv4<'_> {
-        Icmpv4 { header: self.header, payload: self.payload }
+        Icmpv4 {
+            header: self.header,
+            payload: self.payload,
+        }
     }
 
     /// What follows the header.
@@ -220,8 +229,14 @@ mod tests {
         let bytes = hex("08 00 2168 1234 0001 616263");
         let echo = Icmpv4::parse(&bytes).unwrap();
         assert!(echo.is_echo_request() && echo.checksum_ok());
-        assert_eq!((echo.ident(), echo.seq(), echo.payload()), (0x1234, 1, &b"abc"[..]));
-        assert_eq!(Icmpv4::parse(&bytes[..7]).unwrap_err(), ParseError::Truncated { need: 8, have: 7 });
+        assert_eq!(
+            (echo.ident(), echo.seq(), echo.payload()),
+            (0x1234, 1, &b"abc"[..])
+        );
+        assert_eq!(
+            Icmpv4::parse(&bytes[..7]).unwrap_err(),
+            ParseError::Truncated { need: 8, have: 7 }
+        );
     }
 
     proptest! {

@@ -110,7 +110,10 @@ impl<'a> Icmpv6Mut<'a> {
     /// The same message, read only.
     #[inline]
     pub fn view(&self) -> Icmpv6<'_> {
-        Icmpv6 { header: self.header, payload: self.payload }
+        Icmpv6 {
+            header: self.header,
+            payload: self.payload,
+        }
     }
 
     /// What follows the header.
@@ -147,7 +150,10 @@ mod tests {
 
     #[test]
     fn reads_an_echo_request() {
-        let pseudo = Pseudo::v6("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
+        let pseudo = Pseudo::v6(
+            "2001:db8::1".parse().unwrap(),
+            "2001:db8::2".parse().unwrap(),
+        );
         // Pseudo header: 2 * (2001 + 0db8) + 1 + 2 + 8 + 3a = 5bb7; message: 8000 + 1234 + 1.
         let bytes = hex("80 00 1213 1234 0001");
         let echo = Icmpv6::parse(&bytes).unwrap();

@@ -88,6 +88,9 @@ mod tests {
         assert_eq!(IpProtocol::SCTP.to_string(), "SCTP");
         assert_eq!(IpProtocol(200).to_string(), "protocol 200");
         assert_eq!((0..=255).filter(|n| IpProtocol(*n).has_ports()).count(), 3);
-        assert_eq!((0..=255).filter(|n| IpProtocol(*n).is_extension()).count(), 5);
+        assert_eq!(
+            (0..=255).filter(|n| IpProtocol(*n).is_extension()).count(),
+            5
+        );
     }
 }

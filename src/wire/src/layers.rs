@@ -1,7 +1,7 @@
 //! Where the headers of a frame are: the one pass that every received frame gets.
 
 use crate::bytes::Header;
-use crate::ipv6_ext::{MAX_EXTENSIONS, ext_len};
+use crate::ipv6::ext::{MAX_EXTENSIONS, ext_len};
 use crate::vlan::{MAX_TAGS, TAG_LEN};
 use crate::{ArpPacket, EtherType, IpProtocol, ethernet, ipv4, ipv6, tcp, udp};
 
@@ -228,28 +228,26 @@ fn ipv6(bytes: &[u8], layers: &mut Layers) -> Option<()> {
 /// Looks through the extension headers. `None` if there are too many or one is cut short; those
 /// before it then count.
 fn extensions<'a>(mut rest: &'a [u8], layers: &mut Layers) -> Option<&'a [u8]> {
-    for _ in 0..=MAX_EXTENSIONS {
+    for _ in 0..MAX_EXTENSIONS {
         let kind = layers.protocol;
         if !kind.is_extension() {
-            return Some(rest);
+            break;
         }
-        // A ninth extension header is one too many, whatever it is.
-        if usize::from(layers.l3_len) > ipv6::HEADER_LEN + MAX_EXTENSIONS * 8 * 256 {
-            return None;
-        }
+        // No extension header is shorter than eight bytes.
         let head = rest.first_chunk::<8>()?;
-        let (_, after) = rest.split_at_checked(ext_len(kind, head[1]))?;
-        if kind == IpProtocol::FRAGMENT {
-            layers.l4 = L4::Fragment;
-        }
-        layers.l3_len += (rest.len() - after.len()) as u16;
+        let (whole, after) = rest.split_at_checked(ext_len(kind, head[1]))?;
+        // Cannot overflow: eight headers of at most 2048 bytes.
+        layers.l3_len += whole.len() as u16;
         layers.protocol = IpProtocol(head[0]);
         rest = after;
-        if kind == IpProtocol::FRAGMENT && u16::from_be_bytes([head[2], head[3]]) & 0xfff8 != 0 {
-            return Some(rest);
+        if kind == IpProtocol::FRAGMENT {
+            layers.l4 = L4::Fragment;
+            if u16::from_be_bytes([head[2], head[3]]) & 0xfff8 != 0 {
+                return Some(rest);
+            }
         }
     }
-    None
+    (!layers.protocol.is_extension()).then_some(rest)
 }
 
 #[inline]
@@ -281,4 +279,135 @@ fn transport(bytes: &[u8], layers: &mut Layers, icmp: L4) -> Option<()> {
     layers.l4 = l4;
     layers.l4_len = l4_len as u8;
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::hex;
+    use std::vec::Vec;
+
+    const MACS: &str = "020000000002 020000000001";
+    const TCP: &str = "0050 1234 00000000 00000000 5010 0000 0000 0000";
+    const UDP: &str = "0035 1234 0008 0000";
+    const V6: &str = "20010db8000000000000000000000001 20010db8000000000000000000000002";
+
+    fn frame(parts: &[&str]) -> Vec<u8> {
+        let mut frame = hex(MACS);
+        parts
+            .iter()
+            .for_each(|part| frame.extend_from_slice(&hex(part)));
+        frame
+    }
+
+    fn lens(layers: &Layers) -> (u8, u16, u8) {
+        (layers.l2_len, layers.l3_len, layers.l4_len)
+    }
+
+    #[test]
+    fn tcp_over_ipv4_with_options() {
+        let ip = "46 00 002c 0000 4000 40 06 0000 c0000201 c0000202 94040000";
+        let layers = parse_layers(&frame(&["0800", ip, TCP]));
+        assert_eq!(lens(&layers), (14, 24, 20));
+        assert_eq!((layers.l3, layers.l4), (L3::Ipv4, L4::Tcp));
+        assert_eq!(
+            (
+                layers.l3_offset(),
+                layers.l4_offset(),
+                layers.payload_offset()
+            ),
+            (14, 38, 58)
+        );
+        assert!(!layers.malformed && layers.is_ip());
+    }
+
+    #[test]
+    fn udp_over_ipv6_with_two_tags_and_extensions() {
+        let ip = "60000000 0018 00 40";
+        let ext = "3c00 0502 0000 0100 1100 0104 00000000";
+        let layers = parse_layers(&frame(&["88a8 0064 8100 000a 86dd", ip, V6, ext, UDP]));
+        assert_eq!(lens(&layers), (22, 56, 8));
+        assert_eq!((layers.vlan_count, layers.ethertype), (2, EtherType::IPV6));
+        assert_eq!((layers.l4, layers.protocol), (L4::Udp, IpProtocol::UDP));
+    }
+
+    #[test]
+    fn fragments_have_no_layer_4() {
+        for (field, protocol) in [("2000", 6), ("00b9", 17), ("20b9", 17)] {
+            let ip =
+                std::format!("45 00 0028 0001 {field} 40 {protocol:02x} 0000 c0000201 c0000202");
+            let layers = parse_layers(&frame(&["0800", &ip, TCP]));
+            assert!(layers.is_fragment() && !layers.malformed);
+            assert_eq!((lens(&layers), layers.protocol.0), ((14, 20, 0), protocol));
+        }
+        for field in ["0001", "0008", "0000"] {
+            let ext = std::format!("0600 {field} 00000007");
+            let layers = parse_layers(&frame(&["86dd", "60000000 001c 2c 40", V6, &ext, TCP]));
+            assert!(layers.is_fragment() && !layers.malformed);
+            assert_eq!(
+                (lens(&layers), layers.protocol),
+                ((14, 48, 0), IpProtocol::TCP)
+            );
+        }
+    }
+
+    #[test]
+    fn arp_sctp_icmp_and_others() {
+        let arp = "0001 0800 06 04 0001 020000000001 c0000201 000000000000 c0000202";
+        let layers = parse_layers(&frame(&["0806", arp]));
+        assert_eq!(
+            (layers.l3, layers.l4, lens(&layers)),
+            (L3::Arp, L4::None, (14, 28, 0))
+        );
+        let kinds = [
+            (132, L4::Sctp, 12),
+            (1, L4::Icmpv4, 8),
+            (58, L4::Other, 0),
+            (47, L4::Other, 0),
+            (0, L4::Other, 0),
+        ];
+        for (protocol, l4, l4_len) in kinds {
+            let ip = std::format!("45 00 0028 0001 0000 40 {protocol:02x} 0000 c0000201 c0000202");
+            let layers = parse_layers(&frame(&["0800", &ip, TCP]));
+            assert_eq!(
+                (layers.l4, layers.l4_len, layers.malformed),
+                (l4, l4_len, false)
+            );
+        }
+        let layers = parse_layers(&frame(&["88f7 0000"]));
+        assert_eq!((layers.l3, layers.ethertype), (L3::Other, EtherType::PTP));
+        assert!(!layers.malformed);
+        let layers = parse_layers(&frame(&["88a8 0001 8100 0002 8100 0003 0800"]));
+        assert_eq!((layers.l3, layers.ethertype), (L3::Other, EtherType::VLAN));
+        assert_eq!((layers.vlan_count, layers.malformed), (2, false));
+    }
+
+    #[test]
+    fn every_cut_of_a_frame_is_malformed_and_keeps_what_is_whole() {
+        let ip = "45 00 0028 0000 4000 40 06 0000 c0000201 c0000202";
+        let whole = frame(&["8100 0001 0800", ip, TCP]);
+        assert!(!parse_layers(&whole).malformed);
+        for len in 0..whole.len() {
+            let layers = parse_layers(&whole[..len]);
+            assert!(layers.malformed, "{len}");
+            assert!(layers.payload_offset() <= len);
+            assert_eq!(layers.l3 == L3::Ipv4, len >= 38, "{len}");
+        }
+    }
+
+    #[test]
+    fn headers_in_the_padding_do_not_count() {
+        // Total length 20: the TCP header that follows is padding.
+        let ip = "45 00 0014 0000 4000 40 06 0000 c0000201 c0000202";
+        let layers = parse_layers(&frame(&["0800", ip, TCP]));
+        assert!(layers.malformed);
+        assert_eq!((layers.l3, layers.l4), (L3::Ipv4, L4::None));
+        let layers = parse_layers(&frame(&["86dd", "60000000 0000 11 40", V6, UDP]));
+        assert!(layers.malformed);
+    }
+
+    #[test]
+    fn the_summary_is_small() {
+        assert!(size_of::<Layers>() <= 16);
+    }
 }

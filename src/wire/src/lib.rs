@@ -79,9 +79,9 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 2 | [`ethernet`], [`vlan`], [`arp`] |
-//! | 3 | [`ipv4`], [`ipv4_options`], [`ipv6`], [`ipv6_ext`] |
-//! | 4 | [`icmpv4`], [`icmpv6`], [`udp`], [`tcp`], [`tcp_options`] |
-//! | sums | [`checksum`], [`pseudo`], [`delta`] |
+//! | 3 | [`ip`], [`ipv4`] and its [`options`](ipv4::options), [`ipv6`] and its [`ext`](ipv6::ext)ensions |
+//! | 4 | [`icmpv4`], [`icmpv6`], [`udp`], [`tcp`] and its [`options`](tcp::options) |
+//! | sums | [`mod@checksum`], [`pseudo`], [`delta`] |
 //! | flows | [`layers`], [`flow`], [`rss`] |
 //! | work on frames | [`offload`], [`echo`], [`swap`] |
 //!
@@ -121,16 +121,13 @@ pub mod icmpv4;
 pub mod icmpv6;
 pub mod ip;
 pub mod ipv4;
-pub mod ipv4_options;
 pub mod ipv6;
-pub mod ipv6_ext;
 pub mod layers;
 pub mod offload;
 pub mod pseudo;
 pub mod rss;
 pub mod swap;
 pub mod tcp;
-pub mod tcp_options;
 pub mod udp;
 pub mod vlan;
 
@@ -150,7 +147,7 @@ pub use layers::{L3, L4, Layers, parse_layers};
 pub use pseudo::Pseudo;
 pub use rss::{SYMMETRIC_KEY, queue_for, symmetric_hash, toeplitz};
 pub use swap::{Swapped, swap_flow, swap_macs};
+pub use tcp::options::{TcpOption, TcpOptionList};
 pub use tcp::{Tcp, TcpFlags, TcpHeader, TcpMut};
-pub use tcp_options::{TcpOption, TcpOptionList};
 pub use udp::{Udp, UdpHeader, UdpMut};
 pub use vlan::{Untagged, VlanTag};

@@ -6,7 +6,8 @@ use crate::{IpProtocol, Sum};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// The addresses of a pseudo header, already summed. A view of an IP packet gives it
-/// ([`Ipv4::pseudo`](crate::Ipv4::pseudo), [`Ipv6::pseudo`](crate::Ipv6::pseudo)); the view of the
+/// ([`Ipv4Header::pseudo`](crate::Ipv4Header::pseudo),
+/// [`Ipv6Header::pseudo`](crate::Ipv6Header::pseudo)); the view of the
 /// upper protocol adds its number and length.
 #[derive(Clone, Copy, Debug)]
 pub struct Pseudo {
@@ -21,7 +22,10 @@ impl Pseudo {
         let mut addresses = Sum::new();
         addresses.add_u32(src.to_bits());
         addresses.add_u32(dst.to_bits());
-        Self { addresses, v6: false }
+        Self {
+            addresses,
+            v6: false,
+        }
     }
 
     /// The pseudo header of an IPv6 packet. If there is a Routing header with segments left, `dst`
@@ -30,7 +34,10 @@ impl Pseudo {
     pub fn v6(src: Ipv6Addr, dst: Ipv6Addr) -> Self {
         let mut addresses = Sum::of(&src.octets());
         addresses.add_bytes(&dst.octets());
-        Self { addresses, v6: true }
+        Self {
+            addresses,
+            v6: true,
+        }
     }
 
     /// Whether this is an IPv6 pseudo header (where a UDP checksum is not optional).

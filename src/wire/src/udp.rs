@@ -9,8 +9,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const HEADER_LEN: usize = 8;
 
 /// The header, as on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct UdpHeader {
     src_port: U16,
@@ -89,7 +90,8 @@ impl UdpHeader {
     #[inline]
     fn extent(&self) -> Result<usize, ParseError> {
         let len = usize::from(self.wire_len());
-        len.checked_sub(HEADER_LEN).ok_or(ParseError::BadTotalLen { len })
+        len.checked_sub(HEADER_LEN)
+            .ok_or(ParseError::BadTotalLen { len })
     }
 }
 
@@ -167,6 +169,19 @@ impl<'a> UdpMut<'a> {
         Ok(Self { header, payload })
     }
 
+    /// As [`UdpMut::parse`], but `bytes` may end within the payload: the first segment of a
+    /// chained packet.
+    ///
+    /// # Errors
+    /// As [`Udp::parse_partial`].
+    #[inline]
+    pub fn parse_partial(bytes: &'a mut [u8]) -> Result<Self, ParseError> {
+        let (header, rest) = UdpHeader::cut_mut(bytes)?;
+        let payload_len = header.extent()?.min(rest.len());
+        let (payload, _) = bytes::split_mut(rest, payload_len, HEADER_LEN)?;
+        Ok(Self { header, payload })
+    }
+
     /// Writes `header` to the front of `buf` with its length set. The payload is left as it is in
     /// `buf`; [`UdpMut::fill_checksum`] comes last.
     ///
@@ -180,7 +195,10 @@ impl<'a> UdpMut<'a> {
     ) -> Result<Self, EmitError> {
         let max = usize::from(u16::MAX) - HEADER_LEN;
         if payload_len > max {
-            return Err(EmitError::TooLong { len: payload_len, max });
+            return Err(EmitError::TooLong {
+                len: payload_len,
+                max,
+            });
         }
         let (header, rest) = header.put(buf)?;
         let (payload, _) = bytes::room(rest, payload_len, HEADER_LEN)?;
@@ -191,7 +209,10 @@ impl<'a> UdpMut<'a> {
     /// The same datagram, read only.
     #[inline]
     pub fn view(&self) -> Udp<'_> {
-        Udp { header: self.header, payload: self.payload }
+        Udp {
+            header: self.header,
+            payload: self.payload,
+        }
     }
 
     /// The payload.
@@ -241,7 +262,10 @@ mod tests {
         // the sum folds to f199, the complement is 0e66.
         let bytes = hex("04d2 0035 000a 0e66 6869 ffff");
         let udp = Udp::parse(&bytes).unwrap();
-        assert_eq!((udp.src_port(), udp.dst_port(), udp.wire_len()), (1234, 53, 10));
+        assert_eq!(
+            (udp.src_port(), udp.dst_port(), udp.wire_len()),
+            (1234, 53, 10)
+        );
         assert_eq!(udp.payload(), b"hi");
         assert!(udp.checksum_ok(Pseudo::v4(PSEUDO.0, PSEUDO.1)));
         assert!(!udp.checksum_ok(Pseudo::v4(PSEUDO.0, PSEUDO.0)));
@@ -275,7 +299,10 @@ mod tests {
             ParseError::BadTotalLen { len: 7 }
         );
         let bytes = hex("0001 0002 0009 0000");
-        assert_eq!(Udp::parse(&bytes).unwrap_err(), ParseError::Truncated { need: 9, have: 8 });
+        assert_eq!(
+            Udp::parse(&bytes).unwrap_err(),
+            ParseError::Truncated { need: 9, have: 8 }
+        );
         assert!(Udp::parse_partial(&bytes).unwrap().payload().is_empty());
         assert!(UdpMut::emit(&mut [0; 70_000], &UdpHeader::new(1, 2), 65_528).is_err());
     }

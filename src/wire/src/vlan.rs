@@ -28,7 +28,10 @@ impl VlanTag {
     /// A customer tag (802.1Q) for VLAN `vid`, priority 0. Only the low 12 bits of `vid` count.
     #[inline]
     pub const fn new(vid: u16) -> Self {
-        Self { tpid: EtherType::VLAN, tci: vid & 0x0fff }
+        Self {
+            tpid: EtherType::VLAN,
+            tci: vid & 0x0fff,
+        }
     }
 
     /// The VLAN identifier; 0 is a priority tag without a VLAN.
@@ -76,13 +79,21 @@ impl<'a> Untagged<'a> {
     /// [`MAX_TAGS`].
     #[inline]
     pub fn parse(ethertype: EtherType, payload: &'a [u8]) -> Result<Self, ParseError> {
-        let mut this = Self { tags: Default::default(), count: 0, ethertype, payload };
+        let mut this = Self {
+            tags: Default::default(),
+            count: 0,
+            ethertype,
+            payload,
+        };
         for place in &mut this.tags {
             if !this.ethertype.is_vlan() {
                 return Ok(this);
             }
             let (body, rest) = TagBody::cut(this.payload)?;
-            *place = VlanTag { tpid: this.ethertype, tci: body.tci.get() };
+            *place = VlanTag {
+                tpid: this.ethertype,
+                tci: body.tci.get(),
+            };
             this.ethertype = EtherType(body.ethertype.get());
             this.payload = rest;
             this.count += 1;
@@ -167,7 +178,10 @@ pub fn remove_tag(frame: &mut [u8]) -> Result<Option<VlanTag>, ParseError> {
     let Some(head) = frame.first_chunk_mut::<18>() else {
         return Err(ParseError::Truncated { need: 18, have });
     };
-    let tag = VlanTag { tpid, tci: u16::from_be_bytes([head[14], head[15]]) };
+    let tag = VlanTag {
+        tpid,
+        tci: u16::from_be_bytes([head[14], head[15]]),
+    };
     head.copy_within(0..12, 4);
     Ok(Some(tag))
 }
@@ -199,12 +213,21 @@ mod tests {
         assert_eq!((one.ethertype(), one.l2_len()), (EtherType::IPV6, 18));
         assert_eq!(one.payload(), [0x60, 0]);
         let tag = one.tags()[0];
-        assert_eq!((tag.vid(), tag.priority(), tag.drop_eligible()), (42, 5, true));
+        assert_eq!(
+            (tag.vid(), tag.priority(), tag.drop_eligible()),
+            (42, 5, true)
+        );
 
         let bytes = frame("88a8 0064 8100 000a 0806 0001");
         let two = Ethernet::parse(&bytes).unwrap().untagged().unwrap();
         assert_eq!((two.ethertype(), two.l2_len()), (EtherType::ARP, 22));
-        assert_eq!(two.tags()[0], VlanTag { tpid: EtherType::QINQ, tci: 100 });
+        assert_eq!(
+            two.tags()[0],
+            VlanTag {
+                tpid: EtherType::QINQ,
+                tci: 100
+            }
+        );
         assert_eq!(two.tags()[1], VlanTag::new(10));
     }
 
@@ -223,7 +246,10 @@ mod tests {
         assert!(insert_tag(&mut [0; 17], VlanTag::new(1)).is_err());
         assert!(remove_tag(&mut [0; 13]).is_err());
         let mut short = frame("8100 0001");
-        assert_eq!(remove_tag(&mut short), Err(ParseError::Truncated { need: 18, have: 16 }));
+        assert_eq!(
+            remove_tag(&mut short),
+            Err(ParseError::Truncated { need: 18, have: 16 })
+        );
         assert_eq!(remove_tag(&mut frame("0800")), Ok(None));
     }
 

@@ -239,13 +239,21 @@ fn no_cpu_left(plan: &Plan, topology: &Topology) -> Option<String> {
 fn outside_the_mask(plan: &Plan, topology: &Topology) -> Option<String> {
     let busy: CpuSet = plan.workers.iter().map(|worker| worker.lcore).collect();
     let outside = busy.difference(&topology.placeable_cpus());
-    (!outside.is_empty()).then(|| {
-        format!(
-            "cpus {outside} are outside the affinity mask that this process was started with \
-             ({}); they are used because --lcores names them",
-            topology.affinity_cpus
-        )
-    })
+    let (cpus, them) = match outside.len() {
+        0 => return None,
+        1 => (
+            format!("cpu {outside} is"),
+            "it is used because --lcores names it",
+        ),
+        _ => (
+            format!("cpus {outside} are"),
+            "they are used because --lcores names them",
+        ),
+    };
+    Some(format!(
+        "{cpus} outside the affinity mask that this process was started with ({}); {them}",
+        topology.affinity_cpus
+    ))
 }
 
 /// `worker 3`, `workers 0 and 1`, `workers 0, 1 and 2`.

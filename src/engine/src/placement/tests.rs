@@ -181,7 +181,7 @@ fn restricted_affinity_is_obeyed_and_explained() {
     assert!(plan.warnings[0].contains("(it may use 0-1)"), "{plan}");
     let error = refuse(&restricted, &request(&[("a", Some(1), 8)], 3));
     assert!(
-        error.contains("3 workers") && error.contains("2 cpus (cpus 0-1)"),
+        error.contains("3 workers") && error.contains("2 cpus (0-1)"),
         "{error}"
     );
     assert!(error.contains("--workers 2 or fewer"), "{error}");
@@ -207,7 +207,7 @@ fn a_listed_cpu_overrides_the_mask_but_not_the_cpuset() {
     let plan = Plan::compute(&masked, &wish).expect("a plan");
     assert_eq!(lcores(&plan), [3]);
     assert!(
-        plan.notes[0].contains("cpus 3 are outside the affinity mask"),
+        plan.notes[0].contains("cpu 3 is outside the affinity mask"),
         "{plan}"
     );
     let contained = machine(TWO_NODES).with_cpuset(cpus("0-1"));

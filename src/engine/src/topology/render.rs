@@ -117,10 +117,10 @@ impl Topology {
         } else {
             "cpu"
         };
-        write!(f, "    core {:<4} {what} {:<9}", core.id, cpus.join(", "))?;
+        let mut line = format!("    core {:<4} {what} {:<9}", core.id, cpus.join(", "));
         for (name, size) in [("L1d", core.l1d_bytes), ("L2", core.l2_bytes)] {
             if let Some(size) = size.filter(|size| *size > 0) {
-                write!(f, "  {name} {}", format_bytes(size))?;
+                line.push_str(&format!("  {name} {}", format_bytes(size)));
             }
         }
         if core
@@ -128,13 +128,13 @@ impl Topology {
             .iter()
             .any(|cpu| self.isolated_cpus.contains(*cpu))
         {
-            write!(f, "  isolated")?;
+            line.push_str("  isolated");
         }
         let kinds = self.cores.iter().any(|other| other.performance_rank > 0);
         if kinds {
-            write!(f, "  speed class {}", core.performance_rank)?;
+            line.push_str(&format!("  speed class {}", core.performance_rank));
         }
-        writeln!(f)
+        writeln!(f, "{}", line.trim_end())
     }
 
     fn fmt_interfaces(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -208,5 +208,6 @@ mod tests {
         );
         assert!(text.contains("core 3    SMT siblings 6, 7"), "{text}");
         assert!(text.contains("eth1  node 1    4 queues"), "{text}");
+        assert!(text.lines().all(|line| line.trim_end() == line), "{text}");
     }
 }

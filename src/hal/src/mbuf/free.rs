@@ -148,11 +148,12 @@ unsafe fn release_segment(mut m: NonNull<RawMbuf>) {
     // SAFETY: alive while we hold a count; once the count is 0 nobody else refers to it, so writing
     // through the pointer is exclusive.
     unsafe {
-        if m.as_ref().refcnt.load(Ordering::Acquire) != 1 {
-            if m.as_ref().refcnt.fetch_sub(1, Ordering::AcqRel) != 1 {
+        let owners = RawMbuf::owners(m);
+        if owners.load(Ordering::Acquire) != 1 {
+            if owners.fetch_sub(1, Ordering::AcqRel) != 1 {
                 return;
             }
-            m.as_ref().refcnt.store(1, Ordering::Relaxed);
+            owners.store(1, Ordering::Relaxed);
         }
         if m.as_ref().ol_flags & MbufFlags::NOT_DIRECT.bits() != 0 {
             detach(m);

@@ -5,6 +5,7 @@
 //! one-segment frame touch the first only.
 
 use core::ffi::c_void;
+use core::marker::PhantomPinned;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU16;
 
@@ -47,6 +48,23 @@ pub struct RawMbuf {
     pub(crate) reserved: u32,
     pub(crate) timestamp_ns: u64,
     pub(crate) dynamic: [u32; 6],
+    /// Clones on other threads change `refcnt` while the owner has a `&mut` to its header. Only of a
+    /// type that is not `Unpin` may a `&mut` be shared like that.
+    pub(crate) shared: PhantomPinned,
+}
+
+impl RawMbuf {
+    /// The count of a header's owners, without a reference to the rest, which another owner may be
+    /// writing.
+    ///
+    /// # Safety
+    ///
+    /// The header is alive for `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn owners<'a>(this: NonNull<Self>) -> &'a AtomicU16 {
+        // SAFETY: by the contract; the reference is to this field alone.
+        unsafe { &(*this.as_ptr()).refcnt }
+    }
 }
 
 const _: () = {

@@ -128,6 +128,7 @@ impl Mbuf {
         let raw = self.raw_mut();
         if u32::from(data_off) + u32::from(data_len) > u32::from(buf_len)
             || raw.nb_segs != 1
+            || raw.refcnt.load(Ordering::Acquire) != 1
             || raw.ol_flags & MbufFlags::NOT_DIRECT.bits() != 0
         {
             return false;
@@ -171,7 +172,7 @@ unsafe fn attach(mut part: NonNull<RawMbuf>, mut segment: NonNull<RawMbuf>) -> b
             } else {
                 core::ptr::from_mut(from)
             };
-            if !retain(&(*origin).refcnt) {
+            if !retain(RawMbuf::owners(NonNull::new_unchecked(origin))) {
                 return false;
             }
             to.buf_iova = from.buf_iova;

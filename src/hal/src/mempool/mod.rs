@@ -8,11 +8,11 @@
 //! cache of their own. Any other thread goes to the shared ring.
 #![allow(unsafe_code)]
 
-mod store;
+pub(crate) mod store;
 
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::Serialize;
 
@@ -294,6 +294,7 @@ impl PoolShared {
                     reserved: 0,
                     timestamp_ns: 0,
                     dynamic: [0; 6],
+                    shared: core::marker::PhantomPinned,
                 });
                 self.store.give(lcore::NONE, &Header(m), 1);
             }
@@ -425,7 +426,7 @@ impl Mempool {
                     index,
                     port: (port != NO_PORT).then_some(port),
                     frame_len: (&raw const (*m.as_ptr()).pkt_len).read_volatile(),
-                    owners: m.as_ref().refcnt.load(Ordering::Relaxed),
+                    owners: RawMbuf::owners(m).load(Ordering::Relaxed),
                 }
             }
         })
@@ -447,11 +448,12 @@ impl Clone for Mempool {
 
 impl Drop for Mempool {
     fn drop(&mut self) {
-        // As `Arc` does it: release on each decrement, acquire before the destruction.
+        // As `Arc` does it: release on each decrement, acquire before the destruction (by a load, as
+        // the thread sanitizer does not know fences).
         if self.shared().handles.fetch_sub(1, Ordering::Release) != 1 {
             return;
         }
-        fence(Ordering::Acquire);
+        self.shared().handles.load(Ordering::Acquire);
         let out = self.in_use();
         if out > 0 {
             // Their headers point here, so the memory has to stay.

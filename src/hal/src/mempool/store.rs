@@ -9,7 +9,7 @@ use core::mem::MaybeUninit;
 use crossbeam_utils::CachePadded;
 
 use crate::lcore;
-use crate::ring::{Multi, RawRing};
+use crate::ring::{Multi, RawRing, copy};
 use crate::sync::{AtomicU32, Ordering, UnsafeCell};
 
 /// Objects of a pool are `Copy` handles: pointers to headers, or plain numbers in a model.
@@ -23,7 +23,9 @@ pub(crate) struct Store<T: Copy> {
 struct Cache<T> {
     /// Objects in the stack. Written by the owner only; others read it to count.
     len: AtomicU32,
-    stack: Box<[UnsafeCell<MaybeUninit<T>>]>,
+    stack: UnsafeCell<Box<[MaybeUninit<T>]>>,
+    /// How many objects it may hold.
+    room: usize,
 }
 
 // SAFETY: a cache is touched only by the one thread that has its lcore id (see `lcore`), but for `len`,
@@ -39,9 +41,12 @@ impl<T: Copy + Send> Store<T> {
         // Half as much again as the target, as in rte_mempool: a worker that gives and takes bursts
         // around the target then does not go to the ring each time.
         let slots = cache + cache / 2;
+        // The allocation goes on for two cache lines, so that no other cache's objects share one.
+        let gap = 128usize.div_ceil(size_of::<T>().max(1));
         let new_cache = || Cache {
             len: AtomicU32::new(0),
-            stack: (0..slots).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
+            stack: UnsafeCell::new((0..slots + gap).map(|_| MaybeUninit::uninit()).collect()),
+            room: slots,
         };
         Self {
             ring: RawRing::new(size),
@@ -115,10 +120,10 @@ impl<T: Copy + Send> Store<T> {
     pub(crate) unsafe fn give(&self, id: u32, items: *const T, n: usize) {
         let Some(cache) = self.cache(id) else {
             // SAFETY: `items` has `n`.
-            return unsafe { self.give_ring(items, n) };
+            return unsafe { push_all(&self.ring, items, n) };
         };
         let len = cache.len.load(Ordering::Relaxed) as usize;
-        if len + n <= cache.stack.len() {
+        if len + n <= cache.room {
             // SAFETY: the cache is ours and has room.
             unsafe { cache.push(len, items, n) };
             return;
@@ -136,26 +141,10 @@ impl<T: Copy + Send> Store<T> {
         // overwrites it. Too large a burst goes straight to the ring.
         unsafe {
             cache.flush(&self.ring, len, keep);
-            if keep + n <= cache.stack.len() {
+            if keep + n <= cache.room {
                 cache.push(keep, items, n);
             } else {
-                self.give_ring(items, n);
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As [`give`](Self::give).
-    unsafe fn give_ring(&self, items: *const T, n: usize) {
-        let mut done = 0;
-        while done < n {
-            // SAFETY: `items` has `n`, of which `done` are gone. The ring has a slot for every object
-            // there is, so it can be full only for the moment in which another thread that pops has
-            // claimed its slots and not yet published them.
-            done += unsafe { self.ring.push_raw::<Multi>(items.add(done), n - done) };
-            if done < n {
-                crate::sync::spin();
+                push_all(&self.ring, items, n);
             }
         }
     }
@@ -181,12 +170,8 @@ impl<T: Copy> Cache<T> {
     #[inline(always)]
     unsafe fn pop(&self, len: usize, out: *mut T, n: usize) {
         let from = len - n;
-        for i in 0..n {
-            // SAFETY: slots below `len` hold objects; `out` has room.
-            unsafe {
-                self.stack.get_unchecked(from + i).with(|p| out.add(i).write(p.read().assume_init()));
-            }
-        }
+        // SAFETY: slots below `len` hold objects; `out` has room.
+        self.stack.with(|stack| unsafe { copy((*stack).as_ptr().add(from).cast(), out, n) });
         // Release: whoever counts the pool as whole and unmaps it is ordered after this.
         self.len.store(from as u32, Ordering::Release);
     }
@@ -196,14 +181,9 @@ impl<T: Copy> Cache<T> {
     /// The cache is the caller's, `len` is its length, and there is room for `n` more.
     #[inline(always)]
     unsafe fn push(&self, len: usize, items: *const T, n: usize) {
-        for i in 0..n {
-            // SAFETY: slots `len..len + n` exist and are free; `items` has `n`.
-            unsafe {
-                self.stack
-                    .get_unchecked(len + i)
-                    .with_mut(|p| p.write(MaybeUninit::new(items.add(i).read())));
-            }
-        }
+        // SAFETY: slots `len..len + n` exist and are free; `items` has `n`.
+        self.stack
+            .with_mut(|stack| unsafe { copy(items, (*stack).as_mut_ptr().add(len).cast(), n) });
         self.len.store((len + n) as u32, Ordering::Release);
     }
 
@@ -213,21 +193,12 @@ impl<T: Copy> Cache<T> {
     ///
     /// The cache is the caller's and empty.
     unsafe fn refill(&self, ring: &RawRing<T>, target: usize) -> usize {
-        let mut filled = 0;
-        let mut batch = [MaybeUninit::<T>::uninit(); 64];
-        while filled < target {
-            let want = batch.len().min(target - filled);
-            // SAFETY: `batch` has room for `want`; the stack has room up to `target`.
-            unsafe {
-                let got = ring.pop_raw::<Multi>(batch.as_mut_ptr().cast(), want);
-                self.push(filled, batch.as_ptr().cast(), got);
-                filled += got;
-                if got < want {
-                    break;
-                }
-            }
-        }
-        filled
+        self.stack.with_mut(|stack| {
+            // SAFETY: the stack has room for `target`.
+            let filled = unsafe { ring.pop_raw::<Multi>((*stack).as_mut_ptr().cast(), target) };
+            self.len.store(filled as u32, Ordering::Release);
+            filled
+        })
     }
 
     /// Moves the objects above `keep` to the ring.
@@ -235,22 +206,29 @@ impl<T: Copy> Cache<T> {
     /// # Safety
     ///
     /// The cache is the caller's, `len` is its length, and `keep <= len`.
-    unsafe fn flush(&self, ring: &RawRing<T>, mut len: usize, keep: usize) {
-        let mut batch = [MaybeUninit::<T>::uninit(); 64];
-        while len > keep {
-            let n = batch.len().min(len - keep);
-            // SAFETY: as `pop`; the ring has a slot for every object (see `give_ring`).
-            unsafe {
-                self.pop(len, batch.as_mut_ptr().cast(), n);
-                let mut done = 0;
-                while done < n {
-                    done += ring.push_raw::<Multi>(batch.as_ptr().cast::<T>().add(done), n - done);
-                    if done < n {
-                        crate::sync::spin();
-                    }
-                }
-            }
-            len -= n;
+    unsafe fn flush(&self, ring: &RawRing<T>, len: usize, keep: usize) {
+        // First out of the cache, then into the ring: whoever counts meanwhile counts none twice.
+        self.len.store(keep as u32, Ordering::Release);
+        // SAFETY: the slots from `keep` to `len` hold objects, which are the ring's from here on.
+        self.stack.with(|stack| unsafe {
+            push_all(ring, (*stack).as_ptr().add(keep).cast(), len - keep);
+        });
+    }
+}
+
+/// Pushes objects into the ring that has a slot for every object there is. So it can be full only for
+/// the moment in which another thread that pops has claimed its slots and not yet published them.
+///
+/// # Safety
+///
+/// `items` points at `n` objects, which are the ring's from here on.
+unsafe fn push_all<T>(ring: &RawRing<T>, items: *const T, n: usize) {
+    let mut done = 0;
+    while done < n {
+        // SAFETY: `items` has `n`, of which `done` are gone.
+        done += unsafe { ring.push_raw::<Multi>(items.add(done), n - done) };
+        if done < n {
+            crate::sync::spin();
         }
     }
 }

@@ -6,7 +6,7 @@
 //! at most and one release, whatever its size.
 //!
 //! Positions count up for ever and wrap at 2³²; a slot is `position & mask`. That makes full and empty
-//! different without sacrificing a slot, as long as the capacity is at most 2³¹.
+//! different without sacrificing a slot, as long as the capacity is at most 2³⁰.
 //!
 //! A cursor also remembers the last position of the *other* end that it has seen. That position only
 //! ever moves forward, so an old value is safe: it shows fewer slots than there are. The other end's
@@ -60,8 +60,13 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    pub(crate) fn new() -> Self {
-        Self { head: AtomicU32::new(0), tail: AtomicU32::new(0), seen: AtomicU32::new(0) }
+    /// A cursor at `position`, which is where the other end must start too.
+    pub(crate) fn new(position: u32) -> Self {
+        Self {
+            head: AtomicU32::new(position),
+            tail: AtomicU32::new(position),
+            seen: AtomicU32::new(position),
+        }
     }
 
     /// Positions published so far, modulo 2³².
@@ -127,8 +132,9 @@ impl Cursor {
         if M::MULTI {
             // Runs are published in the order in which they were claimed. The wait is for a thread
             // that is between its copy and its store; it is short unless that thread is preempted,
-            // which is why workers are pinned one to an lcore.
-            while self.tail.load(Ordering::Relaxed) != claim.start {
+            // which is why workers are pinned one to an lcore. Acquire: the other end will read our
+            // store only, and must thereby be ordered after the copies of those before us as well.
+            while self.tail.load(Ordering::Acquire) != claim.start {
                 spin();
             }
         }

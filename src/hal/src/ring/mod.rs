@@ -28,10 +28,10 @@ use crate::mbuf::Mbuf;
 use crate::sync::Arc;
 
 pub use cursor::{Mode, Multi, Single};
-pub(crate) use raw::RawRing;
+pub(crate) use raw::{RawRing, copy};
 
-/// The largest capacity of a ring: 2³¹ slots.
-pub const MAX_CAPACITY: usize = 1 << 31;
+/// The largest capacity of a ring: 2³⁰ slots, so that distances between positions fit an `i32`.
+pub const MAX_CAPACITY: usize = 1 << 30;
 
 /// The pushing end of a ring. Clonable if it is [`Multi`].
 pub struct Producer<T, P: Mode = Single, C: Mode = Single> {

@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use crossbeam_utils::CachePadded;
 
 use super::MAX_CAPACITY;
-use super::cursor::{Cursor, Mode};
+use super::cursor::{Claim, Cursor, Mode};
 use crate::sync::UnsafeCell;
 
 pub(crate) struct RawRing<T> {
@@ -23,14 +23,19 @@ unsafe impl<T: Send> Sync for RawRing<T> {}
 
 impl<T> RawRing<T> {
     pub(crate) fn new(capacity: usize) -> Self {
+        Self::starting_at(capacity, 0)
+    }
+
+    /// A ring whose positions begin anywhere; tests begin shortly before they wrap.
+    pub(crate) fn starting_at(capacity: usize, position: u32) -> Self {
         assert!(
             (1..=MAX_CAPACITY).contains(&capacity),
             "ring capacity {capacity} is not between 1 and {MAX_CAPACITY}"
         );
         let capacity = capacity.next_power_of_two();
         Self {
-            producers: CachePadded::new(Cursor::new()),
-            consumers: CachePadded::new(Cursor::new()),
+            producers: CachePadded::new(Cursor::new(position)),
+            consumers: CachePadded::new(Cursor::new(position)),
             mask: (capacity - 1) as u32,
             slots: (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
         }
@@ -59,18 +64,15 @@ impl<T> RawRing<T> {
     pub(crate) unsafe fn push_raw<P: Mode>(&self, items: *const T, n: usize) -> usize {
         let want = n.min(self.capacity()) as u32;
         let claim = self.producers.claim::<P>(&self.consumers, self.mask + 1, want);
-        let (first, second) = self.runs(claim.start, claim.count);
+        if claim.count == 0 {
+            return 0;
+        }
         // SAFETY: the claimed slots are ours until published, and hold nothing; the source has at
         // least `claim.count` items.
         unsafe {
-            for (i, slot) in first.iter().enumerate() {
-                slot.with_mut(|p| p.copy_from_nonoverlapping(items.add(i).cast(), 1));
-            }
-            for (i, slot) in second.iter().enumerate() {
-                slot.with_mut(|p| p.copy_from_nonoverlapping(items.add(first.len() + i).cast(), 1));
-            }
+            self.each_run(claim, |done, begin, n| self.write_slots(begin, items.add(done), n));
         }
-        self.finish::<P>(&self.producers, claim);
+        self.producers.publish::<P>(claim);
         claim.count as usize
     }
 
@@ -83,66 +85,98 @@ impl<T> RawRing<T> {
     pub(crate) unsafe fn pop_raw<C: Mode>(&self, out: *mut T, n: usize) -> usize {
         let want = n.min(self.capacity()) as u32;
         let claim = self.consumers.claim::<C>(&self.producers, 0, want);
-        let (first, second) = self.runs(claim.start, claim.count);
+        if claim.count == 0 {
+            return 0;
+        }
         // SAFETY: the claimed slots were published by a producer, so they hold items, and are ours
         // until published back; the destination has room for at least `claim.count`.
         unsafe {
-            for (i, slot) in first.iter().enumerate() {
-                slot.with(|p| out.add(i).cast::<MaybeUninit<T>>().copy_from_nonoverlapping(p, 1));
-            }
-            for (i, slot) in second.iter().enumerate() {
-                slot.with(|p| {
-                    out.add(first.len() + i).cast::<MaybeUninit<T>>().copy_from_nonoverlapping(p, 1);
-                });
-            }
+            self.each_run(claim, |done, begin, n| self.read_slots(begin, out.add(done), n));
         }
-        self.finish::<C>(&self.consumers, claim);
+        self.consumers.publish::<C>(claim);
         claim.count as usize
     }
 
+    /// Calls `copy(done, begin, n)` for each contiguous part of a claimed run: up to the end of the
+    /// array, and from its start. `begin + n` is at most the capacity, `done + n` at most the count.
     #[inline(always)]
-    fn finish<M: Mode>(&self, cursor: &Cursor, claim: super::cursor::Claim) {
-        if claim.count > 0 {
-            cursor.publish::<M>(claim);
+    fn each_run(&self, claim: Claim, copy: impl Fn(usize, usize, usize)) {
+        let begin = (claim.start & self.mask) as usize;
+        let count = claim.count as usize;
+        let first = count.min(self.capacity() - begin);
+        copy(0, begin, first);
+        if first < count {
+            copy(first, 0, count - first);
         }
     }
 
-    /// The slots of a claimed run: up to the end of the array, and from its start.
+    /// # Safety
+    ///
+    /// `begin + n` is at most the capacity, and these slots are the caller's; `items` has `n`.
     #[inline(always)]
-    #[allow(clippy::type_complexity)]
-    fn runs(
-        &self,
-        start: u32,
-        count: u32,
-    ) -> (&[UnsafeCell<MaybeUninit<T>>], &[UnsafeCell<MaybeUninit<T>>]) {
-        let begin = (start & self.mask) as usize;
-        let first = (count as usize).min(self.capacity() - begin);
-        // SAFETY: `begin <= mask`, and `first` ends at the capacity at most; the second run is
-        // shorter than the ring because `count` is at most the capacity.
+    unsafe fn write_slots(&self, begin: usize, items: *const T, n: usize) {
+        // SAFETY: by the contract. A slot is a transparent wrapper of an item, and so the slots are
+        // an array of items.
+        #[cfg(not(loom))]
         unsafe {
-            (
-                self.slots.get_unchecked(begin..begin + first),
-                self.slots.get_unchecked(..count as usize - first),
-            )
+            copy(items, UnsafeCell::raw(self.slots.as_ptr().add(begin)).cast::<T>(), n);
+        }
+        #[cfg(loom)]
+        for i in 0..n {
+            // SAFETY: by the contract.
+            self.slots[begin + i].with_mut(|slot| unsafe { copy(items.add(i), slot.cast(), 1) });
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`write_slots`](Self::write_slots); the slots hold items, and `out` has room for `n`.
+    #[inline(always)]
+    unsafe fn read_slots(&self, begin: usize, out: *mut T, n: usize) {
+        // SAFETY: as in `write_slots`.
+        #[cfg(not(loom))]
+        unsafe {
+            copy(UnsafeCell::raw(self.slots.as_ptr().add(begin)).cast::<T>(), out, n);
+        }
+        #[cfg(loom)]
+        for i in 0..n {
+            // SAFETY: by the contract.
+            self.slots[begin + i].with(|slot| unsafe { copy(slot.cast(), out.add(i), 1) });
+        }
+    }
+}
+
+/// A copy whose length is rarely known at compile time. One item, which is what `push` and `pop` move,
+/// is not worth a call.
+///
+/// # Safety
+///
+/// As `core::ptr::copy_nonoverlapping`.
+#[inline(always)]
+pub(crate) unsafe fn copy<T>(from: *const T, to: *mut T, n: usize) {
+    // SAFETY: by the contract.
+    unsafe {
+        if n == 1 {
+            to.cast::<MaybeUninit<T>>().write(from.cast::<MaybeUninit<T>>().read());
+        } else {
+            to.copy_from_nonoverlapping(from, n);
         }
     }
 }
 
 impl<T> Drop for RawRing<T> {
     fn drop(&mut self) {
-        use super::cursor::Multi;
         if !core::mem::needs_drop::<T>() {
             return;
         }
-        loop {
-            let mut item = MaybeUninit::<T>::uninit();
-            // SAFETY: `&mut self` makes us the only user; an item that was popped is dropped once.
-            unsafe {
-                if self.pop_raw::<Multi>(item.as_mut_ptr(), 1) == 0 {
-                    return;
-                }
-                item.assume_init_drop();
-            }
+        let end = self.producers.published();
+        let mut at = self.consumers.published();
+        while at != end {
+            let slot = &self.slots[(at & self.mask) as usize];
+            // SAFETY: `&mut self` makes us the only user, and the slots between the two positions hold
+            // items, each of which is dropped once.
+            slot.with_mut(|item| unsafe { (*item).assume_init_drop() });
+            at = at.wrapping_add(1);
         }
     }
 }

@@ -5,6 +5,19 @@
 #![allow(unreachable_pub)]
 
 pub mod doctor;
+pub mod forward;
+pub mod fwd;
 pub mod interfaces;
 pub mod table;
 pub mod topo;
+
+use std::io::Write;
+
+/// Prints a whole answer. A reader that has seen enough (`| head`) is not an error.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,93 @@
+//! Mempools: a burst of mbufs taken and given back, beside a `crossbeam::ArrayQueue` of buffers.
+//!
+//! `benches/compare` runs this beside DPDK's `rte_pktmbuf_alloc_bulk`/`free_bulk` and the bare
+//! `rte_mempool_get_bulk`/`put_bulk`. See `benches/README.md` for the method.
+
+mod support;
+
+use std::hint::black_box;
+
+use crossbeam_queue::ArrayQueue;
+use linecard_hal::ring::{Consumer, Producer, spsc};
+use linecard_hal::{Burst, Mbuf, Mempool, MempoolConfig, lcore};
+use support::{BULKS, OBJECTS, report, time, time_across};
+
+const SIZE: usize = 8192;
+const SLOTS: usize = 1024;
+
+fn main() {
+    support::quiet_or_say_so();
+    let pool = Mempool::new(MempoolConfig::new("bench", SIZE)).expect("memory for a pool");
+    eprintln!("# pages of {}", pool.region().page());
+    for bulk in BULKS {
+        report("mempool", "mbuf", "one-core", bulk, "linecard", Some(one_core(&pool, bulk, false)));
+        report("mempool", "receive", "one-core", bulk, "linecard", Some(one_core(&pool, bulk, true)));
+        report("mempool", "mbuf", "one-core", bulk, "crossbeam", Some(crossbeam(bulk)));
+    }
+    for bulk in BULKS {
+        report("mempool", "mbuf", "two-cores", bulk, "linecard", two_cores(&pool, bulk));
+    }
+    assert_eq!(pool.in_use(), 0);
+}
+
+/// Takes a burst and frees it; with `receive`, also does what a driver does to a received frame.
+fn one_core(pool: &Mempool, bulk: usize, receive: bool) -> f64 {
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            support::pin(0);
+            let _lcore = lcore::register();
+            let mut burst = Burst::with_capacity(bulk);
+            let figure = if receive {
+                time(|| alloc_receive_free(pool, &mut burst, bulk))
+            } else {
+                time(|| alloc_free(pool, &mut burst, bulk))
+            };
+            pool.flush_cache();
+            figure
+        });
+        worker.join().unwrap()
+    })
+}
+
+#[inline(never)]
+fn alloc_free(pool: &Mempool, burst: &mut Burst, bulk: usize) {
+    for _ in 0..OBJECTS / bulk {
+        black_box(pool.alloc_burst(burst, bulk));
+        black_box(burst.as_ptr());
+        burst.clear();
+    }
+}
+
+#[inline(never)]
+fn alloc_receive_free(pool: &Mempool, burst: &mut Burst, bulk: usize) {
+    for _ in 0..OBJECTS / bulk {
+        pool.alloc_burst(burst, bulk);
+        for mbuf in burst.iter_mut() {
+            let _ = mbuf.set_data(128, 60);
+            mbuf.set_port(0);
+        }
+        black_box(burst.as_ptr());
+        burst.clear();
+    }
+}
+
+/// One core takes mbufs and hands them over by a ring; the other frees them.
+fn two_cores(pool: &Mempool, bulk: usize) -> Option<f64> {
+    let (mut tx, mut rx) = spsc::<Mbuf>(SLOTS);
+    let (mut giving, mut taking) = (None, None);
+    time_across(
+        move || {
+            let (_, burst) = giving.get_or_insert_with(|| worker(pool, bulk));
+            hand_over(pool, &mut tx, burst, bulk);
+        },
+        move || {
+            let (_, burst) = taking.get_or_insert_with(|| worker(pool, bulk));
+            take_over(&mut rx, burst);
+        },
+    )
+}
+
+fn worker(pool: &Mempool, bulk: usize) -> (Worker, Burst) {
+    (Worker { pool: pool.clone(), _lcore: lcore::register() }, Burst::with_capacity(bulk))
+}
+

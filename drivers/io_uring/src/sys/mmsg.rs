@@ -1,0 +1,170 @@
+//! Receiving without a ring: `recvmmsg` on a socket, and reads from a TAP device.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use io_uring::{opcode, types};
+use linecard_hal::Mbuf;
+
+use super::batch::BatchRing;
+use crate::control::{self, CONTROL_LEN};
+use crate::meta::RxMeta;
+use crate::vnet::{VNET_LEN, VnetHdr};
+
+/// One message's parts beside the frame.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Side {
+    control: [u8; CONTROL_LEN],
+    vnet: [u8; VNET_LEN],
+}
+
+/// Receives bursts with `recvmmsg`. All memory is allocated at the start.
+pub(crate) struct RecvBatch {
+    messages: Vec<libc::mmsghdr>,
+    iovecs: Vec<[libc::iovec; 2]>,
+    sides: Vec<Side>,
+    vnet: bool,
+}
+
+// SAFETY: the pointers are only used during `receive`, which fills them anew.
+unsafe impl Send for RecvBatch {}
+
+impl RecvBatch {
+    /// For up to `burst` frames at a time.
+    pub(crate) fn new(burst: usize, vnet: bool) -> Self {
+        // SAFETY: null pointers and numbers, for which zeros are valid.
+        let (message, iovec) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+        Self {
+            messages: vec![message; burst],
+            iovecs: vec![iovec; burst],
+            sides: vec![Side { control: [0; CONTROL_LEN], vnet: [0; VNET_LEN] }; burst],
+            vnet,
+        }
+    }
+
+    /// Receives into the buffers of `mbufs`, behind their headroom; returns how many were filled. What
+    /// each is then, [`get`](Self::get) says.
+    pub(crate) fn receive(&mut self, socket: RawFd, mbufs: &mut [Mbuf]) -> io::Result<usize> {
+        let n = mbufs.len().min(self.messages.len());
+        for (i, mbuf) in mbufs[..n].iter_mut().enumerate() {
+            let (headroom, len) = (mbuf.headroom(), mbuf.buffer_len());
+            let side = &mut self.sides[i];
+            let first = usize::from(!self.vnet);
+            self.iovecs[i][0] =
+                libc::iovec { iov_base: side.vnet.as_mut_ptr().cast(), iov_len: VNET_LEN };
+            self.iovecs[i][1] = match mbuf.buffer_ptr() {
+                // SAFETY: the headroom is at most the buffer's length.
+                Some(buffer) => unsafe {
+                    libc::iovec {
+                        iov_base: buffer.add(headroom).as_ptr().cast(),
+                        iov_len: len - headroom,
+                    }
+                },
+                None => libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
+            };
+            let header = &mut self.messages[i].msg_hdr;
+            header.msg_iov = self.iovecs[i][first..].as_mut_ptr();
+            header.msg_iovlen = (2 - first) as _;
+            header.msg_control = side.control.as_mut_ptr().cast();
+            header.msg_controllen = CONTROL_LEN as _;
+            header.msg_flags = 0;
+        }
+        // SAFETY: the headers were filled above with memory that is ours, or that `mbufs` lends
+        // exclusively and not shared.
+        let got = unsafe {
+            libc::recvmmsg(
+                socket,
+                self.messages.as_mut_ptr(),
+                n as u32,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        if got < 0 { Err(io::Error::last_os_error()) } else { Ok((got as usize).min(n)) }
+    }
+
+    /// Length of the `i`-th frame and what came beside it; `None` if it was cut.
+    pub(crate) fn get(&self, i: usize) -> Option<(usize, RxMeta)> {
+        let (message, side) = (self.messages.get(i)?, self.sides.get(i)?);
+        let header = if self.vnet { VNET_LEN } else { 0 };
+        let len = (message.msg_len as usize).checked_sub(header)?;
+        if message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
+            return None;
+        }
+        let mut meta = RxMeta::default();
+        if self.vnet {
+            meta.vnet = VnetHdr::from_bytes(side.vnet);
+        }
+        let filled = (message.msg_hdr.msg_controllen as usize).min(CONTROL_LEN);
+        control::read(&side.control[..filled], &mut meta);
+        Some((len, meta))
+    }
+}
+
+/// Reads frames from a TAP device, each with its virtio-net header, into mbufs.
+pub(crate) struct ReadBatch {
+    ring: Option<BatchRing>,
+    results: Vec<i32>,
+}
+
+impl ReadBatch {
+    /// For up to `burst` frames at a time; by io_uring if `ring` is there.
+    pub(crate) fn new(ring: Option<BatchRing>, burst: usize) -> Self {
+        Self { ring, results: vec![0; burst] }
+    }
+
+    /// Whether it goes by io_uring.
+    pub(crate) fn has_ring(&self) -> bool {
+        self.ring.is_some()
+    }
+
+    /// Reads into the buffers of `mbufs`; returns a result for each that was tried. The header lies
+    /// [`read_start`] bytes behind the buffer's start.
+    pub(crate) fn read(&mut self, fd: RawFd, mbufs: &mut [Mbuf]) -> &[i32] {
+        let n = mbufs.len().min(self.results.len());
+        let mbufs = &mut mbufs[..n];
+        let mut broken = false;
+        if let Some(ring) = &mut self.ring {
+            let reads = mbufs.iter_mut().map(|mbuf| {
+                let (to, len) = read_buffer(mbuf);
+                opcode::Read::new(types::Fd(fd), to, len as u32).build()
+            });
+            // SAFETY: the buffers are borrowed exclusively during the call and not shared; the device
+            // is non-blocking.
+            broken = unsafe { ring.run(reads, &mut self.results[..n]) }.is_err();
+        } else {
+            self.results[..n].fill(-libc::EAGAIN);
+            for (mbuf, result) in mbufs.iter_mut().zip(&mut self.results) {
+                let (to, len) = read_buffer(mbuf);
+                // SAFETY: as above.
+                let got = unsafe { libc::read(fd, to.cast(), len) };
+                if got < 0 {
+                    *result = -io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+                    break;
+                }
+                *result = got as i32;
+            }
+        }
+        if broken {
+            self.ring = None;
+        }
+        &self.results[..n]
+    }
+}
+
+/// Where in a buffer of this headroom a TAP device's header goes, so that the frame begins behind the
+/// headroom.
+pub(crate) fn read_start(headroom: usize) -> usize {
+    headroom.saturating_sub(VNET_LEN)
+}
+
+fn read_buffer(mbuf: &mut Mbuf) -> (*mut u8, usize) {
+    let start = read_start(mbuf.headroom());
+    let len = mbuf.buffer_len() - start;
+    match mbuf.buffer_ptr() {
+        // SAFETY: within the buffer.
+        Some(buffer) => (unsafe { buffer.add(start) }.as_ptr(), len),
+        None => (std::ptr::null_mut(), 0),
+    }
+}

@@ -1,0 +1,194 @@
+//! The context: where a stage settles its frames.
+//!
+//! Every frame that enters a worker (received, taken over from another worker, or made by the stage)
+//! leaves through exactly one function here, and is counted by it. The worker compares the two sums
+//! when it stops, so a frame cannot vanish without a counter.
+
+use linecard_hal::{Burst, Mbuf, Mempool};
+
+use crate::counters::WorkerCounters;
+use crate::handoff::{Crossing, Mailbox};
+use crate::output::Output;
+use crate::stage::{DropReason, PortIndex, Verdict, WorkerIndex};
+
+/// What a worker offers to its stage. See the [module](self).
+pub struct Context {
+    pub(crate) outputs: Vec<Output>,
+    /// By worker; our own is there too but never used.
+    pub(crate) mailboxes: Vec<Mailbox>,
+    pub(crate) counters: WorkerCounters,
+    pub(crate) pool: Mempool,
+    pub(crate) worker: WorkerIndex,
+    /// The port of the burst in hand.
+    pub(crate) port: PortIndex,
+    pub(crate) burst_size: usize,
+}
+
+impl Context {
+    /// This worker's number.
+    pub fn worker(&self) -> WorkerIndex {
+        self.worker
+    }
+
+    /// How many ports there are.
+    pub fn ports(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// The port that received the burst in hand.
+    #[inline(always)]
+    pub fn port(&self) -> PortIndex {
+        self.port
+    }
+
+    /// Frames in a burst at most.
+    pub fn burst_size(&self) -> usize {
+        self.burst_size
+    }
+
+    /// Frames that wait for room in the transmit queue of `port`, up to a burst.
+    #[inline]
+    pub fn waiting(&self, port: PortIndex) -> usize {
+        self.outputs.get(port as usize).map_or(0, Output::waiting)
+    }
+
+    /// The worker's pool, for frames of the stage's own.
+    pub fn pool(&self) -> &Mempool {
+        &self.pool
+    }
+
+    /// Carries out a verdict.
+    #[inline(always)]
+    pub fn settle(&mut self, mbuf: Mbuf, verdict: Verdict) {
+        match verdict {
+            Verdict::Forward(port) => self.forward(port, mbuf),
+            Verdict::Reply => self.forward(mbuf.port(), mbuf),
+            Verdict::Deliver => self.deliver(mbuf),
+            Verdict::HandOff(worker) => self.hand_off(worker, mbuf),
+            Verdict::Consume => self.consume(mbuf),
+            Verdict::Drop(reason) => self.drop(reason, mbuf),
+        }
+    }
+
+    /// Sends a frame out of `port`. It leaves at the end of the turn at the latest, or when a burst is
+    /// full.
+    #[inline(always)]
+    pub fn forward(&mut self, port: PortIndex, mbuf: Mbuf) {
+        let Some(output) = self.outputs.get_mut(port as usize) else {
+            return self.drop(DropReason::NoSuchPort, mbuf);
+        };
+        if output.takes_as_it_is(&mbuf) {
+            output.push(mbuf, &mut self.counters);
+        } else {
+            self.forward_with_care(port, mbuf);
+        }
+    }
+
+    #[cold]
+    fn forward_with_care(&mut self, port: PortIndex, mbuf: Mbuf) {
+        let output = &mut self.outputs[port as usize];
+        match output.owner {
+            Some(worker) => self.cross(worker, Crossing { mbuf, transmit_by: Some(port) }),
+            None => output.push_finished(mbuf, &self.pool, &mut self.counters),
+        }
+    }
+
+    /// Sends a whole burst out of `port`.
+    #[inline(always)]
+    pub fn forward_burst(&mut self, port: PortIndex, burst: &mut Burst) {
+        match self.outputs.get_mut(port as usize) {
+            Some(output) if output.takes_anything => output.push_burst(burst, &mut self.counters),
+            _ => {
+                for mbuf in burst.drain() {
+                    self.forward(port, mbuf);
+                }
+            }
+        }
+    }
+
+    /// Adds a frame of the stage's own making, to leave by `port`.
+    #[inline(always)]
+    pub fn emit(&mut self, port: PortIndex, mbuf: Mbuf) {
+        self.counters.generated += 1;
+        self.forward(port, mbuf);
+    }
+
+    /// Adds a burst of frames of the stage's own making, to leave by `port`.
+    #[inline(always)]
+    pub fn emit_burst(&mut self, port: PortIndex, burst: &mut Burst) {
+        self.counters.generated += burst.len() as u64;
+        self.forward_burst(port, burst);
+    }
+
+    /// Counts a frame as delivered to the application and frees the mbuf.
+    pub fn deliver(&mut self, mbuf: Mbuf) {
+        self.counters.delivered += 1;
+        drop(mbuf);
+    }
+
+    /// Counts a frame as used up by the stage and frees the mbuf.
+    pub fn consume(&mut self, mbuf: Mbuf) {
+        self.counters.consumed += 1;
+        drop(mbuf);
+    }
+
+    /// Discards a frame.
+    #[inline]
+    pub fn drop(&mut self, reason: DropReason, mbuf: Mbuf) {
+        // A frame that no port received counts at port 0, as a stage that drops what it just made.
+        let port = (mbuf.port() as usize).min(self.counters.ports.len() - 1);
+        self.counters.ports[port].drops[reason as usize] += 1;
+        drop(mbuf);
+    }
+
+    /// Discards a burst that was received by the port in hand.
+    #[inline(always)]
+    pub fn drop_burst(&mut self, reason: DropReason, burst: &mut Burst) {
+        self.counters.ports[self.port as usize].drops[reason as usize] += burst.len() as u64;
+        burst.clear();
+    }
+
+    /// Lets another worker process a frame.
+    pub fn hand_off(&mut self, worker: WorkerIndex, mbuf: Mbuf) {
+        if (worker as usize) < self.mailboxes.len() && worker != self.worker {
+            self.cross(worker, Crossing { mbuf, transmit_by: None });
+        } else {
+            self.drop(DropReason::NoSuchPort, mbuf);
+        }
+    }
+
+    fn cross(&mut self, worker: WorkerIndex, crossing: Crossing) {
+        match self.mailboxes[worker as usize].send(crossing) {
+            Ok(()) => self.counters.handed_out += 1,
+            Err(crossing) => self.drop(DropReason::HandoffFull, crossing.mbuf),
+        }
+    }
+
+    /// Sends what is waiting; called at the end of a turn.
+    #[inline(always)]
+    pub(crate) fn transmit(&mut self) {
+        for output in &mut self.outputs {
+            output.flush(&mut self.counters);
+        }
+    }
+
+    /// Frames that came into this worker's hands.
+    pub(crate) fn entered(&self) -> u64 {
+        let c = &self.counters;
+        c.rx + c.generated + c.segmented + c.handed_in
+    }
+
+    /// Frames that this worker settled, or that wait for room in a transmit queue.
+    pub(crate) fn settled(&self) -> u64 {
+        let c = &self.counters;
+        let taken: u64 = c.ports.iter().map(|p| p.taken).sum();
+        let waiting: u64 = self.outputs.iter().map(|o| o.waiting() as u64).sum();
+        taken + c.drops() + c.delivered + c.consumed + c.handed_out + waiting
+    }
+}
+
+impl core::fmt::Debug for Context {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Context").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}

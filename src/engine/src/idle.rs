@@ -1,0 +1,172 @@
+//! What a worker does when there is nothing to do.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::str::FromStr;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::time::TimeSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::handoff::Bell;
+
+/// The policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Idle {
+    /// Polls for ever: lowest latency, one core at 100 per cent.
+    Spin,
+    /// Polls for a while after the last frame, then sleeps until the driver wakes it.
+    #[default]
+    Adaptive,
+    /// Sleeps as soon as a few polls were empty.
+    Sleep,
+}
+
+impl FromStr for Idle {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "spin" => Ok(Self::Spin),
+            "adaptive" => Ok(Self::Adaptive),
+            "sleep" => Ok(Self::Sleep),
+            _ => Err(format!("{s:?} is not one of spin, adaptive, sleep")),
+        }
+    }
+}
+
+impl std::fmt::Display for Idle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Spin => "spin",
+            Self::Adaptive => "adaptive",
+            Self::Sleep => "sleep",
+        })
+    }
+}
+
+/// Longest sleep: a worker looks after its queues about ten times a second.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// Sleep when a queue cannot be waited on: short, growing, so that a frame waits this long at most.
+const NAPS: [Duration; 4] = [
+    Duration::from_micros(20),
+    Duration::from_micros(50),
+    Duration::from_micros(200),
+    Duration::from_micros(1000),
+];
+
+/// Keeps track of emptiness and decides when to sleep.
+#[derive(Debug)]
+pub(crate) struct Idler {
+    policy: Idle,
+    /// Cycles of emptiness before the first sleep.
+    patience: u64,
+    empty_since: Option<u64>,
+    naps: usize,
+}
+
+impl Idler {
+    pub(crate) fn new(policy: Idle) -> Self {
+        // Adaptive: about what two wake-ups cost, so that spinning first never costs more than twice
+        // the best decision made with hindsight.
+        let patience = match policy {
+            Idle::Spin => u64::MAX,
+            Idle::Adaptive => clock::cycles_of(Duration::from_micros(100)),
+            Idle::Sleep => clock::cycles_of(Duration::from_micros(2)),
+        };
+        Self { policy, patience, empty_since: None, naps: 0 }
+    }
+
+    /// A turn found frames.
+    #[inline(always)]
+    pub(crate) fn busy(&mut self) {
+        self.empty_since = None;
+        self.naps = 0;
+    }
+
+    /// A turn that ended at `now` found none. Whether it is time to sleep.
+    #[inline(always)]
+    pub(crate) fn empty(&mut self, now: u64) -> bool {
+        if self.policy == Idle::Spin {
+            std::hint::spin_loop();
+            return false;
+        }
+        let since = *self.empty_since.get_or_insert(now);
+        let tired = now.wrapping_sub(since) >= self.patience;
+        if !tired {
+            std::hint::spin_loop();
+        }
+        tired
+    }
+
+    /// Sleeps until one of `fds` is readable (a queue has traffic), the bell rings or the tick ends.
+    /// A queue that cannot be waited on is `None`: then the sleep is short. A descriptor whose device
+    /// just vanished ends the sleep like a frame.
+    pub(crate) fn sleep<'a>(&mut self, fds: impl Iterator<Item = Option<BorrowedFd<'a>>>, bell: &Bell) {
+        let bell = bell.event.as_fd();
+        let mut polled: [PollFd<'_>; MOST_QUEUES + 1] =
+            std::array::from_fn(|_| PollFd::new(bell, PollFlags::POLLIN));
+        let (mut count, mut all) = (1, true);
+        for fd in fds {
+            match (fd, polled.get_mut(count)) {
+                (Some(fd), Some(slot)) => {
+                    *slot = PollFd::new(fd, PollFlags::POLLIN);
+                    count += 1;
+                }
+                _ => all = false,
+            }
+        }
+        let timeout = if all {
+            TICK
+        } else {
+            self.naps = (self.naps + 1).min(NAPS.len());
+            NAPS[self.naps - 1]
+        };
+        let timeout = Some(TimeSpec::from_duration(timeout));
+        let _: nix::Result<i32> = nix::poll::ppoll(&mut polled[..count], timeout, None);
+    }
+}
+
+/// Queues of one worker that it can wait on in one call; it naps for the sake of any beyond.
+const MOST_QUEUES: usize = 63;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_by_policy() {
+        let mut spin = Idler::new(Idle::Spin);
+        assert!(!spin.empty(0) && !spin.empty(u64::MAX / 2));
+        let mut sleep = Idler::new(Idle::Sleep);
+        assert!(!sleep.empty(1_000));
+        assert!(sleep.empty(1_000 + sleep.patience));
+        sleep.busy();
+        assert!(!sleep.empty(u64::MAX / 2), "patience starts anew after a frame");
+        assert!(Idler::new(Idle::Adaptive).patience > sleep.patience);
+    }
+
+    #[test]
+    fn a_bell_that_rang_before_the_sleep_ends_it() {
+        let (_mailbox, inbox) = crate::handoff::mailbox(4).unwrap();
+        inbox.bell.about_to_sleep();
+        inbox.bell.ring();
+        let mut idler = Idler::new(Idle::Sleep);
+        // Would take a whole tick each if the bell were lost; a few hundred show that it is not.
+        for _ in 0..300 {
+            idler.sleep(std::iter::empty(), &inbox.bell);
+        }
+        inbox.bell.awake();
+    }
+
+    #[test]
+    fn names_round_trip() {
+        for idle in [Idle::Spin, Idle::Adaptive, Idle::Sleep] {
+            assert_eq!(idle.to_string().parse(), Ok(idle));
+        }
+        assert!("nap".parse::<Idle>().unwrap_err().contains("adaptive"));
+    }
+}

@@ -1,0 +1,238 @@
+//! Offloads in software: what a frame asks for and its port does not do.
+//!
+//! The one place where that happens, for all drivers. A port says which requests it takes
+//! ([`Offloads::accepted_requests`](linecard_hal::Offloads::accepted_requests)); the rest are carried
+//! out here, in the order in which hardware would: tag, segmentation or checksum, one segment.
+
+use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool, TxOffload};
+use linecard_wire::offload::{SegmentError, SegmentSpec, TcpSegmenter, UdpSegmenter};
+use linecard_wire::vlan::{TAG_LEN, VlanTag, insert_tag};
+use linecard_wire::{EtherType, Sum};
+
+use crate::stage::DropReason;
+
+/// Segments that a super-frame may be cut into: 64 KiB at Linux's smallest default MSS (RFC 9293's
+/// 536) make 123. A frame that would make more is dropped, as [`DropReason::BadOffload`].
+pub(crate) const MOST_SEGMENTS: usize = 256;
+
+/// The longest headers that can be repeated: the largest that a [`TxOffload`] can say.
+const MOST_HEADER_BYTES: usize = 127 + 511 + 255;
+
+/// Carries out the requests of `mbuf` that are not in `accepted`, makes it one segment if it must be,
+/// and puts the frame, or those that it was cut into, into `out`, which must be empty. Returns how many
+/// requests were carried out.
+pub(crate) fn finish(
+    mut mbuf: Mbuf,
+    accepted: MbufFlags,
+    single_segment: bool,
+    pool: &Mempool,
+    out: &mut Burst,
+) -> Result<u64, DropReason> {
+    let mut done = 0;
+    let missing = |mbuf: &Mbuf| mbuf.flags() & MbufFlags::TX_REQUESTS & !accepted;
+    if missing(&mbuf).contains(MbufFlags::TX_QINQ) {
+        return Err(DropReason::BadOffload);
+    }
+    if missing(&mbuf).contains(MbufFlags::TX_VLAN) {
+        mbuf = insert_vlan(mbuf, pool)?;
+        done += 1;
+    }
+    if missing(&mbuf).intersects(MbufFlags::TX_TCP_SEG | MbufFlags::TX_UDP_SEG) {
+        cut(&mbuf, single_segment, pool, out)?;
+        return Ok(done + 1);
+    }
+    if missing(&mbuf).intersects(MbufFlags::TX_L4_MASK | MbufFlags::TX_IP_CKSUM) {
+        // Without segmentation these two are independent of each other.
+        if mbuf.is_shared() && !mbuf.unshare(pool) {
+            return Err(DropReason::NoMbuf);
+        }
+        let wanted = missing(&mbuf);
+        done += checksums(&mut mbuf, wanted)?;
+    }
+    if single_segment && mbuf.segment_count() > 1 {
+        let copy = mbuf.copy(pool).ok_or(DropReason::NoMbuf)?;
+        if copy.segment_count() > 1 {
+            return Err(DropReason::BadOffload);
+        }
+        mbuf = copy;
+        done += 1;
+    }
+    out.push(mbuf).map_err(|_| DropReason::BadOffload)?;
+    Ok(done)
+}
+
+/// Puts the tag into the data, between the addresses and the EtherType (IEEE 802.1Q, 9.5).
+fn insert_vlan(mut mbuf: Mbuf, pool: &Mempool) -> Result<Mbuf, DropReason> {
+    if mbuf.is_shared() || mbuf.headroom() < TAG_LEN {
+        mbuf = mbuf.copy(pool).ok_or(DropReason::NoMbuf)?;
+    }
+    let tpid = if mbuf.flags().contains(MbufFlags::VLAN_8021AD) {
+        EtherType::QINQ
+    } else {
+        EtherType::VLAN
+    };
+    let tag = VlanTag { tpid, tci: mbuf.vlan_tci() };
+    mbuf.prepend(TAG_LEN).ok_or(DropReason::NoMbuf)?;
+    let data = mbuf.data_mut().ok_or(DropReason::NoMbuf)?;
+    insert_tag(data, tag).map_err(|_| DropReason::BadOffload)?;
+    let taken = MbufFlags::TX_VLAN
+        | MbufFlags::RX_VLAN
+        | MbufFlags::RX_VLAN_STRIPPED
+        | MbufFlags::VLAN_8021AD;
+    mbuf.set_flags(mbuf.flags() - taken);
+    let lens = mbuf.tx_offload();
+    if lens.l2_len > 0 {
+        let longer = TxOffload { l2_len: lens.l2_len + TAG_LEN as u16, ..lens };
+        if !longer.fits() {
+            return Err(DropReason::BadOffload);
+        }
+        mbuf.set_tx_offload(longer);
+    }
+    Ok(mbuf)
+}
+
+/// Finishes the layer-4 checksum and the IPv4 header's, as wanted.
+fn checksums(mbuf: &mut Mbuf, wanted: MbufFlags) -> Result<u64, DropReason> {
+    let lens = mbuf.tx_offload();
+    let (l2, l4_at) = (lens.l2_len as usize, (lens.l2_len + lens.l3_len) as usize);
+    let mut done = 0;
+    if wanted.intersects(MbufFlags::TX_L4_MASK) {
+        let udp = wanted & MbufFlags::TX_L4_MASK == MbufFlags::TX_UDP_CKSUM;
+        let field = l4_at + if udp { 6 } else { 16 };
+        let mut segments = mbuf.segments();
+        let first = segments.next().unwrap_or_default();
+        let mut sum = Sum::of(first.get(l4_at..).ok_or(DropReason::BadOffload)?);
+        segments.for_each(|segment| sum.add_bytes(segment));
+        let value = if udp { sum.udp_checksum() } else { sum.checksum() };
+        store(mbuf, field, value)?;
+        done += 1;
+    }
+    if wanted.contains(MbufFlags::TX_IP_CKSUM) {
+        store(mbuf, l2 + 10, 0)?;
+        let header = mbuf.data().get(l2..l4_at).ok_or(DropReason::BadOffload)?;
+        let value = Sum::of(header).checksum();
+        store(mbuf, l2 + 10, value)?;
+        done += 1;
+    }
+    let mut flags = mbuf.flags() - wanted;
+    // What a host left unfinished is finished now.
+    if flags.contains(MbufFlags::RX_L4_CKSUM_NONE) {
+        flags -= MbufFlags::RX_L4_CKSUM_BAD;
+    }
+    mbuf.set_flags(flags);
+    Ok(done)
+}
+
+fn store(mbuf: &mut Mbuf, at: usize, value: u16) -> Result<(), DropReason> {
+    let field = mbuf.data_mut().and_then(|data| data.get_mut(at..at + 2));
+    field.ok_or(DropReason::BadOffload)?.copy_from_slice(&value.to_be_bytes());
+    Ok(())
+}
+
+/// Cuts a super-frame into frames with complete checksums.
+fn cut(mbuf: &Mbuf, single_segment: bool, pool: &Mempool, out: &mut Burst) -> Result<(), DropReason> {
+    let lens = mbuf.tx_offload();
+    let spec = SegmentSpec {
+        l2_len: lens.l2_len as usize,
+        l3_len: lens.l3_len as usize,
+        l4_len: lens.l4_len as usize,
+        mss: lens.tso_segsz as usize,
+    };
+    // Segments of the mbuf that hold payload: the first behind the headers, then the rest.
+    let mut payload: [&[u8]; 20] = [&[]; 20];
+    let headers = mbuf.data();
+    let header_len = spec.l2_len + spec.l3_len + spec.l4_len;
+    if mbuf.segment_count() > payload.len() || header_len > headers.len() {
+        return Err(DropReason::BadOffload);
+    }
+    for (slot, segment) in payload.iter_mut().zip(mbuf.segments()) {
+        *slot = segment;
+    }
+    payload[0] = &headers[header_len..];
+    let payload = &payload[..mbuf.segment_count()];
+    let maker = Maker { source: mbuf, single_segment, pool };
+    let bad = |_: SegmentError| DropReason::BadOffload;
+    let result = if mbuf.flags().contains(MbufFlags::TX_UDP_SEG) {
+        let mut s = UdpSegmenter::new(headers, spec, payload).map_err(bad)?;
+        let count = s.count();
+        maker.make_all(count, out, |header| {
+            let segment = s.next_into(header).ok()??;
+            Some((segment.header_len, s.pieces(segment.payload)))
+        })
+    } else {
+        let mut s = TcpSegmenter::new(headers, spec, payload).map_err(bad)?;
+        let count = s.count();
+        maker.make_all(count, out, |header| {
+            let segment = s.next_into(header).ok()??;
+            Some((segment.header_len, s.pieces(segment.payload)))
+        })
+    };
+    if result.is_err() {
+        // Half a super-frame is of no use to the receiver, and the account counts whole ones.
+        out.clear();
+    }
+    result
+}
+
+struct Maker<'a> {
+    source: &'a Mbuf,
+    single_segment: bool,
+    pool: &'a Mempool,
+}
+
+impl Maker<'_> {
+    fn make_all<'p, P: Iterator<Item = &'p [u8]>>(
+        &self,
+        count: usize,
+        out: &mut Burst,
+        mut next: impl FnMut(&mut [u8]) -> Option<(usize, P)>,
+    ) -> Result<(), DropReason> {
+        if count > out.room() {
+            return Err(DropReason::BadOffload);
+        }
+        let mut header = [0; MOST_HEADER_BYTES];
+        while let Some((header_len, pieces)) = next(&mut header) {
+            let frame = self.make(&header[..header_len], pieces)?;
+            out.push(frame).map_err(|_| DropReason::BadOffload)?;
+        }
+        Ok(())
+    }
+
+    /// One frame: headers and payload in fresh mbufs, as many as the pool's buffers make necessary.
+    fn make<'p>(
+        &self,
+        header: &[u8],
+        pieces: impl Iterator<Item = &'p [u8]>,
+    ) -> Result<Mbuf, DropReason> {
+        let mut head = self.pool.alloc().ok_or(DropReason::NoMbuf)?;
+        head.copy_metadata(self.source);
+        head.set_flags(
+            self.source.flags()
+                - (MbufFlags::TX_TCP_SEG
+                    | MbufFlags::TX_UDP_SEG
+                    | MbufFlags::TX_L4_MASK
+                    | MbufFlags::TX_IP_CKSUM
+                    | MbufFlags::RX_LRO
+                    | MbufFlags::RX_L4_CKSUM_BAD),
+        );
+        head.append(header.len()).ok_or(DropReason::BadOffload)?.copy_from_slice(header);
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                let n = head.tailroom().min(piece.len());
+                if n == 0 {
+                    if self.single_segment {
+                        return Err(DropReason::BadOffload);
+                    }
+                    let mut more = self.pool.alloc().ok_or(DropReason::NoMbuf)?;
+                    if !more.set_data(0, 0) || head.chain(more).is_err() {
+                        return Err(DropReason::BadOffload);
+                    }
+                    continue;
+                }
+                head.append(n).ok_or(DropReason::BadOffload)?.copy_from_slice(&piece[..n]);
+                piece = &piece[n..];
+            }
+        }
+        Ok(head)
+    }
+}

@@ -1,0 +1,258 @@
+//! The account: what became of every frame.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use linecard_hal::mempool::Leak;
+use linecard_hal::{Ledger, Mempool};
+use serde::Serialize;
+
+use crate::counters::WorkerCounters;
+use crate::placement::Plan;
+use crate::stage::DropReason;
+
+/// Everything the engine counted, while it runs or at its end.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// How long it has run.
+    pub duration_s: f64,
+    /// Each port, in order.
+    pub ports: Vec<PortReport>,
+    /// Each worker, in order.
+    pub workers: Vec<WorkerReport>,
+    /// Each mempool.
+    pub pools: Vec<PoolReport>,
+    /// The sums, and whether they balance.
+    pub account: Account,
+}
+
+/// One port's figures.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PortReport {
+    /// The name it was opened with.
+    pub name: String,
+    /// Frames received.
+    pub rx: u64,
+    /// Bytes received, without FCS.
+    pub rx_bytes: u64,
+    /// Frames that the device or kernel lost because nobody took them in time.
+    pub rx_misses: u64,
+    /// Frames that were malformed or did not fit.
+    pub rx_errors: u64,
+    /// Frames transmitted.
+    pub tx: u64,
+    /// Bytes transmitted, without FCS.
+    pub tx_bytes: u64,
+    /// Drops by reason. What could not be transmitted counts at the port that it was to leave by,
+    /// everything else at the port that received it. Reasons that did not occur are left out.
+    pub drops: BTreeMap<&'static str, u64>,
+}
+
+/// One worker's figures.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkerReport {
+    /// Its number.
+    pub worker: u16,
+    /// The cpu it is pinned to.
+    pub lcore: u32,
+    /// The NUMA node of that cpu.
+    pub node: u32,
+    /// Frames received.
+    pub rx: u64,
+    /// Frames transmitted.
+    pub tx: u64,
+    /// Cycles of the busy turns for each frame that entered; 0 if none did. Reference cycles.
+    pub cycles_per_packet: f64,
+    /// Frames in a burst that was not empty, on average.
+    pub burst_avg: f64,
+    /// Turns of the loop.
+    pub polls: u64,
+    /// Turns that found nothing.
+    pub empty_polls: u64,
+    /// The share of turns that found nothing, 0 to 1.
+    pub empty_share: f64,
+    /// Times it slept.
+    pub sleeps: u64,
+    /// Frames that crossed to another worker.
+    pub handed_out: u64,
+    /// Frames that came from another worker.
+    pub handed_in: u64,
+    /// Requests carried out in software because the port lacks the offload.
+    pub software_offloads: u64,
+    /// Why it ended early, if it did.
+    pub failure: Option<String>,
+}
+
+/// One mempool's figures.
+#[derive(Debug, Clone, Serialize)]
+pub struct PoolReport {
+    /// Its books.
+    #[serde(flatten)]
+    pub ledger: Ledger,
+    /// Mbufs that did not come back, once everything has stopped.
+    pub leaked: usize,
+    /// Who held them last: the first few.
+    pub leaks: Vec<LeakReport>,
+}
+
+/// An mbuf that did not come back.
+#[derive(Debug, Clone, Serialize)]
+pub struct LeakReport {
+    /// The mbuf.
+    #[serde(flatten)]
+    pub leak: Leak,
+    /// The port that received it last, by name; `None` if it was allocated for transmission.
+    pub received_on: Option<String>,
+}
+
+/// The sums over all ports and workers:
+/// `rx + generated + segmented = tx + delivered + consumed + drops + in_flight`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// Frames received.
+    pub rx: u64,
+    /// Frames made by stages.
+    pub generated: u64,
+    /// Frames that came from cutting super-frames, beyond those that were cut.
+    pub segmented: u64,
+    /// Frames transmitted.
+    pub tx: u64,
+    /// Frames delivered to the application.
+    pub delivered: u64,
+    /// Frames used up by stages.
+    pub consumed: u64,
+    /// Frames discarded, by any reason.
+    pub drops: u64,
+    /// Frames that wait for a transmit queue, cross between workers or are with a device.
+    pub in_flight: u64,
+    /// What is missing (or, negative, too much). Always 0 at the end, or there is a bug.
+    pub unaccounted: i64,
+}
+
+impl Account {
+    fn balance(mut self, running: bool) -> Self {
+        let entered = self.rx + self.generated + self.segmented;
+        let left = self.tx + self.delivered + self.consumed + self.drops;
+        if running {
+            // Workers publish at different moments; what does not add up yet is on its way.
+            self.in_flight = entered.saturating_sub(left);
+        } else {
+            self.unaccounted = entered as i64 - (left + self.in_flight) as i64;
+        }
+        self
+    }
+}
+
+impl Report {
+    /// Whether every frame is accounted for, every mbuf is home and no worker failed.
+    pub fn is_clean(&self) -> bool {
+        self.account.unaccounted == 0
+            && self.account.in_flight == 0
+            && self.pools.iter().all(|p| p.leaked == 0)
+            && self.workers.iter().all(|w| w.failure.is_none())
+    }
+}
+
+/// What a report is made from.
+pub(crate) struct Sources<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) pools: &'a [Mempool],
+    pub(crate) duration: Duration,
+    pub(crate) counters: Vec<WorkerCounters>,
+    /// By worker, once it has ended.
+    pub(crate) failures: Vec<Option<String>>,
+    /// Frames found in mailboxes at the end, by port.
+    pub(crate) undelivered: Vec<u64>,
+    pub(crate) running: bool,
+}
+
+impl Sources<'_> {
+    pub(crate) fn report(&self) -> Report {
+        let ports: Vec<_> = (0..self.plan.ports.len()).map(|i| self.port(i)).collect();
+        let sum = |f: fn(&WorkerCounters) -> u64| self.counters.iter().map(f).sum::<u64>();
+        let taken = sum(|c| c.ports.iter().map(|p| p.taken).sum());
+        let sent_or_refused = sum(|c| c.ports.iter().map(|p| p.tx.packets + p.tx.errors).sum());
+        let account = Account {
+            rx: sum(|c| c.rx),
+            generated: sum(|c| c.generated),
+            segmented: sum(|c| c.segmented),
+            tx: ports.iter().map(|p| p.tx).sum(),
+            delivered: sum(|c| c.delivered),
+            consumed: sum(|c| c.consumed),
+            drops: ports.iter().flat_map(|p| p.drops.values()).sum(),
+            in_flight: taken.saturating_sub(sent_or_refused),
+            unaccounted: 0,
+        };
+        Report {
+            duration_s: self.duration.as_secs_f64(),
+            workers: (0..self.counters.len()).map(|i| self.worker(i)).collect(),
+            pools: self.pools.iter().map(|p| self.pool(p, &ports)).collect(),
+            ports,
+            account: account.balance(self.running),
+        }
+    }
+
+    fn port(&self, index: usize) -> PortReport {
+        let mut port =
+            PortReport { name: self.plan.ports[index].name.clone(), ..PortReport::default() };
+        let mut drops = [0; DropReason::COUNT];
+        for counters in &self.counters {
+            let p = &counters.ports[index];
+            port.rx += p.rx.packets;
+            port.rx_bytes += p.rx.bytes;
+            port.rx_misses += p.rx.misses;
+            port.rx_errors += p.rx.errors;
+            port.tx += p.tx.packets;
+            port.tx_bytes += p.tx.bytes;
+            drops[DropReason::TxError as usize] += p.tx.errors;
+            for (sum, n) in drops.iter_mut().zip(p.drops) {
+                *sum += n;
+            }
+        }
+        drops[DropReason::Stopped as usize] += self.undelivered.get(index).copied().unwrap_or(0);
+        let named = DropReason::ALL.iter().zip(drops).filter(|(_, n)| *n > 0);
+        port.drops = named.map(|(reason, n)| (reason.name(), n)).collect();
+        port
+    }
+
+    fn worker(&self, index: usize) -> WorkerReport {
+        let (plan, c) = (&self.plan.workers[index], &self.counters[index]);
+        let ratio = |a: u64, b: u64| if b == 0 { 0.0 } else { a as f64 / b as f64 };
+        WorkerReport {
+            worker: plan.id,
+            lcore: plan.lcore,
+            node: plan.node,
+            rx: c.rx,
+            tx: c.tx(),
+            cycles_per_packet: ratio(c.busy_cycles, c.rx + c.generated + c.handed_in),
+            burst_avg: ratio(c.rx, c.bursts),
+            polls: c.polls,
+            empty_polls: c.empty_polls,
+            empty_share: ratio(c.empty_polls, c.polls),
+            sleeps: c.sleeps,
+            handed_out: c.handed_out,
+            handed_in: c.handed_in,
+            software_offloads: c.software_offloads,
+            failure: self.failures.get(index).cloned().flatten(),
+        }
+    }
+
+    fn pool(&self, pool: &Mempool, ports: &[PortReport]) -> PoolReport {
+        let leaks = if self.running { Vec::new() } else { pool.leaks() };
+        PoolReport {
+            ledger: pool.ledger(),
+            leaked: leaks.len(),
+            leaks: leaks
+                .into_iter()
+                .take(8)
+                .map(|leak| LeakReport {
+                    received_on: leak
+                        .port
+                        .and_then(|i| ports.get(i as usize))
+                        .map(|port| port.name.clone()),
+                    leak,
+                })
+                .collect(),
+        }
+    }
+}

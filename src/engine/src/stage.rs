@@ -1,0 +1,165 @@
+//! Stages: what is done with a received frame.
+//!
+//! A [`Stage`] is the program's own part of the packet's path. It is given a burst of mbufs and settles
+//! each one exactly once through the [`Context`](crate::Context), or simply answers each with a
+//! [`Verdict`]. One stage belongs to each worker, so it needs no locks.
+
+use linecard_hal::{Burst, Mbuf};
+
+use crate::context::Context;
+
+/// A port's number: its place in the engine's list of ports.
+pub type PortIndex = u16;
+
+/// A worker's number.
+pub type WorkerIndex = u16;
+
+/// What becomes of one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send it out of this port.
+    Forward(PortIndex),
+    /// Send it out of the port that it came in by.
+    Reply,
+    /// It was given to the application: the mbuf is freed, the frame counts as delivered.
+    Deliver,
+    /// Let another worker process it.
+    HandOff(WorkerIndex),
+    /// The stage is done with it: the mbuf is freed, the frame counts as consumed.
+    Consume,
+    /// Discard it.
+    Drop(DropReason),
+}
+
+/// Why a frame was discarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum DropReason {
+    /// The stage says so; for a stage with reasons of its own see [`Self::Policy2`].
+    Policy,
+    /// A second reason of the stage's own.
+    Policy2,
+    /// Discarding is what the mode is for (`rx-drop`, and what arrives in `tx-only`).
+    Mode,
+    /// No stage wanted it.
+    Unclaimed,
+    /// Its headers are malformed.
+    Malformed,
+    /// It is well-formed but not of a kind that the stage answers.
+    NotForUs,
+    /// The stage named a port or worker that is not there.
+    NoSuchPort,
+    /// The transmit queue had no room for long enough.
+    TxFull,
+    /// The port that it was to leave by is down or gone.
+    PortDown,
+    /// The device or kernel refused it.
+    TxError,
+    /// Carrying out a request in software failed: headers that do not match the request.
+    BadOffload,
+    /// The mempool had no mbuf for what had to be done with it.
+    NoMbuf,
+    /// The other worker's handoff ring was full.
+    HandoffFull,
+    /// The stage panicked while it had the frame.
+    StagePanic,
+    /// It was still waiting when the engine stopped.
+    Stopped,
+}
+
+impl DropReason {
+    /// How many reasons there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All of them, in order of their number.
+    pub const ALL: [Self; 15] = [
+        Self::Policy,
+        Self::Policy2,
+        Self::Mode,
+        Self::Unclaimed,
+        Self::Malformed,
+        Self::NotForUs,
+        Self::NoSuchPort,
+        Self::TxFull,
+        Self::PortDown,
+        Self::TxError,
+        Self::BadOffload,
+        Self::NoMbuf,
+        Self::HandoffFull,
+        Self::StagePanic,
+        Self::Stopped,
+    ];
+
+    /// Its name in tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Policy2 => "policy_2",
+            Self::Mode => "mode",
+            Self::Unclaimed => "unclaimed",
+            Self::Malformed => "malformed",
+            Self::NotForUs => "not_for_us",
+            Self::NoSuchPort => "no_such_port",
+            Self::TxFull => "tx_full",
+            Self::PortDown => "port_down",
+            Self::TxError => "tx_error",
+            Self::BadOffload => "bad_offload",
+            Self::NoMbuf => "no_mbuf",
+            Self::HandoffFull => "handoff_full",
+            Self::StagePanic => "stage_panic",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// The program's part of the packet's path. One for each worker.
+///
+/// Implement [`frame`](Self::frame) to answer frames one by one, or override
+/// [`process`](Self::process) to work on bursts.
+pub trait Stage: Send {
+    /// Decides about one frame, which may be changed in place. [`Mbuf::port`] says where it came in.
+    fn frame(&mut self, mbuf: &mut Mbuf) -> Verdict {
+        let _ = mbuf;
+        Verdict::Drop(DropReason::Unclaimed)
+    }
+
+    /// Settles every mbuf of a burst, all of which were received by one port. What is left in `burst`
+    /// afterwards counts as dropped, [`DropReason::Unclaimed`].
+    fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
+        for mut mbuf in burst.drain() {
+            let verdict = self.frame(&mut mbuf);
+            cx.settle(mbuf, verdict);
+        }
+    }
+
+    /// Whether [`generate`](Self::generate) is to be called in every turn.
+    fn is_source(&self) -> bool {
+        false
+    }
+
+    /// Makes frames of its own with [`Context::emit`].
+    fn generate(&mut self, cx: &mut Context) {
+        let _ = cx;
+    }
+}
+
+/// A stage from a function of one frame.
+impl<F: FnMut(&mut Mbuf) -> Verdict + Send> Stage for F {
+    fn frame(&mut self, mbuf: &mut Mbuf) -> Verdict {
+        self(mbuf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_numbered_and_named_apart() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
+        assert!(DropReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::COUNT);
+    }
+}

@@ -1,0 +1,306 @@
+//! The worker: one pinned thread and its loop.
+//!
+//! The packet's path through Linecard is [`Worker::turn`]: receive, process, transmit, mailbox. All
+//! else here happens between turns.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use linecard_hal::{Burst, Mempool, PortError, RxQueue};
+
+use crate::clock;
+use crate::context::Context;
+use crate::counters::Published;
+use crate::handoff::Inbox;
+use crate::idle::{Idle, Idler, TICK};
+use crate::pin;
+use crate::stage::{DropReason, PortIndex, Stage};
+
+/// A receive queue of this worker.
+pub(crate) struct Input {
+    pub(crate) port: PortIndex,
+    pub(crate) rx: Box<dyn RxQueue>,
+}
+
+/// What all workers of an engine share.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) stop: AtomicBool,
+    /// Stop when this many frames were received in all; 0 for no limit.
+    limit: u64,
+    received: AtomicU64,
+    /// Workers whose inputs may still give frames.
+    unfinished: AtomicUsize,
+}
+
+impl Control {
+    pub(crate) fn new(limit: Option<u64>, workers: usize) -> Self {
+        Self {
+            stop: AtomicBool::new(false),
+            limit: limit.unwrap_or(0),
+            received: AtomicU64::new(0),
+            unfinished: AtomicUsize::new(workers),
+        }
+    }
+}
+
+pub(crate) struct Worker {
+    pub(crate) lcore: Option<u32>,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) stage: Box<dyn Stage>,
+    pub(crate) cx: Context,
+    pub(crate) burst: Burst,
+    pub(crate) inbox: Inbox,
+    pub(crate) idle: Idle,
+    pub(crate) control: Arc<Control>,
+    pub(crate) published: Arc<Published>,
+    /// All pools of the engine, whose caches this thread has to empty at the end.
+    pub(crate) pools: Vec<Mempool>,
+    /// Whether our inputs are known to have ended, and `Control::unfinished` knows it.
+    pub(crate) finished: bool,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Told to stop, or its inputs ended.
+    Stopped,
+    /// Its stage panicked, with this message.
+    Panicked(String),
+    /// It could not start.
+    Failed(String),
+}
+
+/// How long a stopping worker tries to send what waits.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+impl Ending {
+    pub(crate) fn failure(self) -> Option<String> {
+        match self {
+            Self::Stopped => None,
+            Self::Panicked(message) => Some(format!("its stage panicked: {message}")),
+            Self::Failed(error) => Some(error),
+        }
+    }
+}
+
+impl Worker {
+    /// The thread's body. Gives the inbox back, because others may still push into it.
+    pub(crate) fn run(mut self) -> (Ending, Inbox) {
+        let _lcore = linecard_hal::lcore::register();
+        if let Err(error) = self.prepare() {
+            return self.close(Ending::Failed(error));
+        }
+        // A panic of the stage ends this worker and nothing else: what it holds is freed, its queues
+        // are closed, and the others go on. Nothing is used afterwards but counters and queues, which
+        // no panic of a stage leaves half-changed: they are changed only outside of it.
+        let ending = match catch_unwind(AssertUnwindSafe(|| self.work())) {
+            Ok(()) => Ending::Stopped,
+            Err(panic) => {
+                let lost = self.cx.entered().saturating_sub(self.cx.settled());
+                let port = self.cx.port as usize;
+                self.cx.counters.ports[port].drops[DropReason::StagePanic as usize] += lost;
+                Ending::Panicked(message_of(&*panic))
+            }
+        };
+        self.close(ending)
+    }
+
+    fn prepare(&mut self) -> Result<(), String> {
+        if let Some(lcore) = self.lcore {
+            pin::pin_current_thread(lcore).map_err(|e| e.to_string())?;
+        }
+        let text = |e: PortError| e.to_string();
+        for input in &mut self.inputs {
+            input.rx.attach().map_err(text)?;
+        }
+        for output in &mut self.cx.outputs {
+            output.attach().map_err(text)?;
+        }
+        Ok(())
+    }
+
+    /// Turns until told to stop.
+    fn work(&mut self) {
+        let tick = clock::cycles_of(TICK);
+        let mut idler = Idler::new(self.idle);
+        let mut now = clock::cycles();
+        let mut next_tick = now;
+        while !self.control.stop.load(Ordering::Relaxed) {
+            let frames = self.turn();
+            let end = clock::cycles();
+            self.account(frames, end.wrapping_sub(now));
+            now = end;
+            // Signed difference: the counter may wrap.
+            if now.wrapping_sub(next_tick) as i64 >= 0 {
+                next_tick = now.wrapping_add(tick);
+                if self.maintain() {
+                    return;
+                }
+            }
+            if frames > 0 {
+                idler.busy();
+            } else if idler.empty(now) {
+                self.sleep(&mut idler);
+                now = clock::cycles();
+            }
+        }
+    }
+
+    /// One turn: every input, the mailbox, the stage's own frames; then everything out.
+    #[inline(always)]
+    fn turn(&mut self) -> usize {
+        let mut frames = 0;
+        for input in &mut self.inputs {
+            let received = input.rx.receive(&mut self.burst);
+            if received == 0 {
+                continue;
+            }
+            frames += received;
+            self.cx.port = input.port;
+            self.cx.counters.rx += received as u64;
+            self.cx.counters.bursts += 1;
+            self.stage.process(&mut self.burst, &mut self.cx);
+            if !self.burst.is_empty() {
+                self.cx.drop_burst(DropReason::Unclaimed, &mut self.burst);
+            }
+        }
+        frames += self.open_mail();
+        if self.stage.is_source() {
+            let before = self.cx.counters.generated;
+            self.stage.generate(&mut self.cx);
+            frames += (self.cx.counters.generated - before) as usize;
+        }
+        self.cx.transmit();
+        frames
+    }
+
+    /// Takes over frames from other workers, a burst at most.
+    #[inline(always)]
+    fn open_mail(&mut self) -> usize {
+        let mut frames = 0;
+        while frames < self.cx.burst_size {
+            let Some(crossing) = self.inbox.ring.pop() else { break };
+            frames += 1;
+            self.cx.counters.handed_in += 1;
+            let mut mbuf = crossing.mbuf;
+            match crossing.transmit_by {
+                Some(port) => self.cx.forward(port, mbuf),
+                None => {
+                    self.cx.port = mbuf.port().min(self.cx.ports() as u16 - 1);
+                    let verdict = self.stage.frame(&mut mbuf);
+                    self.cx.settle(mbuf, verdict);
+                }
+            }
+        }
+        frames
+    }
+
+    #[inline(always)]
+    fn account(&mut self, frames: usize, cycles: u64) {
+        let counters = &mut self.cx.counters;
+        counters.polls += 1;
+        counters.cycles += cycles;
+        if frames == 0 {
+            counters.empty_polls += 1;
+            return;
+        }
+        counters.busy_cycles += cycles;
+        if self.control.limit > 0 {
+            let before = self.control.received.fetch_add(frames as u64, Ordering::Relaxed);
+            if before + frames as u64 >= self.control.limit {
+                self.control.stop.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Looks after the queues and publishes the counters. `true` when no frame can ever come again.
+    fn maintain(&mut self) -> bool {
+        let mut finished = !self.inputs.is_empty() && !self.stage.is_source();
+        for input in &mut self.inputs {
+            input.rx.maintain();
+            finished &= input.rx.finished();
+        }
+        for output in &mut self.cx.outputs {
+            output.maintain(&mut self.cx.counters);
+        }
+        self.publish();
+        if finished {
+            self.mark_finished();
+        }
+        // As long as one worker has inputs, it may hand us frames.
+        finished
+            && self.control.unfinished.load(Ordering::Acquire) == 0
+            && self.inbox.ring.is_empty()
+            && self.cx.outputs.iter().all(|o| o.waiting() == 0)
+    }
+
+    fn mark_finished(&mut self) {
+        if !core::mem::replace(&mut self.finished, true) {
+            self.control.unfinished.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Sleeps until something can have happened, unless something has by now.
+    fn sleep(&mut self, idler: &mut Idler) {
+        self.inbox.bell.about_to_sleep();
+        let nothing = self.inbox.ring.is_empty()
+            && !self.control.stop.load(Ordering::Relaxed)
+            && self.cx.outputs.iter().all(|o| o.waiting() == 0)
+            && !self.stage.is_source();
+        if nothing {
+            self.cx.counters.sleeps += 1;
+            idler.sleep(self.inputs.iter_mut().map(|i| i.rx.wait_fd()), &self.inbox.bell);
+        }
+        self.inbox.bell.awake();
+    }
+
+    fn publish(&mut self) {
+        for input in &mut self.inputs {
+            self.cx.counters.ports[input.port as usize].rx = input.rx.stats();
+        }
+        for output in &mut self.cx.outputs {
+            output.collect(&mut self.cx.counters);
+        }
+        self.cx.counters.pending = self.cx.outputs.iter().map(|o| o.waiting() as u64).sum();
+        self.published.publish(&self.cx.counters);
+    }
+
+    /// Sends what waits, for a while; then closes everything and gives the final counters.
+    fn close(mut self, ending: Ending) -> (Ending, Inbox) {
+        self.mark_finished();
+        let start = Instant::now();
+        loop {
+            self.cx.transmit();
+            let counters = &mut self.cx.counters;
+            let held: usize = self.cx.outputs.iter_mut().map(|o| o.maintain(counters)).sum();
+            let waiting: usize = self.cx.outputs.iter().map(|o| o.waiting()).sum();
+            if held + waiting == 0 || start.elapsed() > FAREWELL {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        for output in &mut self.cx.outputs {
+            output.give_up(DropReason::Stopped, &mut self.cx.counters);
+        }
+        self.publish();
+        let Self { inputs, stage, cx, burst, inbox, pools, .. } = self;
+        // Whatever held mbufs is gone before the caches are emptied.
+        drop((inputs, stage, cx, burst));
+        for pool in &pools {
+            pool.flush_cache();
+        }
+        (ending, inbox)
+    }
+}
+
+/// What a panic said.
+pub(crate) fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}

@@ -1,0 +1,8 @@
+//! Echo replies in place.
+
+#![no_main]
+
+#[path = "../../wire/tests/harness/mod.rs"]
+mod harness;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| harness::reply(data));

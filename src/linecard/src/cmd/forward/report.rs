@@ -1,0 +1,147 @@
+//! What is printed before a run and after it.
+
+use linecard::engine::{PoolReport, PortReport};
+use linecard::modes::Mode;
+use linecard::{Engine, Report};
+
+use crate::cmd::table::{Cell, Paint, Table, Tone};
+
+/// The plan, the ports' own choices and the pools, before anything moves.
+pub(super) fn start(engine: &Engine, mode: Mode) -> String {
+    let mut text = format!("mode {mode}\n{}", engine.plan());
+    for port in engine.ports() {
+        for note in &port.notes {
+            text += &format!("{}: {note}\n", port.name);
+        }
+    }
+    for pool in engine.pools() {
+        let (config, region) = (pool.config(), pool.region());
+        text += &format!(
+            "pool {}: {} mbufs of {} bytes, {} MiB in {} pages\n",
+            config.name,
+            config.size,
+            config.stride(),
+            region.len_bytes() >> 20,
+            region.page(),
+        );
+        for note in region.notes() {
+            text += &format!("  not in {note}\n");
+        }
+    }
+    text + &format!("pool size: {}\n", engine.sizing())
+}
+
+/// The account.
+pub(super) fn last(report: &Report, paint: Paint) -> String {
+    let mut text = format!("\n{:.3} s\n", report.duration_s);
+    text += &ports(&report.ports).render(paint);
+    text += "\n";
+    text += &workers(report).render(paint);
+    text += "\n";
+    text += &pools(&report.pools).render(paint);
+    for pool in &report.pools {
+        for leak in &pool.leaks {
+            let from = leak.received_on.as_deref().unwrap_or("allocated for transmission");
+            text += &format!(
+                "leaked from {}: mbuf {}, {} bytes, last held: {from}\n",
+                pool.ledger.name, leak.leak.index, leak.leak.frame_len
+            );
+        }
+    }
+    for worker in &report.workers {
+        if let Some(failure) = &worker.failure {
+            text += &paint.tone(&format!("worker {} failed: {failure}", worker.worker), Tone::Bad);
+            text += "\n";
+        }
+    }
+    text + &account(report, paint)
+}
+
+fn number(n: u64) -> Cell {
+    Cell::from(n.to_string())
+}
+
+fn alarming(n: u64) -> Cell {
+    Cell::toned(n.to_string(), if n == 0 { Tone::Plain } else { Tone::Caution })
+}
+
+fn ports(ports: &[PortReport]) -> Table {
+    let mut table = Table::new(&["port", "rx", "tx", "rx bytes", "tx bytes", "misses", "errors", "drops"]);
+    for port in ports {
+        let drops: Vec<_> = port.drops.iter().map(|(why, n)| format!("{why} {n}")).collect();
+        table.row([
+            Cell::from(port.name.clone()),
+            number(port.rx),
+            number(port.tx),
+            number(port.rx_bytes),
+            number(port.tx_bytes),
+            alarming(port.rx_misses),
+            alarming(port.rx_errors),
+            Cell::from(if drops.is_empty() { "0".to_owned() } else { drops.join(", ") }),
+        ]);
+    }
+    table
+}
+
+fn workers(report: &Report) -> Table {
+    let mut table = Table::new(&[
+        "worker", "lcore", "node", "rx", "tx", "cycles/packet", "burst", "empty polls", "sleeps", "crossed",
+    ]);
+    for w in &report.workers {
+        table.row([
+            number(w.worker.into()),
+            number(w.lcore.into()),
+            number(w.node.into()),
+            number(w.rx),
+            number(w.tx),
+            Cell::from(format!("{:.1}", w.cycles_per_packet)),
+            Cell::from(format!("{:.1}", w.burst_avg)),
+            Cell::from(format!("{:.1}%", w.empty_share * 100.0)),
+            number(w.sleeps),
+            number(w.handed_out),
+        ]);
+    }
+    table
+}
+
+fn pools(pools: &[PoolReport]) -> Table {
+    let mut table = Table::new(&["pool", "size", "page", "allocated", "freed", "exhausted", "in use", "leaked"]);
+    for p in pools {
+        table.row([
+            Cell::from(p.ledger.name.clone()),
+            number(p.ledger.size as u64),
+            Cell::from(p.ledger.page.clone()),
+            number(p.ledger.allocated),
+            number(p.ledger.freed),
+            alarming(p.ledger.exhausted),
+            number(p.ledger.in_use as u64),
+            alarming(p.leaked as u64),
+        ]);
+    }
+    table
+}
+
+fn account(report: &Report, paint: Paint) -> String {
+    let a = &report.account;
+    let mut left = vec![format!("rx {}", a.rx)];
+    let mut right = vec![format!("tx {}", a.tx)];
+    for (name, n) in [("generated", a.generated), ("segmented", a.segmented)] {
+        if n > 0 {
+            left.push(format!("{name} {n}"));
+        }
+    }
+    for (name, n) in [("delivered", a.delivered), ("consumed", a.consumed)] {
+        if n > 0 {
+            right.push(format!("{name} {n}"));
+        }
+    }
+    right.push(format!("drops {}", a.drops));
+    right.push(format!("in_flight {}", a.in_flight));
+    let leaked: usize = report.pools.iter().map(|p| p.leaked).sum();
+    let verdict = if a.unaccounted == 0 {
+        paint.tone("balanced", Tone::Good)
+    } else {
+        paint.tone(&format!("{} frames unaccounted for: please report this", a.unaccounted), Tone::Bad)
+    };
+    format!("\naccount: {} = {}; leaked {leaked}: {verdict}\n", left.join(" + "), right.join(" + "))
+}

@@ -1,0 +1,125 @@
+//! `linecard fwd`: forwards frames between ports.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use linecard::modes::Mode;
+use linecard::wire::MacAddr;
+use linecard::{EngineConfig, Idle};
+
+use super::forward::Session;
+use super::topo::Lcores;
+
+/// Forwards frames between ports, until the duration, Ctrl-C or the end of the input.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Ports are forwarded two by two: the first with the second, the third with the fourth. A single port
+answers by itself. A port is named driver:device?option=value:
+
+  uring:eth1          any Linux interface
+  tap:lc0             a TAP device, made for the occasion
+  sim:a?peer=b        one end of an in-memory link
+  pcap:in.pcap        frames of a capture file
+  null:               endless receive, transmit discarded
+
+Examples:
+  linecard fwd --port uring:eth1 --port uring:eth2
+  linecard fwd --port uring:eth1 --mode icmp-echo --idle sleep
+  linecard fwd --port null:0 --port null:1 --duration 5s --json
+  linecard fwd --port pcap:in.pcap --port 'pcap:?tx=out.pcap' --mode macswap
+
+Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but a worker failed, a frame
+is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at once.")]
+pub struct FwdArgs {
+    /// A port; say it once for each.
+    #[arg(long = "port", short = 'p', value_name = "PORT", required = true)]
+    ports: Vec<String>,
+    /// What to do with the frames: io, mac, macswap, rx-drop, tx-only, icmp-echo, 5tswap.
+    #[arg(long, default_value_t)]
+    mode: Mode,
+    /// Workers, each on a core of its own; a port gives one queue to each.
+    #[arg(long, value_name = "N")]
+    workers: Option<u16>,
+    /// Exactly these cpus, worker 0 on the first: 2,3 or 4-7.
+    #[arg(long, value_name = "LIST")]
+    lcores: Option<Lcores>,
+    /// Allow several workers on one cpu (for tests; they then wait for one another).
+    #[arg(long)]
+    oversubscribe: bool,
+    /// Stop after this time: 5s, 2min.
+    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Stop when N frames were received in all, or at most a burst later.
+    #[arg(long, value_name = "N")]
+    packets: Option<u64>,
+    /// Frames in a burst at most, 1 to 512.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    burst: usize,
+    /// What a worker does without traffic: spin (lowest latency, a whole core), adaptive (polls for
+    /// a while, then sleeps), sleep (sleeps at once).
+    #[arg(long, default_value_t)]
+    idle: Idle,
+    /// Mbufs in each pool; the sum of all possible holders if left out.
+    #[arg(long, value_name = "N")]
+    pool_size: Option<u32>,
+    /// Receive only frames for the port's own address.
+    #[arg(long)]
+    no_promiscuous: bool,
+    /// The MAC address at the other end of a port's link, for mac and tx-only; say it once for each
+    /// port, in order.
+    #[arg(long, value_name = "MAC", value_parser = parse_mac)]
+    peer: Vec<MacAddr>,
+    /// Bytes of the frames that tx-only sends, with FCS, 64 to 1518.
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(64..=1518))]
+    frame_size: u16,
+    /// How often to show figures; 0s for never.
+    #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
+    stats_interval: Duration,
+    /// Print the plan and stop.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the report as one JSON object; everything else goes to standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub fn run(args: &FwdArgs) -> anyhow::Result<ExitCode> {
+    Session {
+        ports: args.ports.clone(),
+        partners: None,
+        peers: args.peer.clone(),
+        mode: args.mode,
+        frame_size: args.frame_size,
+        engine: EngineConfig {
+            workers: args.workers,
+            lcores: args.lcores.as_ref().map(|l| l.0.clone()),
+            oversubscribe: args.oversubscribe,
+            burst: args.burst,
+            idle: args.idle,
+            pool_size: args.pool_size,
+            promiscuous: !args.no_promiscuous,
+            packet_limit: args.packets,
+            ..EngineConfig::default()
+        },
+        duration: args.duration,
+        stats_interval: (!args.stats_interval.is_zero()).then_some(args.stats_interval),
+        json: args.json,
+        dry_run: args.dry_run,
+    }
+    .run()
+}
+
+/// Six bytes in hexadecimal, separated by colons.
+pub fn parse_mac(text: &str) -> Result<MacAddr, String> {
+    let bytes: Vec<u8> = text
+        .split(':')
+        .map(|part| u8::from_str_radix(part, 16))
+        .collect::<Result<_, _>>()
+        .map_err(|_| format!("{text:?} is not six hexadecimal bytes such as 02:00:00:00:00:01"))?;
+    bytes
+        .try_into()
+        .map(MacAddr)
+        .map_err(|_| format!("{text:?} is not six hexadecimal bytes such as 02:00:00:00:00:01"))
+}

@@ -1,0 +1,424 @@
+//! `linecard ports`: what can be opened here, by which driver, and why the rest cannot.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use linecard_engine::topology::{NetInterface, interfaces};
+use nix::errno::Errno;
+use serde::Serialize;
+
+use super::doctor::{IoUringAnswer, System};
+use super::table::{Cell, Paint, Table, Tone};
+
+/// Lists what can be opened as a port.
+#[derive(Args, Debug, Default)]
+#[command(
+    about = "List network interfaces and the drivers that can take them",
+    long_about = "List network interfaces and the drivers that can take them.\n\n\
+        Linecard opens a port by one name: the driver, a colon, and what the driver is to take, \
+        such as uring:eth1. Options follow a question mark: uring:eth1?rx=ring. Interfaces that no \
+        driver can take are listed with the reason and the command that changes it.",
+    after_help = "Examples:\n  \
+        linecard ports                                     what can be opened here\n  \
+        linecard ports --json | jq -r '.interfaces[].name' the names alone\n  \
+        unshare -Urn linecard ports                        what a namespace of your own has"
+)]
+pub struct PortsArgs {
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Everything that can be opened, or why not.
+#[derive(Debug, Serialize)]
+pub struct Inventory {
+    /// The interfaces of this network namespace.
+    pub interfaces: Vec<InterfaceReport>,
+    /// Ports that need no interface.
+    pub pseudo_ports: Vec<PseudoPort>,
+}
+
+/// An interface and who can take it.
+#[derive(Debug, Serialize)]
+pub struct InterfaceReport {
+    /// The interface itself.
+    #[serde(flatten)]
+    pub interface: NetInterface,
+    /// `up`, `no link`, `down`.
+    pub state: &'static str,
+    /// One for each driver and receive engine.
+    pub drivers: Vec<DriverFit>,
+    /// What is worth knowing before it is opened.
+    pub notes: Vec<Remark>,
+}
+
+/// Whether a driver can take an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DriverFit {
+    /// The name to open it by.
+    pub port: String,
+    /// True if it would work.
+    pub usable: bool,
+    /// If not: why, and what would change that.
+    pub obstacle: Option<Remark>,
+}
+
+/// Something to know and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remark {
+    /// What it is.
+    pub reason: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// A port that needs no interface.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PseudoPort {
+    /// How its name is written.
+    pub port: &'static str,
+    /// What it is.
+    pub about: &'static str,
+}
+
+/// Ports that are there on every machine, without privileges.
+pub const PSEUDO_PORTS: [PseudoPort; 3] = [
+    PseudoPort {
+        port: "sim:NAME",
+        about: "one end of an in-memory wire, with loss, delay and reordering at will",
+    },
+    PseudoPort {
+        port: "pcap:FILE",
+        about: "receives what a capture file holds, or writes one",
+    },
+    PseudoPort {
+        port: "null:NAME",
+        about: "receives one frame without end and discards what it is given: for benchmarks",
+    },
+];
+
+/// Runs the command on this machine.
+pub fn run(args: &PortsArgs) -> anyhow::Result<ExitCode> {
+    let inventory = inventory(&System::live());
+    let text = if args.json {
+        serde_json::to_string_pretty(&inventory)? + "\n"
+    } else {
+        render(&inventory, Paint::for_stdout())
+    };
+    super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What can be opened on any machine.
+pub fn inventory(system: &System) -> Inventory {
+    let socket = system.probes.packet_socket();
+    let ring = system.probes.io_uring();
+    Inventory {
+        interfaces: interfaces(&system.root)
+            .into_iter()
+            .map(|interface| report(interface, socket, &ring))
+            .collect(),
+        pseudo_ports: PSEUDO_PORTS.to_vec(),
+    }
+}
+
+fn report(
+    interface: NetInterface,
+    socket: Result<(), Errno>,
+    ring: &IoUringAnswer,
+) -> InterfaceReport {
+    let state = match (interface.up, interface.carrier) {
+        (false, _) => "down",
+        (true, Some(false)) => "no link",
+        (true, _) => "up",
+    };
+    let common = obstacle(&interface, socket);
+    let fit = |engine: &str, own: Option<Remark>| {
+        let obstacle = common.clone().or(own);
+        DriverFit {
+            port: format!("uring:{}?rx={engine}", interface.name),
+            usable: obstacle.is_none(),
+            obstacle,
+        }
+    };
+    let drivers = vec![fit("ring", None), fit("multishot", no_multishot(ring))];
+    InterfaceReport {
+        state,
+        drivers,
+        notes: notes(&interface, state),
+        interface,
+    }
+}
+
+/// Why no driver can take an interface.
+fn obstacle(interface: &NetInterface, socket: Result<(), Errno>) -> Option<Remark> {
+    if !interface.ethernet && interface.kind != "loopback" {
+        return Some(Remark {
+            reason: "it carries no Ethernet frames".to_owned(),
+            remedy: "choose an Ethernet interface: a card, a veth, a tap or a bridge".to_owned(),
+        });
+    }
+    match socket {
+        Ok(()) => None,
+        Err(Errno::EPERM | Errno::EACCES) => Some(Remark {
+            reason: "CAP_NET_RAW is missing".to_owned(),
+            remedy: super::doctor::SETCAP.to_owned(),
+        }),
+        Err(errno) => Some(Remark {
+            reason: format!("packet sockets do not work here ({errno})"),
+            remedy: "linecard doctor".to_owned(),
+        }),
+    }
+}
+
+fn no_multishot(ring: &IoUringAnswer) -> Option<Remark> {
+    let reason = match ring.setup {
+        Err(errno) => format!("io_uring does not work here ({errno})"),
+        Ok(()) if !(ring.buffer_rings && ring.multishot_receive) => {
+            "this kernel has no multishot receive (Linux 6.0)".to_owned()
+        }
+        Ok(()) => return None,
+    };
+    Some(Remark {
+        reason,
+        remedy: "linecard doctor says who refuses and what to do".to_owned(),
+    })
+}
+
+fn notes(interface: &NetInterface, state: &str) -> Vec<Remark> {
+    let mut notes = Vec::new();
+    let mut note = |reason: String, remedy: String| notes.push(Remark { reason, remedy });
+    let name = &interface.name;
+    if state == "down" {
+        note(
+            "it is down and will carry nothing".to_owned(),
+            format!("ip link set {name} up"),
+        );
+    }
+    if let Some(master) = &interface.master {
+        note(
+            format!("{master} owns it, and forwards the same packets once more"),
+            format!("open {master} instead, or ip link set {name} nomaster"),
+        );
+    }
+    if interface.kind == "loopback" {
+        note(
+            "it is the loopback: for trying things out, not for measuring".to_owned(),
+            "ip link add va type veth peer name vb".to_owned(),
+        );
+    }
+    notes
+}
+
+fn render(inventory: &Inventory, paint: Paint) -> String {
+    let mut table = Table::new(&[
+        "interface",
+        "state",
+        "mac",
+        ">mtu",
+        "driver",
+        ">node",
+        ">queues",
+        "open as",
+    ]);
+    for entry in &inventory.interfaces {
+        let interface = &entry.interface;
+        let state = match entry.state {
+            "up" => Cell::toned("up", Tone::Good),
+            other => Cell::toned(other, Tone::Caution),
+        };
+        let driver = interface.driver.as_deref().unwrap_or(&interface.kind);
+        table.row([
+            interface.name.as_str().into(),
+            state,
+            interface.mac.as_deref().unwrap_or("-").into(),
+            interface.mtu.to_string().into(),
+            driver.into(),
+            interface
+                .node
+                .map_or("-".to_owned(), |node| node.to_string())
+                .into(),
+            interface.combined_queues().to_string().into(),
+            open_as(entry),
+        ]);
+    }
+    let mut text = table.render(paint);
+    text.push('\n');
+    let mut pseudo = Table::new(&["always there", ""]);
+    for port in &inventory.pseudo_ports {
+        pseudo.row([port.port.into(), port.about.into()]);
+    }
+    text.push_str(&pseudo.render(paint));
+    let remarks = remarks(inventory);
+    if !remarks.is_empty() {
+        text.push('\n');
+        for (names, remark) in remarks {
+            text.push_str(&format!(
+                "{}: {}\n    try: {}\n",
+                names.join(", "),
+                remark.reason,
+                remark.remedy
+            ));
+        }
+    }
+    text
+}
+
+fn open_as(entry: &InterfaceReport) -> Cell {
+    let name = &entry.interface.name;
+    let engines: Vec<&str> = entry
+        .drivers
+        .iter()
+        .filter(|fit| fit.usable)
+        .filter_map(|fit| fit.port.split_once('?').map(|(_, option)| option))
+        .collect();
+    if engines.is_empty() {
+        Cell::toned("no driver (see below)", Tone::Bad)
+    } else {
+        Cell::toned(
+            format!("uring:{name} ({})", engines.join(", ")),
+            Tone::Plain,
+        )
+    }
+}
+
+/// Every obstacle and note once, with the ports that it concerns.
+fn remarks(inventory: &Inventory) -> Vec<(Vec<String>, Remark)> {
+    let mut found: Vec<(Vec<String>, Remark)> = Vec::new();
+    let mut add =
+        |name: String, remark: &Remark| match found.iter_mut().find(|(_, known)| known == remark) {
+            Some((names, _)) if !names.contains(&name) => names.push(name),
+            Some(_) => {}
+            None => found.push((vec![name], remark.clone())),
+        };
+    for entry in &inventory.interfaces {
+        let name = &entry.interface.name;
+        let hopeless = entry.drivers.iter().all(|fit| !fit.usable);
+        for fit in &entry.drivers {
+            let label = if hopeless {
+                name.clone()
+            } else {
+                fit.port.clone()
+            };
+            if let Some(obstacle) = &fit.obstacle {
+                add(label, obstacle);
+            }
+        }
+        for note in &entry.notes {
+            add(name.clone(), note);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::doctor::fake::FakeMachine;
+    use super::*;
+
+    fn interface(machine: &FakeMachine, name: &str, files: &[(&str, &str)]) {
+        for (file, text) in files {
+            machine.write(&format!("/sys/class/net/{name}/{file}"), text);
+        }
+    }
+
+    /// A card with two queues, a WireGuard tunnel, a port of a bridge that is down.
+    fn machine() -> FakeMachine {
+        let machine = FakeMachine::bare();
+        interface(
+            &machine,
+            "eth0",
+            &[
+                ("ifindex", "2"),
+                ("type", "1"),
+                ("flags", "0x1003"),
+                ("carrier", "1"),
+                ("mtu", "1500"),
+                ("address", "02:00:00:00:00:01"),
+                ("queues/rx-0/rps_cpus", "0"),
+                ("queues/rx-1/rps_cpus", "0"),
+                ("queues/tx-0/xps_cpus", "0"),
+                ("queues/tx-1/xps_cpus", "0"),
+            ],
+        );
+        interface(
+            &machine,
+            "wg0",
+            &[
+                ("ifindex", "3"),
+                ("type", "65534"),
+                ("flags", "0x91"),
+                ("mtu", "1420"),
+            ],
+        );
+        interface(
+            &machine,
+            "port1",
+            &[("ifindex", "4"), ("type", "1"), ("flags", "0x1002")],
+        );
+        machine
+    }
+
+    fn usable(inventory: &Inventory, name: &str) -> Vec<bool> {
+        let entry = inventory
+            .interfaces
+            .iter()
+            .find(|entry| entry.interface.name == name);
+        let entry = entry.expect("the interface is listed");
+        entry.drivers.iter().map(|fit| fit.usable).collect()
+    }
+
+    #[test]
+    fn lists_states_queues_and_both_engines() {
+        let machine = machine();
+        let inventory = inventory(&machine.system());
+        assert_eq!(usable(&inventory, "eth0"), [true, true]);
+        assert_eq!(usable(&inventory, "wg0"), [false, false]);
+        assert_eq!(inventory.interfaces[2].state, "down");
+        let text = render(&inventory, Paint::Never);
+        assert!(
+            text.contains("uring:eth0 (rx=ring, rx=multishot)"),
+            "{text}"
+        );
+        assert!(
+            text.contains("wg0: it carries no Ethernet frames"),
+            "{text}"
+        );
+        assert!(text.contains("ip link set port1 up"), "{text}");
+        assert!(text.contains("null:NAME"), "{text}");
+        let json = serde_json::to_value(&inventory).expect("JSON");
+        assert_eq!(json["interfaces"][0]["rx_queues"], 2);
+        assert_eq!(
+            json["interfaces"][0]["drivers"][1]["port"],
+            "uring:eth0?rx=multishot"
+        );
+        assert_eq!(json["interfaces"][1]["drivers"][0]["usable"], false);
+    }
+
+    #[test]
+    fn a_missing_capability_is_said_once_with_its_remedy() {
+        let mut machine = machine();
+        machine.probes.packet_socket = Err(Errno::EPERM);
+        let inventory = inventory(&machine.system());
+        assert_eq!(usable(&inventory, "eth0"), [false, false]);
+        let text = render(&inventory, Paint::Never);
+        assert!(
+            text.contains("eth0, port1: CAP_NET_RAW is missing\n    try: sudo setcap"),
+            "{text}"
+        );
+        assert_eq!(text.matches("CAP_NET_RAW").count(), 1);
+    }
+
+    #[test]
+    fn without_io_uring_the_ring_engine_remains() {
+        let mut machine = machine();
+        machine.probes.io_uring.setup = Err(Errno::ENOSYS);
+        let old = inventory(&machine.system());
+        assert_eq!(usable(&old, "eth0"), [true, false]);
+        machine.probes.io_uring.setup = Ok(());
+        machine.probes.io_uring.multishot_receive = false;
+        let text = render(&inventory(&machine.system()), Paint::Never);
+        assert!(text.contains("uring:eth0?rx=multishot"), "{text}");
+        assert!(text.contains("Linux 6.0"), "{text}");
+    }
+}

@@ -1,0 +1,71 @@
+//! Modes that change addresses on the way through.
+
+use linecard_engine::{DropReason, PortIndex, Stage, Verdict};
+use linecard_hal::Mbuf;
+use linecard_wire::{EthernetMut, MacAddr, parse_layers, swap_flow, swap_macs};
+
+use super::{ModeConfig, partner};
+
+/// Lets `change` work on the first segment, where the headers are.
+#[inline(always)]
+fn rewrite<E>(mbuf: &mut Mbuf, to: PortIndex, change: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Verdict {
+    // Nobody shares the bytes of a frame that was just received.
+    match mbuf.data_mut().map(change) {
+        Some(Ok(())) => Verdict::Forward(to),
+        _ => Verdict::Drop(DropReason::Malformed),
+    }
+}
+
+pub(super) struct MacSwap {
+    pub(super) partners: Vec<PortIndex>,
+}
+
+impl Stage for MacSwap {
+    #[inline(always)]
+    fn frame(&mut self, mbuf: &mut Mbuf) -> Verdict {
+        rewrite(mbuf, partner(&self.partners, mbuf.port()), swap_macs)
+    }
+}
+
+pub(super) struct MacRewrite {
+    partners: Vec<PortIndex>,
+    /// By leaving port: destination and source.
+    addresses: Vec<(MacAddr, MacAddr)>,
+}
+
+impl MacRewrite {
+    pub(super) fn new(config: ModeConfig) -> Self {
+        let addresses = config.peers.into_iter().zip(config.macs).collect();
+        Self { partners: config.partners, addresses }
+    }
+}
+
+impl Stage for MacRewrite {
+    #[inline(always)]
+    fn frame(&mut self, mbuf: &mut Mbuf) -> Verdict {
+        let to = partner(&self.partners, mbuf.port());
+        let Some(&(dst, src)) = self.addresses.get(to as usize) else {
+            return Verdict::Drop(DropReason::NoSuchPort);
+        };
+        rewrite(mbuf, to, |data| {
+            EthernetMut::parse(data).map(|mut ethernet| {
+                ethernet.set_dst(dst);
+                ethernet.set_src(src);
+            })
+        })
+    }
+}
+
+pub(super) struct FiveTupleSwap {
+    pub(super) partners: Vec<PortIndex>,
+}
+
+impl Stage for FiveTupleSwap {
+    #[inline(always)]
+    fn frame(&mut self, mbuf: &mut Mbuf) -> Verdict {
+        rewrite(mbuf, partner(&self.partners, mbuf.port()), |data| {
+            let layers = parse_layers(data);
+            swap_flow(data, &layers).map(|_| ())
+        })
+    }
+}

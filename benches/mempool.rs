@@ -74,20 +74,48 @@ fn alloc_receive_free(pool: &Mempool, burst: &mut Burst, bulk: usize) {
 /// One core takes mbufs and hands them over by a ring; the other frees them.
 fn two_cores(pool: &Mempool, bulk: usize) -> Option<f64> {
     let (mut tx, mut rx) = spsc::<Mbuf>(SLOTS);
-    let (mut giving, mut taking) = (None, None);
+    let mut giving = Burst::with_capacity(bulk);
+    let mut taking = Burst::with_capacity(bulk);
     time_across(
-        move || {
-            let (_, burst) = giving.get_or_insert_with(|| worker(pool, bulk));
-            hand_over(pool, &mut tx, burst, bulk);
-        },
-        move || {
-            let (_, burst) = taking.get_or_insert_with(|| worker(pool, bulk));
-            take_over(&mut rx, burst);
-        },
+        move || hand_over(pool, &mut tx, &mut giving, bulk),
+        move || take_over(&mut rx, &mut taking),
+        || pool.flush_cache(),
     )
 }
 
-fn worker(pool: &Mempool, bulk: usize) -> (Worker, Burst) {
-    (Worker { pool: pool.clone(), _lcore: lcore::register() }, Burst::with_capacity(bulk))
+#[inline(never)]
+fn hand_over(pool: &Mempool, tx: &mut Producer<Mbuf>, burst: &mut Burst, bulk: usize) {
+    let mut left = OBJECTS;
+    while left > 0 {
+        if burst.is_empty() {
+            pool.alloc_burst(burst, bulk.min(left));
+        }
+        left -= tx.push_burst(burst);
+    }
 }
 
+#[inline(never)]
+fn take_over(rx: &mut Consumer<Mbuf>, burst: &mut Burst) {
+    let mut left = OBJECTS;
+    while left > 0 {
+        left -= rx.pop_burst(burst);
+        burst.clear();
+    }
+}
+
+/// The usual stand-in for a pool: a queue of free buffers.
+fn crossbeam(bulk: usize) -> f64 {
+    support::pin(0);
+    let (queue, mut held) = (ArrayQueue::new(SIZE), Vec::with_capacity(bulk));
+    for _ in 0..SIZE {
+        let _ = queue.push(Box::new([0u64; 16]));
+    }
+    time(|| {
+        for _ in 0..OBJECTS / bulk {
+            held.extend((0..bulk).filter_map(|_| queue.pop()));
+            for buffer in held.drain(..) {
+                let _ = queue.push(buffer);
+            }
+        }
+    })
+}

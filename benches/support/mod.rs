@@ -8,6 +8,8 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use linecard_hal::lcore;
+
 /// Chunks per figure.
 pub const CHUNKS: usize = 41;
 
@@ -50,23 +52,30 @@ pub fn time(mut chunk: impl FnMut()) -> f64 {
     each[CHUNKS / 2] as f64 / OBJECTS as f64
 }
 
-/// Runs `first` on one core and `second`, which is timed, on another. Each is called `CHUNKS + 1`
-/// times for a chunk. `None` if there is only one core.
-pub fn time_across(mut first: impl FnMut() + Send, mut second: impl FnMut() + Send) -> Option<f64> {
+/// Runs `first` on one core and `second`, which is timed, on another, each as an lcore. Each is called
+/// `CHUNKS + 1` times for a chunk; at its end a thread calls `finish`. `None` if there is only one core.
+pub fn time_across(
+    mut first: impl FnMut() + Send,
+    mut second: impl FnMut() + Send,
+    finish: impl Fn() + Sync,
+) -> Option<f64> {
     let start = Barrier::new(2);
     std::thread::scope(|scope| {
         let giver = scope.spawn(|| {
-            let pinned = pin(0);
+            let (pinned, _lcore) = (pin(0), lcore::register());
             start.wait();
             for _ in 0..=CHUNKS {
                 first();
             }
+            finish();
             pinned
         });
         let timed = scope.spawn(|| {
-            let pinned = pin(1);
+            let (pinned, _lcore) = (pin(1), lcore::register());
             start.wait();
-            (time(&mut second), pinned)
+            let figure = time(&mut second);
+            finish();
+            (figure, pinned)
         });
         let (figure, pinned) = timed.join().unwrap();
         (giver.join().unwrap() && pinned).then_some(figure)

@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn what_is_published_is_read() {
         let mut counters = WorkerCounters::new(2);
-        let numbers = &mut 1..;
+        let mut numbers = 1..;
         for field in [&mut counters.rx, &mut counters.pending, &mut counters.sleeps] {
             *field = numbers.next().unwrap();
         }

@@ -34,6 +34,10 @@ pub mod pin;
 pub mod placement;
 mod report;
 mod stage;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod topology;
 mod worker;
 

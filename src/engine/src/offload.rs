@@ -236,3 +236,191 @@ impl Maker<'_> {
         Ok(head)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::bytes;
+    use linecard_hal::MempoolConfig;
+    use linecard_wire::offload::{ChecksumState, seed_checksum, verify_checksums};
+    use linecard_wire::{
+        EthernetHeader, EthernetMut, IpProtocol, Ipv4Header, Ipv4Mut, Layers, MacAddr, TcpFlags, TcpHeader,
+        TcpMut, UdpHeader, UdpMut, parse_layers,
+    };
+    use proptest::prelude::*;
+
+    const HEADERS: usize = 14 + 20;
+
+    fn pool() -> Mempool {
+        Mempool::new(MempoolConfig::new("test", 512)).unwrap()
+    }
+
+    /// A frame with a payload of `len` counted bytes whose layer-4 checksum is left to be finished.
+    fn unfinished(protocol: IpProtocol, len: usize) -> Vec<u8> {
+        let l4_len = if protocol == IpProtocol::TCP { 20 } else { 8 };
+        let mut frame = vec![0; HEADERS + l4_len + len];
+        let header = EthernetHeader::new(MacAddr([2; 6]), MacAddr([4; 6]), EtherType::IPV4);
+        let mut ethernet = EthernetMut::emit(&mut frame, &header).unwrap();
+        let ip = Ipv4Header::new([192, 0, 2, 1].into(), [192, 0, 2, 2].into(), protocol);
+        let mut ip = Ipv4Mut::emit(ethernet.payload_mut(), &ip, &[], l4_len + len).unwrap();
+        let payload = if protocol == IpProtocol::TCP {
+            let mut tcp = TcpHeader::new(1, 2);
+            tcp.set_flags(TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN);
+            TcpMut::emit(ip.payload_mut(), &tcp, &[]).unwrap().into_payload()
+        } else {
+            UdpMut::emit(ip.payload_mut(), &UdpHeader::new(1, 2), len).unwrap().into_payload()
+        };
+        payload.iter_mut().zip(0u32..).for_each(|(b, i)| *b = (i * 7 + i / 251) as u8);
+        let layers = parse_layers(&frame);
+        seed_checksum(&mut frame, &layers).unwrap();
+        frame
+    }
+
+    /// The frame as an mbuf, in as many segments as the pool's buffers make necessary.
+    fn mbuf(pool: &Mempool, frame: &[u8], flags: MbufFlags, mss: u16) -> Mbuf {
+        let layers = parse_layers(frame);
+        let mut head = pool.alloc().unwrap();
+        let mut parts = frame.chunks(2048);
+        let first = parts.next().unwrap();
+        head.append(first.len()).unwrap().copy_from_slice(first);
+        for part in parts {
+            let mut more = pool.alloc().unwrap();
+            more.append(part.len()).unwrap().copy_from_slice(part);
+            head.chain(more).unwrap();
+        }
+        head.set_flags(flags);
+        head.set_tx_offload(TxOffload {
+            l2_len: layers.l2_len.into(),
+            l3_len: layers.l3_len,
+            l4_len: layers.l4_len.into(),
+            tso_segsz: mss,
+        });
+        head
+    }
+
+    fn whole(frame: &[u8]) -> (Layers, Vec<u8>) {
+        let layers = parse_layers(frame);
+        let report = verify_checksums(frame, &layers).unwrap();
+        assert_eq!((report.ip, report.l4), (ChecksumState::Good, ChecksumState::Good));
+        (layers, frame[layers.payload_offset()..].to_vec())
+    }
+
+    #[test]
+    fn a_checksum_is_finished() {
+        let pool = pool();
+        for (protocol, flag) in
+            [(IpProtocol::TCP, MbufFlags::TX_TCP_CKSUM), (IpProtocol::UDP, MbufFlags::TX_UDP_CKSUM)]
+        {
+            for len in [0, 1, 100, 1999, 5000] {
+                let frame = unfinished(protocol, len);
+                let flags = flag | MbufFlags::TX_IPV4 | MbufFlags::RX_L4_CKSUM_NONE;
+                let (m, mut out) = (mbuf(&pool, &frame, flags, 0), Burst::with_capacity(4));
+                assert_eq!(finish(m, MbufFlags::empty(), false, &pool, &mut out), Ok(1));
+                let m = out.pop().unwrap();
+                assert!(!m.flags().intersects(MbufFlags::TX_REQUESTS));
+                assert_eq!(m.flags() & MbufFlags::RX_L4_CKSUM_NONE, MbufFlags::RX_L4_CKSUM_GOOD);
+                whole(&bytes(&m));
+            }
+        }
+    }
+
+    #[test]
+    fn an_ip_header_checksum_is_computed() {
+        let pool = pool();
+        let mut frame = unfinished(IpProtocol::UDP, 32);
+        frame[24..26].fill(0xaa);
+        let flags = MbufFlags::TX_UDP_CKSUM | MbufFlags::TX_IP_CKSUM;
+        let mut out = Burst::with_capacity(1);
+        finish(mbuf(&pool, &frame, flags, 0), MbufFlags::empty(), true, &pool, &mut out).unwrap();
+        whole(out.as_slice()[0].data());
+    }
+
+    #[test]
+    fn a_tag_is_inserted_and_the_checksum_still_found() {
+        let pool = pool();
+        let frame = unfinished(IpProtocol::TCP, 64);
+        let flags = MbufFlags::TX_TCP_CKSUM | MbufFlags::TX_VLAN | MbufFlags::RX_VLAN_STRIPPED;
+        let mut m = mbuf(&pool, &frame, flags, 0);
+        m.set_vlan_tci(0x6042);
+        let mut out = Burst::with_capacity(1);
+        assert_eq!(finish(m, MbufFlags::empty(), true, &pool, &mut out), Ok(2));
+        let m = out.pop().unwrap();
+        assert_eq!(m.data()[12..16], [0x81, 0, 0x60, 0x42]);
+        let (layers, payload) = whole(m.data());
+        assert_eq!((layers.vlan_count, payload.len()), (1, 64));
+        assert!(!m.flags().intersects(MbufFlags::RX_VLAN_STRIPPED));
+    }
+
+    #[test]
+    fn a_clone_is_not_written_through() {
+        let pool = pool();
+        let frame = unfinished(IpProtocol::UDP, 10);
+        let mut original = mbuf(&pool, &frame, MbufFlags::TX_UDP_CKSUM, 0);
+        let clone = original.share(&pool).unwrap();
+        let mut out = Burst::with_capacity(1);
+        finish(clone, MbufFlags::empty(), true, &pool, &mut out).unwrap();
+        assert_eq!(original.data(), frame);
+        whole(out.as_slice()[0].data());
+    }
+
+    #[test]
+    fn what_cannot_be_carried_out_is_refused_with_a_reason() {
+        let pool = pool();
+        let frame = unfinished(IpProtocol::TCP, 3000);
+        let mut out = Burst::with_capacity(MOST_SEGMENTS);
+        let mut refusal = |flags, mss, frame: &[u8]| {
+            let m = mbuf(&pool, frame, flags, mss);
+            let result = finish(m, MbufFlags::empty(), true, &pool, &mut out);
+            assert!(out.is_empty());
+            result
+        };
+        let bad = Err(DropReason::BadOffload);
+        assert_eq!(refusal(MbufFlags::TX_TCP_SEG, 0, &frame), bad, "no segment size");
+        assert_eq!(refusal(MbufFlags::TX_TCP_SEG, 8, &frame), bad, "too many segments");
+        assert_eq!(refusal(MbufFlags::TX_UDP_SEG, 1000, &frame), bad, "not UDP");
+        assert_eq!(refusal(MbufFlags::TX_QINQ, 0, &frame), bad, "no port asks for it");
+        assert_eq!(refusal(MbufFlags::empty(), 0, &frame), bad, "too long for one segment");
+        assert_eq!(refusal(MbufFlags::TX_TCP_CKSUM, 0, &[0; 14]), bad, "no header there");
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn an_exhausted_pool_leaves_nothing_half_done() {
+        let pool = Mempool::new(MempoolConfig { cache: 0, ..MempoolConfig::new("test", 6) }).unwrap();
+        let frame = unfinished(IpProtocol::TCP, 6000);
+        let m = mbuf(&pool, &frame, MbufFlags::TX_TCP_SEG, 1000);
+        let mut out = Burst::with_capacity(MOST_SEGMENTS);
+        let result = finish(m, MbufFlags::empty(), false, &pool, &mut out);
+        assert_eq!((result, out.len()), (Err(DropReason::NoMbuf), 0));
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_super_frame_is_cut_into_whole_frames_with_all_of_its_bytes(
+            udp in any::<bool>(), len in 1usize..40_000, mss in 200u16..9000,
+        ) {
+            let pool = pool();
+            let (protocol, flag) = if udp {
+                (IpProtocol::UDP, MbufFlags::TX_UDP_SEG | MbufFlags::TX_UDP_CKSUM)
+            } else {
+                (IpProtocol::TCP, MbufFlags::TX_TCP_SEG | MbufFlags::TX_TCP_CKSUM)
+            };
+            let frame = unfinished(protocol, len);
+            let payload = &frame[parse_layers(&frame).payload_offset()..];
+            let mut out = Burst::with_capacity(MOST_SEGMENTS);
+            let m = mbuf(&pool, &frame, flag | MbufFlags::TX_IPV4, mss);
+            prop_assert_eq!(finish(m, MbufFlags::empty(), false, &pool, &mut out), Ok(1));
+            prop_assert_eq!(out.len(), len.div_ceil(mss as usize));
+            let mut got = Vec::new();
+            for m in out.drain() {
+                prop_assert!(!m.flags().intersects(MbufFlags::TX_REQUESTS));
+                let (_, part) = whole(&bytes(&m));
+                prop_assert!(part.len() <= mss as usize);
+                got.extend(part);
+            }
+            prop_assert_eq!(got, payload);
+            prop_assert_eq!(pool.in_use(), 0);
+        }
+    }
+}

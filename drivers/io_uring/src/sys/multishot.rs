@@ -279,11 +279,9 @@ impl Multishot {
             // Only if there is something to do: the kernel sets a flag.
             _ if waiting == 0 => {
                 let queue = self.ring.submission();
-                if self.features.defer_taskrun && !queue.taskrun() && !queue.cq_overflow() {
-                    return Ok(());
-                }
+                let work = queue.taskrun() || queue.cq_overflow();
                 drop(queue);
-                self.ring.submit().map(drop)
+                if work { self.ring.submit().map(drop) } else { Ok(()) }
             }
             _ => Ok(()),
         }

@@ -100,6 +100,11 @@ impl Sender {
         &self.results[..n]
     }
 
+    /// The result of the `i`-th frame of the last batch.
+    pub(crate) fn result(&self, i: usize) -> i32 {
+        self.results.get(i).copied().unwrap_or(NOT_TRIED)
+    }
+
     /// Fills in the message headers; returns for how many frames there was room.
     fn describe(&mut self, frames: &[Mbuf], shapes: &[Shape]) -> usize {
         let mut used = 0;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use byteorder_slice::LittleEndian;
 use linecard_hal::Mbuf;
 use pcap_file::pcap::{PcapHeader, RawPcapPacket};
-use pcap_file::pcapng::blocks::block_common::Block;
+use pcap_file::pcapng::Block;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,

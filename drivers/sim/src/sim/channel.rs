@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use linecard_hal::{Burst, Mbuf, Mempool};
 use nix::sys::time::{TimeSpec, TimeValLike};
-use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::impair::{Dice, Impairments};
 
@@ -78,19 +78,21 @@ impl Ord for Flight {
 }
 
 /// A receive queue that may be asleep.
+#[derive(Default)]
 struct Sleeper {
-    timer: Arc<TimerFd>,
+    /// Made when it first sleeps.
+    timer: Option<Arc<TimerFd>>,
     /// When it is to be woken, while it is asleep; `u64::MAX` if nothing is on its way yet.
     at: Option<u64>,
 }
 
 impl Channel {
-    pub(crate) fn new(imp: Impairments, seed: u64, direction: usize, capacity: usize) -> Self {
+    pub(crate) fn new(imp: Impairments, seed: u64, direction: usize) -> Self {
         Self {
             dice: Dice::new(seed, direction),
-            flying: BinaryHeap::with_capacity(capacity),
+            flying: BinaryHeap::new(),
             arrived: Vec::new(),
-            capacity,
+            capacity: 0,
             held: 0,
             seq: 0,
             last_due: 0,
@@ -103,11 +105,14 @@ impl Channel {
         }
     }
 
-    /// The receiver starts, with so many queues; `timers` are there if they can sleep.
-    pub(crate) fn open(&mut self, pool: Mempool, queues: usize, timers: Vec<Arc<TimerFd>>) {
+    /// The receiver starts, with so many queues and `depth` frames for each. All memory that the wire
+    /// needs is reserved here.
+    pub(crate) fn open(&mut self, pool: Mempool, queues: usize, depth: usize) {
         self.pool = Some(pool);
+        self.capacity = depth * queues;
+        self.flying.reserve(self.capacity);
         self.arrived = (0..queues).map(|_| VecDeque::with_capacity(self.capacity)).collect();
-        self.sleepers = timers.into_iter().map(|timer| Sleeper { timer, at: None }).collect();
+        self.sleepers = (0..queues).map(|_| Sleeper::default()).collect();
     }
 
     /// The receiver stops: what is on the wire is dropped, and so is what is sent from now on.
@@ -117,9 +122,12 @@ impl Channel {
         self.flying.clear();
         self.arrived.clear();
         self.leaving.clear();
-        self.sleepers.clear();
         self.pool = None;
         self.free_at_ps = 0;
+    }
+
+    pub(crate) fn impairments(&self) -> &Impairments {
+        &self.imp
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -235,15 +243,20 @@ impl Channel {
 
     // --- sleeping, in real time only ------------------------------------------------------------
 
-    /// Sets the timer of `queue` to the next frame that may be for it.
-    pub(crate) fn sleep(&mut self, queue: usize, now: u64) {
+    /// Sets the timer of `queue` to the next frame that may be for it and returns it. `None` if there is
+    /// no timer to be had.
+    pub(crate) fn sleep(&mut self, queue: usize, now: u64) -> Option<Arc<TimerFd>> {
         self.advance(now);
         let here = self.arrived.get(queue).is_some_and(|arrived| !arrived.is_empty());
         let next = self.flying.peek().map(|top| top.0.due);
         let at = if here { now } else { next.unwrap_or(u64::MAX) };
-        if let Some(sleeper) = self.sleepers.get_mut(queue) {
-            sleeper.set(at, now);
+        let sleeper = self.sleepers.get_mut(queue)?;
+        if sleeper.timer.is_none() {
+            let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+            sleeper.timer = Some(Arc::new(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).ok()?));
         }
+        sleeper.set(at, now);
+        sleeper.timer.clone()
     }
 
     /// Brings forward the timers of sleepers for whom something arrives earlier: after a burst was sent.
@@ -259,15 +272,16 @@ impl Channel {
 
 impl Sleeper {
     fn set(&mut self, at: u64, now: u64) {
+        let Some(timer) = &self.timer else { return };
         self.at = Some(at);
         // Setting a timer also takes back that it has expired. A failure could only be a full system
         // table; the worker's own timeout then wakes it.
         let _ = if at == u64::MAX {
-            self.timer.unset()
+            timer.unset()
         } else {
             let wait = i64::try_from(at.saturating_sub(now)).unwrap_or(i64::MAX).max(1);
             let expiration = Expiration::OneShot(TimeSpec::nanoseconds(wait));
-            self.timer.set(expiration, TimerSetTimeFlags::empty())
+            timer.set(expiration, TimerSetTimeFlags::empty())
         };
     }
 }

@@ -1,0 +1,93 @@
+//! io_uring multishot receive into the pool's own mbufs.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use linecard_hal::{Burst, Mempool};
+
+use super::{Found, Plan, Socket};
+use crate::meta::RxPolicy;
+use crate::sys::multishot::{Arrival, Multishot};
+use crate::sys::socket::PacketSocket;
+
+/// After a sleep, completions are gathered: so many, but no longer than so many microseconds.
+const GATHER: (usize, u32) = (64, 100);
+
+pub(super) struct MultishotRx {
+    // The request goes before its socket.
+    multishot: Multishot,
+    socket: PacketSocket,
+    slept: bool,
+}
+
+impl MultishotRx {
+    pub(super) fn new(socket: Socket, plan: &Plan, buffers: u16, pool: &Mempool) -> io::Result<Self> {
+        let Socket { socket, vnet, .. } = socket;
+        let multishot = Multishot::new(socket.as_raw_fd(), vnet, pool, buffers)?;
+        let features = multishot.features();
+        tracing::debug!(port = %plan.device.port, ?features, "multishot receive");
+        Ok(Self { multishot, socket, slept: false })
+    }
+
+    pub(super) fn socket(&self) -> &PacketSocket {
+        &self.socket
+    }
+
+    /// On the worker's thread, which the request is bound to.
+    pub(super) fn attach(&mut self) -> io::Result<()> {
+        self.multishot.attach()
+    }
+
+    #[inline]
+    pub(super) fn receive(&mut self, policy: &RxPolicy, pool: &Mempool, burst: &mut Burst) -> Found {
+        let mut found = Found::default();
+        let gather = std::mem::take(&mut self.slept).then_some(GATHER);
+        if self.multishot.poll(gather).is_err() {
+            return found;
+        }
+        while burst.room() > 0 {
+            match self.multishot.next() {
+                Some(Arrival::Frame { mut mbuf, data_off, len, meta }) => {
+                    let placed = u16::try_from(data_off).ok().zip(u16::try_from(len).ok());
+                    let fits = placed.is_some_and(|(off, len)| mbuf.set_data(off, len));
+                    if !fits || !policy.apply(&mut mbuf, &meta) {
+                        found.errors += 1;
+                        continue;
+                    }
+                    found.packets += 1;
+                    found.bytes += mbuf.frame_len() as u64;
+                    let _ = burst.push(mbuf);
+                }
+                Some(Arrival::Bad) => found.errors += 1,
+                Some(Arrival::Failed(error)) => {
+                    // ENOBUFS: the buffers ran out. ENETDOWN: told once. Both are armed again below.
+                    if error != libc::ENOBUFS {
+                        tracing::debug!(error, "receive request ended");
+                    }
+                }
+                None => break,
+            }
+        }
+        if self.multishot.starved() > 0 {
+            self.multishot.refill(pool);
+        }
+        // Whatever ended the request; nothing if it runs.
+        let _ = self.multishot.arm();
+        found
+    }
+
+    pub(super) fn maintain(&mut self, pool: &Mempool) {
+        self.multishot.refill(pool);
+        let _ = self.multishot.arm();
+    }
+
+    pub(super) fn wait_fd(&mut self, pool: &Mempool) -> Option<RawFd> {
+        // Clears "network is down", which would wake at once for ever.
+        let _ = self.socket.take_error();
+        self.maintain(pool);
+        self.slept = true;
+        // The socket, not the ring: it is readable exactly while frames wait, also while the request
+        // has no buffers, and needs no task work to become so.
+        Some(self.socket.as_raw_fd())
+    }
+}

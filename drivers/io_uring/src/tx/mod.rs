@@ -1,0 +1,220 @@
+//! Sending: a burst becomes one system call.
+//!
+//! Each frame gets its virtio-net header written right before it, into its headroom, so that one
+//! pointer and one length describe it; a frame whose bytes are shared, or without headroom, or in
+//! several segments goes as a list of pieces, with the header in a scratch. Nothing is copied before
+//! the kernel does. Frames that the kernel has no room for stay in the burst, as they were.
+
+mod prepare;
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use linecard_hal::{Burst, QueueState, TxQueue, TxStats};
+
+use crate::device::Device;
+use crate::sys::send::{Sender, Shape, is_passing};
+use crate::sys::socket::PacketSocket;
+use crate::sys::tun::TapQueue;
+use crate::vnet::VNET_LEN;
+use prepare::Preparer;
+
+/// Enough for some hundred super-frames on their way.
+const SEND_BUFFER: libc::c_int = 32 << 20;
+
+/// After so many refusals in a row the carrier is looked at.
+const PATIENCE: u32 = 64;
+
+/// Where frames go.
+pub(crate) enum Outlet {
+    /// An interface, by a socket that receives nothing.
+    Socket(PacketSocket),
+    /// A TAP device's queue, shared with the receiving side.
+    Tap(Arc<TapQueue>),
+}
+
+impl Outlet {
+    fn fd(&self) -> RawFd {
+        match self {
+            Self::Socket(socket) => socket.as_raw_fd(),
+            Self::Tap(queue) => queue.as_raw_fd(),
+        }
+    }
+}
+
+/// What the sending socket could have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SocketFeatures {
+    pub(crate) vnet: bool,
+    pub(crate) qdisc_bypass: bool,
+}
+
+/// A socket that sends to `ifindex` and receives nothing.
+pub(crate) fn open_socket(ifindex: i32) -> std::io::Result<(PacketSocket, SocketFeatures)> {
+    let socket = PacketSocket::new()?;
+    socket.send_buffer(SEND_BUFFER);
+    let features = SocketFeatures {
+        vnet: socket.set_packet(libc::PACKET_VNET_HDR, 1).is_ok(),
+        qdisc_bypass: socket.set_packet(libc::PACKET_QDISC_BYPASS, 1).is_ok(),
+    };
+    socket.bind(ifindex, 0)?;
+    Ok((socket, features))
+}
+
+/// A transmit queue.
+pub(crate) struct Tx {
+    device: Arc<Device>,
+    outlet: Option<Outlet>,
+    sender: Sender,
+    preparer: Preparer,
+    shapes: Vec<Shape>,
+    down: bool,
+    refusals: u32,
+    stats: TxStats,
+}
+
+impl Tx {
+    /// Without an outlet the queue is down until the interface is there.
+    pub(crate) fn new(device: Arc<Device>, outlet: Option<Outlet>, sender: Sender, vnet: bool) -> Self {
+        let capacity = sender.capacity();
+        Self {
+            device,
+            down: outlet.is_none(),
+            outlet,
+            sender,
+            preparer: Preparer::new(vnet),
+            shapes: Vec::with_capacity(capacity),
+            refusals: 0,
+            stats: TxStats::default(),
+        }
+    }
+
+    /// Sends the first frames of `burst`; returns how many of them are gone and how many stay.
+    fn round(&mut self, burst: &mut Burst) -> (usize, usize) {
+        let Some(outlet) = &self.outlet else { return (self.refuse(burst, burst.len()), 0) };
+        let fd = outlet.fd();
+        let n = burst.len().min(self.sender.capacity());
+        self.shapes.clear();
+        let frames = &mut burst.as_mut_slice()[..n];
+        let bad = self.preparer.prepare(frames, &mut self.shapes);
+        if bad == Some(0) {
+            // Its requests contradict themselves.
+            return (self.refuse(burst, 1), 0);
+        }
+        let n = bad.unwrap_or(n);
+        let results = self.sender.send(fd, &frames[..n], &self.shapes);
+        let tried = results.len();
+        if tried == 0 {
+            // More segments than a call takes.
+            self.preparer.undo(frames, &self.shapes);
+            return (self.refuse(burst, 1), 0);
+        }
+        let header = self.preparer.header_len();
+        if results.iter().all(|r| *r >= 0) {
+            self.preparer.undo(&mut frames[tried..n], &self.shapes[tried..]);
+            let bytes: u64 = results.iter().map(|r| *r as u64).sum();
+            self.stats.packets += tried as u64;
+            self.stats.bytes += bytes.saturating_sub((tried * header) as u64);
+            burst.free_front(tried);
+            self.refusals = 0;
+            return (tried, 0);
+        }
+        self.sort(burst, n, tried)
+    }
+
+    /// Some frames were refused. Those for good are counted, the others stay, in order.
+    #[cold]
+    fn sort(&mut self, burst: &mut Burst, n: usize, tried: usize) -> (usize, usize) {
+        let header = self.preparer.header_len();
+        self.preparer.undo(&mut burst.as_mut_slice()[..n], &self.shapes);
+        // From the back, those that stay gather at the end in their order; the others are then in front.
+        let mut first_to_stay = tried;
+        for i in (0..tried).rev() {
+            let result = self.sender.result(i);
+            if result >= 0 {
+                self.stats.packets += 1;
+                self.stats.bytes += (result as usize).saturating_sub(header) as u64;
+            } else if self.give_up(-result) {
+                self.stats.errors += 1;
+            } else {
+                first_to_stay -= 1;
+                burst.as_mut_slice().swap(i, first_to_stay);
+            }
+        }
+        burst.free_front(first_to_stay);
+        if first_to_stay > 0 {
+            self.refusals = 0;
+        }
+        (first_to_stay, tried - first_to_stay)
+    }
+
+    /// Whether a frame that was refused with this error is lost.
+    fn give_up(&mut self, error: i32) -> bool {
+        match error {
+            libc::ENETDOWN | libc::ENXIO | libc::ENODEV | libc::EBADFD => {
+                self.down = true;
+                true
+            }
+            // A TAP device that is switched off.
+            libc::EIO if matches!(self.outlet, Some(Outlet::Tap(_))) => {
+                self.down = true;
+                true
+            }
+            _ => !is_passing(error),
+        }
+    }
+
+    fn refuse(&mut self, burst: &mut Burst, n: usize) -> usize {
+        self.stats.errors += n as u64;
+        burst.free_front(n);
+        n
+    }
+}
+
+impl TxQueue for Tx {
+    fn transmit(&mut self, burst: &mut Burst) -> usize {
+        let before = burst.len();
+        while !burst.is_empty() {
+            let (gone, stay) = self.round(burst);
+            if stay > 0 || gone == 0 {
+                // Without a carrier the kernel answers as if its queue were full, for ever.
+                self.refusals += 1;
+                if self.refusals % PATIENCE == 0 || self.down {
+                    self.down = !self.device.flags().is_ok_and(|f| f.up && f.running);
+                    if self.down {
+                        let n = burst.len();
+                        self.refuse(burst, n);
+                    }
+                }
+                break;
+            }
+        }
+        before - burst.len()
+    }
+
+    fn maintain(&mut self) -> QueueState {
+        let index = self.device.index().ok();
+        let up = self.device.flags().is_ok_and(|f| f.up && f.running);
+        if let Some(index) = index {
+            match &self.outlet {
+                Some(Outlet::Socket(socket)) if socket.bound_to() == index => {}
+                Some(Outlet::Tap(_)) => {}
+                _ => match open_socket(index) {
+                    Ok((socket, _)) => self.outlet = Some(Outlet::Socket(socket)),
+                    Err(error) => {
+                        tracing::debug!(port = %self.device.port, %error, "cannot send yet");
+                        self.outlet = None;
+                    }
+                },
+            }
+        }
+        self.down = !up || index.is_none() || self.outlet.is_none();
+        if self.down { QueueState::Down } else { QueueState::Up }
+    }
+
+    fn stats(&mut self) -> TxStats {
+        self.stats
+    }
+}
+
+const _: () = assert!(VNET_LEN == 10);

@@ -1,0 +1,172 @@
+//! A tap: everything that passes is also written to a file.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use linecard_hal::{
+    Burst, LinkState, Mempool, Port, PortConfig, PortError, PortInfo, QueuePair, QueueState,
+    RxQueue, RxStats, TxQueue, TxStats,
+};
+
+use crate::pcap::write::{Way, Writer, now_ns};
+use crate::pcap::{kind_of, lock};
+
+/// Writes each frame that a port receives or transmits to a file: pcapng, which notes the direction, if
+/// its name ends in `.pcapng`, else pcap. Times are the mbuf's receive time, or that of the burst.
+///
+/// Transmitted frames are written as they are handed over, before the port finishes checksums or cuts
+/// super-frames; those that the port did not take are not written. All queues share the file, behind a
+/// lock that is taken once per burst.
+///
+/// What is on the disk is a whole file at all times: records are given to the system in one write that
+/// ends with a record, when 64 KiB have come together, when the worker is idle or maintains its queues
+/// (about ten times a second), at stop and on drop. A process that is killed loses what came since.
+pub struct Tap {
+    inner: Box<dyn Port>,
+    writer: Arc<Mutex<Writer>>,
+}
+
+impl Tap {
+    /// Puts a tap on `inner`. The file is created, or emptied.
+    pub fn new(inner: Box<dyn Port>, path: &Path) -> Result<Self, PortError> {
+        let name = inner.info().name;
+        let writer = Writer::create(path, &name).map_err(|e| {
+            PortError::new(&name, kind_of(&e), format!("cannot write {}", path.display())).source(e)
+        })?;
+        Ok(Self { inner, writer: Arc::new(Mutex::new(writer)) })
+    }
+}
+
+impl Port for Tap {
+    fn info(&self) -> PortInfo {
+        let mut info = self.inner.info();
+        info.notes.push(format!("tap: recorded in {}", lock(&self.writer).path().display()));
+        info
+    }
+
+    fn configure(&mut self, config: &PortConfig) -> Result<(), PortError> {
+        self.inner.configure(config)
+    }
+
+    fn mbufs_per_queue(&self) -> usize {
+        self.inner.mbufs_per_queue()
+    }
+
+    fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
+        let pairs = self.inner.start(pools)?;
+        let tap = |pair: QueuePair| QueuePair {
+            rx: Box::new(TapRx { inner: pair.rx, writer: self.writer.clone() }),
+            tx: Box::new(TapTx { inner: pair.tx, writer: self.writer.clone() }),
+        };
+        Ok(pairs.into_iter().map(tap).collect())
+    }
+
+    fn stop(&mut self) -> Result<(), PortError> {
+        self.inner.stop()?;
+        let mut writer = lock(&self.writer);
+        writer.finish().map_err(|e| {
+            let what = format!("{} is not complete", writer.path().display());
+            PortError::new(self.inner.info().name, kind_of(&e), what).source(e)
+        })
+    }
+
+    fn link(&self) -> LinkState {
+        self.inner.link()
+    }
+}
+
+impl std::fmt::Debug for Tap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tap({})", self.inner.info().name)
+    }
+}
+
+/// Stages the frames of `burst` from `start` on.
+fn stage(writer: &mut Writer, burst: &Burst, start: usize, way: Way) {
+    let mut now = None;
+    for mbuf in &burst.as_slice()[start..] {
+        // What is transmitted may carry the time at which it was received, which is not when it left.
+        let received = if way == Way::In { mbuf.timestamp_ns() } else { None };
+        let time = received.unwrap_or_else(|| *now.get_or_insert_with(now_ns));
+        writer.stage(mbuf, time, way);
+    }
+}
+
+struct TapRx {
+    inner: Box<dyn RxQueue>,
+    writer: Arc<Mutex<Writer>>,
+}
+
+impl RxQueue for TapRx {
+    fn attach(&mut self) -> Result<(), PortError> {
+        self.inner.attach()
+    }
+
+    fn receive(&mut self, burst: &mut Burst) -> usize {
+        let start = burst.len();
+        let n = self.inner.receive(burst);
+        if n > 0 {
+            let mut writer = lock(&self.writer);
+            stage(&mut writer, burst, start, Way::In);
+            writer.commit(n);
+        }
+        n
+    }
+
+    fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
+        // About to sleep: the moment to write.
+        lock(&self.writer).flush();
+        self.inner.wait_fd()
+    }
+
+    fn maintain(&mut self) -> QueueState {
+        lock(&self.writer).flush();
+        self.inner.maintain()
+    }
+
+    fn finished(&self) -> bool {
+        self.inner.finished()
+    }
+
+    fn stats(&mut self) -> RxStats {
+        self.inner.stats()
+    }
+}
+
+struct TapTx {
+    inner: Box<dyn TxQueue>,
+    writer: Arc<Mutex<Writer>>,
+}
+
+impl TxQueue for TapTx {
+    fn attach(&mut self) -> Result<(), PortError> {
+        self.inner.attach()
+    }
+
+    fn transmit(&mut self, burst: &mut Burst) -> usize {
+        if burst.is_empty() {
+            return self.inner.transmit(burst);
+        }
+        // Frames are gone once they are taken, so they are written down before, and those that were not
+        // taken are struck out after. The lock is held in between, for the order of the file.
+        let mut writer = lock(&self.writer);
+        stage(&mut writer, burst, 0, Way::Out);
+        let n = self.inner.transmit(burst);
+        writer.commit(n);
+        n
+    }
+
+    fn reclaim(&mut self) -> usize {
+        lock(&self.writer).flush();
+        self.inner.reclaim()
+    }
+
+    fn maintain(&mut self) -> QueueState {
+        self.inner.maintain()
+    }
+
+    fn stats(&mut self) -> TxStats {
+        self.inner.stats()
+    }
+}

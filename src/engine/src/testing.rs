@@ -1,0 +1,183 @@
+//! Ports for this crate's own tests: queues in plain memory, no driver.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use linecard_hal::{
+    Burst, LinkState, Mbuf, Mempool, Offloads, Port, PortConfig, PortError, PortInfo, QueuePair,
+    QueueState, RxQueue, RxStats, TxQueue, TxStats,
+};
+
+/// What a test sees of a port.
+#[derive(Default)]
+pub(crate) struct Wire {
+    /// Frames to be received, by queue.
+    pub(crate) arriving: Vec<VecDeque<Vec<u8>>>,
+    /// Frames that were transmitted, by queue.
+    pub(crate) sent: Vec<Vec<Vec<u8>>>,
+    /// How many frames a transmit queue takes before it is full for good.
+    pub(crate) room: usize,
+    /// Frames that the device accepts and then refuses.
+    pub(crate) refuse: u64,
+    /// Whether receive ends when nothing is left.
+    pub(crate) ends: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct TestPort {
+    pub(crate) name: String,
+    pub(crate) queues: u16,
+    pub(crate) offloads: Offloads,
+    pub(crate) wire: Arc<Mutex<Wire>>,
+    index: u16,
+}
+
+impl TestPort {
+    /// A port that receives `frames` on its first queue and then ends.
+    pub(crate) fn new(name: &str, queues: u16, frames: Vec<Vec<u8>>) -> Self {
+        let mut arriving = vec![VecDeque::new(); queues as usize];
+        arriving[0] = frames.into();
+        let sent = vec![Vec::new(); queues as usize];
+        let wire = Wire { arriving, sent, room: usize::MAX, refuse: 0, ends: true };
+        Self {
+            name: name.into(),
+            queues,
+            offloads: Offloads::TX_MULTI_SEGS,
+            wire: Arc::new(Mutex::new(wire)),
+            index: 0,
+        }
+    }
+
+    pub(crate) fn boxed(&self) -> Box<dyn Port> {
+        Box::new(self.clone())
+    }
+
+    pub(crate) fn sent(&self) -> Vec<Vec<u8>> {
+        self.wire.lock().unwrap().sent.concat()
+    }
+}
+
+impl Port for TestPort {
+    fn info(&self) -> PortInfo {
+        PortInfo {
+            name: self.name.clone(),
+            driver: "test",
+            mac: None,
+            mtu: 1500,
+            node: None,
+            speed_mbps: None,
+            max_queues: self.queues,
+            data_room: 2048,
+            offloads: self.offloads,
+            can_wait: false,
+            notes: Vec::new(),
+        }
+    }
+
+    fn configure(&mut self, config: &PortConfig) -> Result<(), PortError> {
+        self.index = config.index;
+        self.queues = config.queues;
+        Ok(())
+    }
+
+    fn mbufs_per_queue(&self) -> usize {
+        64
+    }
+
+    fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
+        assert_eq!(pools.len(), self.queues as usize);
+        let pair = |(queue, pool): (usize, &Mempool)| QueuePair {
+            rx: Box::new(Rx {
+                queue,
+                port: self.index,
+                pool: pool.clone(),
+                wire: self.wire.clone(),
+                stats: RxStats::default(),
+            }),
+            tx: Box::new(Tx { queue, wire: self.wire.clone(), stats: TxStats::default() }),
+        };
+        Ok(pools.iter().enumerate().map(pair).collect())
+    }
+
+    fn stop(&mut self) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn link(&self) -> LinkState {
+        LinkState::Up
+    }
+}
+
+struct Rx {
+    queue: usize,
+    port: u16,
+    pool: Mempool,
+    wire: Arc<Mutex<Wire>>,
+    stats: RxStats,
+}
+
+impl RxQueue for Rx {
+    fn receive(&mut self, burst: &mut Burst) -> usize {
+        let mut wire = self.wire.lock().unwrap();
+        let mut n = 0;
+        while burst.room() > 0 && !wire.arriving[self.queue].is_empty() {
+            let Some(mut mbuf) = self.pool.alloc() else { break };
+            let frame = wire.arriving[self.queue].pop_front().unwrap();
+            mbuf.append(frame.len()).unwrap().copy_from_slice(&frame);
+            mbuf.set_port(self.port);
+            self.stats.packets += 1;
+            self.stats.bytes += frame.len() as u64;
+            burst.push(mbuf).unwrap();
+            n += 1;
+        }
+        n
+    }
+
+    fn finished(&self) -> bool {
+        let wire = self.wire.lock().unwrap();
+        wire.ends && wire.arriving[self.queue].is_empty()
+    }
+
+    fn maintain(&mut self) -> QueueState {
+        if self.finished() { QueueState::Finished } else { QueueState::Up }
+    }
+
+    fn stats(&mut self) -> RxStats {
+        self.stats
+    }
+}
+
+struct Tx {
+    queue: usize,
+    wire: Arc<Mutex<Wire>>,
+    stats: TxStats,
+}
+
+impl TxQueue for Tx {
+    fn transmit(&mut self, burst: &mut Burst) -> usize {
+        let mut wire = self.wire.lock().unwrap();
+        let n = burst.len().min(wire.room);
+        wire.room -= n;
+        for mbuf in burst.iter().take(n) {
+            if wire.refuse > 0 {
+                wire.refuse -= 1;
+                self.stats.errors += 1;
+                continue;
+            }
+            self.stats.packets += 1;
+            self.stats.bytes += mbuf.frame_len() as u64;
+            wire.sent[self.queue].push(bytes(mbuf));
+        }
+        burst.free_front(n);
+        n
+    }
+
+    fn stats(&mut self) -> TxStats {
+        self.stats
+    }
+}
+
+/// The whole frame.
+pub(crate) fn bytes(mbuf: &Mbuf) -> Vec<u8> {
+    mbuf.segments().flatten().copied().collect()
+}

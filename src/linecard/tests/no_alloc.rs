@@ -1,0 +1,102 @@
+//! The worker loop allocates nothing: a counting allocator watches it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use linecard::modes::{self, Mode, ModeConfig};
+use linecard::{Burst, Context, Engine, EngineConfig, Idle, Stage};
+
+thread_local! {
+    /// Whether this thread is a worker that has warmed up.
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+fn note() {
+    if WATCHED.get() {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: passes every call on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: by the caller's contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        note();
+        // SAFETY: by the caller's contract.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        note();
+        // SAFETY: by the caller's contract.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A stage that begins to watch its thread after the first bursts, and stops before the thread ends.
+struct Watched {
+    inner: Box<dyn Stage>,
+    bursts: u32,
+}
+
+impl Stage for Watched {
+    fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
+        self.bursts += 1;
+        WATCHED.set(self.bursts > 100);
+        self.inner.process(burst, cx);
+    }
+
+    fn is_source(&self) -> bool {
+        self.inner.is_source()
+    }
+
+    fn generate(&mut self, cx: &mut Context) {
+        self.bursts += 1;
+        WATCHED.set(self.bursts > 100);
+        self.inner.generate(cx);
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        WATCHED.set(false);
+    }
+}
+
+fn run(ports: [&str; 2], mode: Mode, idle: Idle, least: u64) {
+    let config = EngineConfig { idle, packet_limit: Some(least), ..EngineConfig::default() };
+    let engine = Engine::new(linecard::open_all(ports).unwrap(), config).unwrap();
+    let modes = ModeConfig::new(&engine.ports());
+    let stage = |_| -> Box<dyn Stage> { Box::new(Watched { inner: modes::stage(mode, &modes), bursts: 0 }) };
+    let running = engine.start(stage).unwrap();
+    while !running.is_finished() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let report = running.finish();
+    assert!(report.is_clean(), "{report:#?}");
+    assert!(report.account.rx + report.account.generated >= least);
+    assert_eq!(ALLOCATIONS.swap(0, Ordering::Relaxed), 0, "{mode} on {ports:?}");
+}
+
+// One test: the counter is shared by the process.
+#[test]
+fn nothing_is_allocated_in_the_loop() {
+    for mode in Mode::ALL {
+        run(["null:0", "null:1"], mode, Idle::Spin, 2_000_000);
+    }
+    // With frames in between that are not there, so that workers also sleep and look after queues.
+    run(["sim:a?peer=b", "sim:b"], Mode::TxOnly, Idle::Adaptive, 2_000_000);
+}

@@ -2,12 +2,13 @@
 //!
 //! A figure is time stamp counter cycles per object: the median over [`CHUNKS`] chunks of work, each
 //! short against a scheduler's time slice, so that a preemption spoils one chunk and not the figure.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, unreachable_pub)]
 
-use std::sync::Barrier;
+use std::sync::{Barrier, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use core_affinity::CoreId;
 use linecard_hal::lcore;
 
 /// Chunks per figure.
@@ -31,9 +32,11 @@ pub fn cycles() -> u64 {
     compile_error!("these benchmarks compare x86-64 time stamp counter cycles");
 }
 
-/// Pins the calling thread to the `index`-th CPU that it may use; `false` if there is none.
+/// Pins the calling thread to the `index`-th CPU that the process may use; `false` if there is none.
 pub fn pin(index: usize) -> bool {
-    let cpus = core_affinity::get_core_ids().unwrap_or_default();
+    // Asked once, before any thread is pinned: a pinned thread and its children see one CPU only.
+    static CPUS: OnceLock<Vec<CoreId>> = OnceLock::new();
+    let cpus = CPUS.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default());
     cpus.get(index).is_some_and(|&cpu| core_affinity::set_for_current(cpu))
 }
 

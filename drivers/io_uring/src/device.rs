@@ -1,7 +1,7 @@
 //! The interface behind a port, and errors that say what to do.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use linecard_hal::{LinkState, PortError, PortErrorKind};
 
@@ -22,7 +22,7 @@ pub(crate) struct Device {
 impl Device {
     /// Finds the interface.
     pub(crate) fn open(port: &str, name: &str) -> Result<Self, PortError> {
-        let control = PacketSocket::new().map_err(|e| socket_error(port, e))?;
+        let control = PacketSocket::control().map_err(|e| socket_error(port, e))?;
         let device = Self { port: port.into(), name: name.into(), control };
         device.index().map_err(|e| device.not_found(e))?;
         let ethernet = device.control.if_is_ethernet(name).map_err(|e| device.system("its kind", e))?;
@@ -100,8 +100,8 @@ impl Device {
     }
 
     /// Never readable: to wait on while there is nothing to wait for.
-    pub(crate) fn silent_fd(&self) -> RawFd {
-        self.control.as_raw_fd()
+    pub(crate) fn silent_fd(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
     }
 }
 

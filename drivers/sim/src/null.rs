@@ -50,7 +50,12 @@ pub struct NullConfig {
 
 impl Default for NullConfig {
     fn default() -> Self {
-        Self { size: 64, flows: 1, count: None, copy: false }
+        Self {
+            size: 64,
+            flows: 1,
+            count: None,
+            copy: false,
+        }
     }
 }
 
@@ -68,12 +73,22 @@ impl NullPort {
         let name = name.into();
         let wrong = |what: String| Err(PortError::new(&name, PortErrorKind::Config, what));
         if !(14..=MAX_SIZE).contains(&options.size) {
-            return wrong(format!("a size of {} is not between 14 and {MAX_SIZE}", options.size));
+            return wrong(format!(
+                "a size of {} is not between 14 and {MAX_SIZE}",
+                options.size
+            ));
         }
         if !(1..=MAX_FLOWS).contains(&options.flows) {
-            return wrong(format!("{} flows are not between 1 and {MAX_FLOWS}", options.flows));
+            return wrong(format!(
+                "{} flows are not between 1 and {MAX_FLOWS}",
+                options.flows
+            ));
         }
-        Ok(Self { name, options, config: None })
+        Ok(Self {
+            name,
+            options,
+            config: None,
+        })
     }
 
     /// The port that `name` describes.
@@ -91,7 +106,9 @@ impl NullPort {
 
     fn templates(&self) -> Box<[Vec<u8>]> {
         let size = usize::from(self.options.size);
-        (0..self.options.flows).map(|flow| template::frame(size, flow)).collect()
+        (0..self.options.flows)
+            .map(|flow| template::frame(size, flow))
+            .collect()
     }
 }
 
@@ -133,14 +150,19 @@ impl Port for NullPort {
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
-        let config = self.config.as_ref().ok_or_else(|| not_configured(&self.name))?;
+        let config = self
+            .config
+            .as_ref()
+            .ok_or_else(|| not_configured(&self.name))?;
         check_pools(&self.name, config, pools)?;
         let templates = self.templates();
         for (i, pool) in pools.iter().enumerate() {
             let room = pool.config().data_room;
             if room < self.options.size {
-                let what =
-                    format!("frames of {} bytes, but a data room of {room}", self.options.size);
+                let what = format!(
+                    "frames of {} bytes, but a data room of {room}",
+                    self.options.size
+                );
                 return Err(PortError::new(&self.name, PortErrorKind::Pool, what)
                     .remedy("use a smaller size= or a pool with a larger data room"));
             }
@@ -149,7 +171,11 @@ impl Port for NullPort {
             }
         }
         let queues = u64::from(config.queues);
-        let share = |i: u64| self.options.count.map(|n| n / queues + u64::from(i < n % queues));
+        let share = |i: u64| {
+            self.options
+                .count
+                .map(|n| n / queues + u64::from(i < n % queues))
+        };
         Ok((0..queues)
             .zip(pools)
             .map(|(i, pool)| QueuePair {
@@ -159,11 +185,17 @@ impl Port for NullPort {
                     headroom: pool.config().headroom,
                     size: self.options.size,
                     left: share(i).unwrap_or(u64::MAX),
-                    templates: if self.options.copy { templates.clone() } else { Box::default() },
+                    templates: if self.options.copy {
+                        templates.clone()
+                    } else {
+                        Box::default()
+                    },
                     next: 0,
                     stats: RxStats::default(),
                 }),
-                tx: Box::new(NullTx { stats: TxStats::default() }),
+                tx: Box::new(NullTx {
+                    stats: TxStats::default(),
+                }),
             })
             .collect())
     }
@@ -235,7 +267,11 @@ impl RxQueue for NullRx {
     }
 
     fn maintain(&mut self) -> QueueState {
-        if self.left == 0 { QueueState::Finished } else { QueueState::Up }
+        if self.left == 0 {
+            QueueState::Finished
+        } else {
+            QueueState::Up
+        }
     }
 
     fn finished(&self) -> bool {
@@ -243,7 +279,10 @@ impl RxQueue for NullRx {
     }
 
     fn stats(&mut self) -> RxStats {
-        RxStats { bytes: self.stats.packets * u64::from(self.size), ..self.stats }
+        RxStats {
+            bytes: self.stats.packets * u64::from(self.size),
+            ..self.stats
+        }
     }
 }
 
@@ -266,7 +305,7 @@ impl TxQueue for NullTx {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use linecard_hal::MempoolConfig;
@@ -281,8 +320,14 @@ mod tests {
 
     fn start(name: &str, pool: &Mempool, queues: u16) -> Vec<QueuePair> {
         let mut port = open(name).unwrap();
-        port.configure(&PortConfig { queues, index: 5, ..PortConfig::default() }).unwrap();
-        port.start(&vec![pool.clone(); usize::from(queues)]).unwrap()
+        port.configure(&PortConfig {
+            queues,
+            index: 5,
+            ..PortConfig::default()
+        })
+        .unwrap();
+        port.start(&vec![pool.clone(); usize::from(queues)])
+            .unwrap()
     }
 
     #[test]
@@ -350,6 +395,12 @@ mod tests {
         port.configure(&PortConfig::default()).unwrap();
         let error = port.start(&[pool(8)]).unwrap_err();
         assert_eq!(error.kind, PortErrorKind::Pool);
-        assert!(port.configure(&PortConfig { queues: 0, ..PortConfig::default() }).is_err());
+        assert!(
+            port.configure(&PortConfig {
+                queues: 0,
+                ..PortConfig::default()
+            })
+            .is_err()
+        );
     }
 }

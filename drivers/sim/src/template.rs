@@ -16,14 +16,23 @@ const HEADERS: usize = 14 + 20 + 8;
 pub(crate) fn frame(len: usize, flow: u16) -> Vec<u8> {
     let mut frame = vec![0; len.max(crate::common::MIN_FRAME_LEN)];
     let udp = frame.len() >= HEADERS;
-    let ethertype = if udp { EtherType::IPV4 } else { EtherType(0x88b5) };
+    let ethertype = if udp {
+        EtherType::IPV4
+    } else {
+        EtherType(0x88b5)
+    };
     let header = EthernetHeader::new(
         MacAddr([0x02, 0, 0, 0, 0, 1]),
         MacAddr([0x02, 0, 0, 0, 0, 2]),
         ethertype,
     );
-    let done = EthernetMut::emit(&mut frame, &header)
-        .and_then(|mut ethernet| if udp { fill_udp(ethernet.payload_mut(), flow) } else { Ok(()) });
+    let done = EthernetMut::emit(&mut frame, &header).and_then(|mut ethernet| {
+        if udp {
+            fill_udp(ethernet.payload_mut(), flow)
+        } else {
+            Ok(())
+        }
+    });
     debug_assert!(done.is_ok(), "{done:?}");
     frame
 }
@@ -43,7 +52,7 @@ fn fill_udp(packet: &mut [u8], flow: u16) -> Result<(), linecard_wire::EmitError
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use linecard_wire::{Ethernet, Ipv4, Udp};

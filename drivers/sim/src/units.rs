@@ -59,7 +59,10 @@ impl FromStr for BitsPerSecond {
             "G" => 1e9,
             _ => return Err(wrong),
         };
-        scaled(number, scale).filter(|bits| *bits > 0).map(Self).ok_or(wrong)
+        scaled(number, scale)
+            .filter(|bits| *bits > 0)
+            .map(Self)
+            .ok_or(wrong)
     }
 }
 
@@ -67,11 +70,15 @@ impl FromStr for Probability {
     type Err = Wrong;
 
     fn from_str(s: &str) -> Result<Self, Wrong> {
-        let (number, scale) = s.strip_suffix('%').map_or((s, 1.0), |percent| (percent, 100.0));
+        let (number, scale) = s
+            .strip_suffix('%')
+            .map_or((s, 1.0), |percent| (percent, 100.0));
         let value = number.parse::<f64>().map(|v| v / scale);
         match value {
             Ok(v) if (0.0..=1.0).contains(&v) => Ok(Self(v)),
-            _ => Err(Wrong("not a probability between 0 and 1, such as 0.01 or 1%")),
+            _ => Err(Wrong(
+                "not a probability between 0 and 1, such as 0.01 or 1%",
+            )),
         }
     }
 }
@@ -96,10 +103,12 @@ fn split(s: &str) -> (&str, &str) {
 fn scaled(number: &str, scale: f64) -> Option<u64> {
     let value = number.parse::<f64>().ok()? * scale;
     // 2^53: beyond it an f64 no longer holds every whole number.
-    (0.0..=9_007_199_254_740_992.0).contains(&value).then_some(value.round() as u64)
+    (0.0..=9_007_199_254_740_992.0)
+        .contains(&value)
+        .then_some(value.round() as u64)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -151,7 +151,7 @@ impl Engine {
         }
         let sum = Holders::new(&ports, &config);
         let mut pool = MempoolConfig::new("", sum.smallest_pool(&draft).max(1) as usize);
-        pool.data_room = ports.iter().map(|p| p.info().data_room).max().unwrap_or(pool.data_room);
+        pool.data_room = ports.iter().map(|p| p.info().data_room).fold(pool.data_room, u16::max);
         request.pool = sum.demand(&config, pool.stride());
         let plan = Plan::compute(topology, &request)?;
         sum.check(&plan, &config)?;

@@ -17,6 +17,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Fwd(cmd::fwd::FwdArgs),
+    Run(cmd::run::RunArgs),
+    Config(cmd::config::ConfigArgs),
     Doctor(cmd::doctor::DoctorArgs),
     Topo(cmd::topo::TopoArgs),
     Ports(cmd::interfaces::PortsArgs),
@@ -25,6 +27,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Fwd(args) => cmd::fwd::run(&args),
+        Command::Run(args) => cmd::run::run(&args),
+        Command::Config(args) => cmd::config::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args),
         Command::Topo(args) => cmd::topo::run(&args, &cmd::topo::port_demand),
         Command::Ports(args) => cmd::interfaces::run(&args),

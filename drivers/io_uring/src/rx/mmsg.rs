@@ -1,6 +1,6 @@
 //! `recvmmsg` into the pool's mbufs: what remains where io_uring and the ring cannot be had.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use linecard_hal::{Burst, Mempool};
 
@@ -63,8 +63,8 @@ impl MmsgRx {
         found
     }
 
-    pub(super) fn wait_fd(&mut self) -> Option<RawFd> {
+    pub(super) fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
         let _ = self.socket.take_error();
-        Some(self.socket.as_raw_fd())
+        Some(self.socket.as_fd())
     }
 }

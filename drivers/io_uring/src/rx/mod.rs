@@ -9,7 +9,7 @@ mod multishot;
 mod ring;
 pub(crate) mod group;
 
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use linecard_hal::{Burst, Mempool, PortError, QueueState, RxQueue, RxStats};
@@ -121,7 +121,7 @@ impl RxQueue for Rx {
         found.packets as usize
     }
 
-    fn wait_fd(&mut self) -> Option<RawFd> {
+    fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
         match &mut self.receiver {
             Some(Receiver::Ring(ring)) => ring.wait_fd(),
             Some(Receiver::Multishot(multishot)) => multishot.wait_fd(&self.pool),

@@ -1,7 +1,7 @@
 //! io_uring multishot receive into the pool's own mbufs.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use linecard_hal::{Burst, Mempool};
 
@@ -81,13 +81,18 @@ impl MultishotRx {
         let _ = self.multishot.arm();
     }
 
-    pub(super) fn wait_fd(&mut self, pool: &Mempool) -> Option<RawFd> {
+    pub(super) fn wait_fd(&mut self, pool: &Mempool) -> Option<BorrowedFd<'_>> {
         // Clears "network is down", which would wake at once for ever.
         let _ = self.socket.take_error();
         self.maintain(pool);
         self.slept = true;
-        // The socket, not the ring: it is readable exactly while frames wait, also while the request
-        // has no buffers, and needs no task work to become so.
-        Some(self.socket.as_raw_fd())
+        // With deferred completions the socket: it is readable exactly while frames wait, also while
+        // the request has no buffers, and needs no task work to become so. What is in the completion
+        // queue already makes the ring readable.
+        if self.multishot.features().defer_taskrun && self.multishot.is_empty() {
+            Some(self.socket.as_fd())
+        } else {
+            Some(self.multishot.fd())
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The mapped ring: frames are taken where the kernel put them.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use linecard_hal::{Burst, Mempool};
 
@@ -91,10 +91,13 @@ impl RingRx {
         !self.headers.is_empty()
     }
 
-    pub(super) fn wait_fd(&mut self) -> Option<RawFd> {
+    pub(super) fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
         let socket = self.socket.as_raw_fd();
-        let fd = self.waiter.arm(socket, false)?;
+        self.waiter.arm(socket, false).ok()?;
         // A block that was handed over while the poll was not armed makes no wake-up.
-        if self.ring.has_frames() { self.waiter.arm(socket, true) } else { Some(fd) }
+        if self.ring.has_frames() {
+            self.waiter.arm(socket, true).ok()?;
+        }
+        Some(self.waiter.fd())
     }
 }

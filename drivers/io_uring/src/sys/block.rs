@@ -71,7 +71,7 @@ impl Blocks {
     /// The memory is that long, aligned to 8, and stays until this is dropped; when `mapped`, it is a
     /// mapping that nobody else unmaps.
     unsafe fn new(base: NonNull<u8>, block_size: usize, count: usize, mapped: bool) -> Arc<Self> {
-        Arc::new_cyclic(|weak| {
+        Arc::new_cyclic(|weak: &std::sync::Weak<Self>| {
             let opaque = weak.as_ptr().cast_mut().cast::<c_void>();
             let state = (0..count)
                 .map(|_| BlockState {

@@ -10,7 +10,7 @@
 //! queue overflowed: whenever a completion lacks F_MORE, it is armed again.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -257,6 +257,17 @@ impl Multishot {
     /// Where in a buffer the kernel starts, so that the frame begins behind the headroom.
     fn start(&self, headroom: usize) -> usize {
         headroom.saturating_sub(self.front())
+    }
+
+    /// Whether no completion waits to be read.
+    pub(crate) fn is_empty(&mut self) -> bool {
+        self.ring.completion().is_empty()
+    }
+
+    /// Readable while completions wait.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring keeps its descriptor open as long as it is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
     }
 
     /// Ids without a buffer.

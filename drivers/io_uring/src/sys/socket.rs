@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use libc::{SOL_PACKET, SOL_SOCKET, c_int};
 
@@ -23,6 +23,12 @@ impl AsRawFd for PacketSocket {
     }
 }
 
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 impl PacketSocket {
     /// Protocol 0: nothing is received, not even between here and the options that follow.
     pub(crate) fn new() -> io::Result<Self> {
@@ -32,6 +38,14 @@ impl PacketSocket {
             let fd = check(libc::socket(libc::AF_PACKET, kind, 0))?;
             OwnedFd::from_raw_fd(fd)
         };
+        Ok(Self { fd })
+    }
+
+    /// A socket to ask about interfaces with, which needs no privilege and receives nothing.
+    pub(crate) fn control() -> io::Result<Self> {
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+        // SAFETY: as above.
+        let fd = unsafe { OwnedFd::from_raw_fd(check(libc::socket(libc::AF_UNIX, kind, 0))?) };
         Ok(Self { fd })
     }
 

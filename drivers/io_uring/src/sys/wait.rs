@@ -6,7 +6,7 @@
 //! readable with its completion, or by an edge-triggered epoll where io_uring is not to be had.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use io_uring::{IoUring, cqueue, opcode, types};
 
@@ -50,7 +50,7 @@ impl Waiter {
     }
 
     /// Forgets earlier wake-ups and watches for new ones. With `now`, one is there already.
-    pub(crate) fn arm(&mut self, socket: RawFd, now: bool) -> Option<RawFd> {
+    pub(crate) fn arm(&mut self, socket: RawFd, now: bool) -> io::Result<()> {
         match self {
             Self::Uring { ring, armed } => {
                 let mut pushed = 0;
@@ -77,9 +77,9 @@ impl Waiter {
                 }
                 drop(queue);
                 if pushed > 0 {
-                    ring.submit().ok()?;
+                    ring.submit()?;
                 }
-                Some(ring.as_raw_fd())
+                Ok(())
             }
             Self::Epoll { epoll, event } => {
                 // SAFETY: numbers without meaning; the kernel writes at most two events.
@@ -92,8 +92,17 @@ impl Waiter {
                         libc::write(event.as_raw_fd(), std::ptr::from_ref(&one).cast(), 8);
                     }
                 }
-                Some(epoll.as_raw_fd())
+                Ok(())
             }
+        }
+    }
+
+    /// What to wait on.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            // SAFETY: the ring keeps its descriptor open as long as it is borrowed.
+            Self::Uring { ring, .. } => unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) },
+            Self::Epoll { epoll, .. } => epoll.as_fd(),
         }
     }
 }

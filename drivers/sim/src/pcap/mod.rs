@@ -104,21 +104,30 @@ impl PcapPort {
             Err(PortError::new(&name, PortErrorKind::Config, what).remedy(remedy))
         };
         if files.rx.is_none() && files.tx.is_none() {
-            return wrong("no file is named", "use pcap:in.pcap to read or pcap:?tx=out.pcap to write");
+            return wrong(
+                "no file is named",
+                "use pcap:in.pcap to read or pcap:?tx=out.pcap to write",
+            );
         }
         if files.rx.is_none() && files.passes != Passes::Times(1) {
-            return wrong("loop= and infinite= need a file to read", "name one: pcap:in.pcap?loop=3");
+            return wrong(
+                "loop= and infinite= need a file to read",
+                "name one: pcap:in.pcap?loop=3",
+            );
         }
         if files.passes == Passes::Times(0) {
-            return wrong("loop=0 would receive nothing", "use loop=1 or more, or infinite=1");
+            return wrong(
+                "loop=0 would receive nothing",
+                "use loop=1 or more, or infinite=1",
+            );
         }
-        if let (Some(rx), Some(tx)) = (&files.rx, &files.tx) {
-            if same_file(rx, tx) {
-                return wrong(
-                    "rx= and tx= are the same file, which would be overwritten before it is read",
-                    "write to another file",
-                );
-            }
+        if let (Some(rx), Some(tx)) = (&files.rx, &files.tx)
+            && same_file(rx, tx)
+        {
+            return wrong(
+                "rx= and tx= are the same file, which would be overwritten before it is read",
+                "write to another file",
+            );
         }
         let mut port = Self {
             name,
@@ -148,19 +157,34 @@ impl PcapPort {
         if times.is_some() && endless {
             return fail("loop= and infinite= exclude each other");
         }
-        let passes = if endless { Passes::Endless } else { Passes::Times(times.unwrap_or(1)) };
+        let passes = if endless {
+            Passes::Endless
+        } else {
+            Passes::Times(times.unwrap_or(1))
+        };
         name = parsed;
-        Self::new(name.full(), PcapConfig { rx: device.or(rx), tx, passes })
+        Self::new(
+            name.full(),
+            PcapConfig {
+                rx: device.or(rx),
+                tx,
+                passes,
+            },
+        )
     }
 
     fn open_source(&self) -> Result<Option<Source>, PortError> {
-        let Some(path) = &self.files.rx else { return Ok(None) };
+        let Some(path) = &self.files.rx else {
+            return Ok(None);
+        };
         let reader = Reader::open(path).map_err(|e| self.refuse(path, e))?;
-        Source::new(reader, self.files.passes).map(Some).map_err(|what| {
-            let what = format!("{}: {what}", path.display());
-            PortError::new(&self.name, PortErrorKind::Config, what)
-                .remedy("receive it once, without loop= and infinite=")
-        })
+        Source::new(reader, self.files.passes)
+            .map(Some)
+            .map_err(|what| {
+                let what = format!("{}: {what}", path.display());
+                PortError::new(&self.name, PortErrorKind::Config, what)
+                    .remedy("receive it once, without loop= and infinite=")
+            })
     }
 
     fn refuse(&self, path: &Path, error: OpenError) -> PortError {
@@ -170,24 +194,34 @@ impl PcapPort {
                 let kind = kind_of(&e);
                 PortError::new(&self.name, kind, format!("cannot read {path}"))
                     .remedy(match kind {
-                        PortErrorKind::NotFound => "a name alone is a file to read; to write one, use pcap:?tx=FILE",
+                        PortErrorKind::NotFound => {
+                            "a name alone is a file to read; to write one, use pcap:?tx=FILE"
+                        }
                         _ => "check that the file can be read",
                     })
                     .source(e)
             }
-            OpenError::Broken(broken) => {
-                PortError::new(&self.name, PortErrorKind::Unsupported, format!("{path}: {broken}"))
-                    .remedy("see what it is: file, or capinfos")
-            }
+            OpenError::Broken(broken) => PortError::new(
+                &self.name,
+                PortErrorKind::Unsupported,
+                format!("{path}: {broken}"),
+            )
+            .remedy("see what it is: file, or capinfos"),
         }
     }
 
     fn open_writer(&mut self) -> Result<Option<Arc<Mutex<Writer>>>, PortError> {
-        let Some(path) = &self.files.tx else { return Ok(None) };
+        let Some(path) = &self.files.tx else {
+            return Ok(None);
+        };
         if self.writer.is_none() {
             let writer = Writer::create(path, &self.name).map_err(|e| {
-                PortError::new(&self.name, kind_of(&e), format!("cannot write {}", path.display()))
-                    .source(e)
+                PortError::new(
+                    &self.name,
+                    kind_of(&e),
+                    format!("cannot write {}", path.display()),
+                )
+                .source(e)
             })?;
             self.writer = Some(Arc::new(Mutex::new(writer)));
         }
@@ -230,7 +264,10 @@ impl Port for PcapPort {
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
-        let config = self.config.clone().ok_or_else(|| not_configured(&self.name))?;
+        let config = self
+            .config
+            .clone()
+            .ok_or_else(|| not_configured(&self.name))?;
         check_pools(&self.name, &config, pools)?;
         if pools[0].config().data_room < 64 {
             let what = format!("a data room of {} bytes", pools[0].config().data_room);
@@ -246,11 +283,16 @@ impl Port for PcapPort {
         let broken = self.broken.clone();
         let path = self.files.rx.clone().unwrap_or_default();
         let rx = PcapRx::new(source, pools[0].clone(), &config, path, broken);
-        Ok(vec![QueuePair { rx: Box::new(rx), tx: Box::new(PcapTx::new(writer)) }])
+        Ok(vec![QueuePair {
+            rx: Box::new(rx),
+            tx: Box::new(PcapTx::new(writer)),
+        }])
     }
 
     fn stop(&mut self) -> Result<(), PortError> {
-        let Some(writer) = &self.writer else { return Ok(()) };
+        let Some(writer) = &self.writer else {
+            return Ok(());
+        };
         let mut writer = lock(writer);
         writer.finish().map_err(|e| {
             let what = format!("{} is not complete", writer.path().display());
@@ -287,6 +329,6 @@ fn same_file(a: &Path, b: &Path) -> bool {
     id(a).is_some() && id(a) == id(b)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 #[path = "port_tests.rs"]
 mod tests;

@@ -114,12 +114,12 @@ impl RxQueue for PcapRx {
             if self.source.is_none() && self.pending.is_none() {
                 break;
             }
-            if self.fresh.is_empty() {
-                let want = self.fresh.capacity().min(burst.room());
-                self.pool.alloc_burst(&mut self.fresh, want);
-            }
-            let Some(mbuf) = self.fresh.pop() else { break };
             if let Some(pending) = self.pending.take() {
+                // One by one, so that none lies idle while the rest of a chain is sought.
+                let Some(mbuf) = self.pool.alloc() else {
+                    self.pending = Some(pending);
+                    break;
+                };
                 match fill(mbuf, &self.pool, &pending.data, pending.timestamp_ns) {
                     Some(mut mbuf) => {
                         self.count(&mut mbuf);
@@ -133,7 +133,14 @@ impl RxQueue for PcapRx {
                     }
                 }
             }
-            let Some(source) = &mut self.source else { break };
+            if self.fresh.is_empty() {
+                let want = self.fresh.capacity().min(burst.room());
+                self.pool.alloc_burst(&mut self.fresh, want);
+            }
+            let Some(mbuf) = self.fresh.pop() else { break };
+            let Some(source) = &mut self.source else {
+                break;
+            };
             let (pool, cut) = (&self.pool, &mut self.cut);
             let step = source.next(|record: Record<'_>| {
                 *cut += u64::from(record.cut);
@@ -167,7 +174,11 @@ impl RxQueue for PcapRx {
     }
 
     fn maintain(&mut self) -> QueueState {
-        if self.finished() { QueueState::Finished } else { QueueState::Up }
+        if self.finished() {
+            QueueState::Finished
+        } else {
+            QueueState::Up
+        }
     }
 
     fn finished(&self) -> bool {
@@ -187,7 +198,10 @@ pub(crate) struct PcapTx {
 
 impl PcapTx {
     pub(crate) fn new(writer: Option<Arc<Mutex<Writer>>>) -> Self {
-        Self { writer, stats: TxStats::default() }
+        Self {
+            writer,
+            stats: TxStats::default(),
+        }
     }
 
     fn flush(&self) {
@@ -208,7 +222,9 @@ impl TxQueue for PcapTx {
             let mut now = None;
             for mbuf in burst.iter() {
                 // One look at the clock for a burst, and none if every frame has its time.
-                let time = mbuf.timestamp_ns().unwrap_or_else(|| *now.get_or_insert_with(now_ns));
+                let time = mbuf
+                    .timestamp_ns()
+                    .unwrap_or_else(|| *now.get_or_insert_with(now_ns));
                 writer.stage(mbuf, time, Way::Unknown);
             }
             writer.commit(n)

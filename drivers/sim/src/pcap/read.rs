@@ -59,8 +59,15 @@ pub(crate) struct Reader {
 }
 
 enum Format {
-    Pcap { file: PcapReader<File>, nanos_per_unit: u64 },
-    PcapNg { file: PcapNgReader<File>, big_endian: bool, interfaces: Vec<Interface> },
+    Pcap {
+        file: PcapReader<File>,
+        nanos_per_unit: u64,
+    },
+    PcapNg {
+        file: PcapNgReader<File>,
+        big_endian: bool,
+        interfaces: Vec<Interface>,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +88,10 @@ impl Reader {
         match file.read_exact(&mut head).and_then(|()| file.rewind()) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-                return Err(OpenError::broken(0, "the file is shorter than any header".into()));
+                return Err(OpenError::broken(
+                    0,
+                    "the file is shorter than any header".into(),
+                ));
             }
             Err(e) => return Err(OpenError::System(e)),
         }
@@ -92,7 +102,14 @@ impl Reader {
         }
         let len = [l0, l1, l2, l3];
         let big = order == 0x1a;
-        Self::pcapng(file, if big { u32::from_be_bytes(len) } else { u32::from_le_bytes(len) })
+        Self::pcapng(
+            file,
+            if big {
+                u32::from_be_bytes(len)
+            } else {
+                u32::from_le_bytes(len)
+            },
+        )
     }
 
     fn pcap(file: File) -> Result<Self, OpenError> {
@@ -102,32 +119,57 @@ impl Reader {
             let what = format!("its frames are {:?}, not Ethernet", header.datalink);
             return Err(OpenError::broken(20, what));
         }
-        let nanos_per_unit = if header.ts_resolution == TsResolution::NanoSecond { 1 } else { 1000 };
-        Ok(Self { format: Format::Pcap { file, nanos_per_unit }, offset: 24 })
+        let nanos_per_unit = if header.ts_resolution == TsResolution::NanoSecond {
+            1
+        } else {
+            1000
+        };
+        Ok(Self {
+            format: Format::Pcap {
+                file,
+                nanos_per_unit,
+            },
+            offset: 24,
+        })
     }
 
     fn pcapng(file: File, header_len: u32) -> Result<Self, OpenError> {
         let file = PcapNgReader::new(file).map_err(|e| OpenError::broken(0, explain(&e)))?;
         let big_endian = file.section().endianness.is_big();
-        let format = Format::PcapNg { file, big_endian, interfaces: Vec::new() };
-        Ok(Self { format, offset: u64::from(header_len) })
+        let format = Format::PcapNg {
+            file,
+            big_endian,
+            interfaces: Vec::new(),
+        };
+        Ok(Self {
+            format,
+            offset: u64::from(header_len),
+        })
     }
 
     /// Reads the next record and gives its frame to `take`.
     pub(crate) fn next<R>(&mut self, take: impl FnOnce(Record<'_>) -> R) -> Step<R> {
         let offset = self.offset;
         let result = match &mut self.format {
-            Format::Pcap { file, nanos_per_unit } => next_pcap(file, *nanos_per_unit, take),
-            Format::PcapNg { file, big_endian, interfaces } => {
-                next_pcapng(file, big_endian, interfaces, &mut self.offset, take)
-            }
+            Format::Pcap {
+                file,
+                nanos_per_unit,
+            } => next_pcap(file, *nanos_per_unit, take),
+            Format::PcapNg {
+                file,
+                big_endian,
+                interfaces,
+            } => next_pcapng(file, big_endian, interfaces, &mut self.offset, take),
         };
         match result {
             Ok((step, len)) => {
                 self.offset += len;
                 step
             }
-            Err(what) => Step::Broken(Broken { offset: offset.max(self.offset), what }),
+            Err(what) => Step::Broken(Broken {
+                offset: offset.max(self.offset),
+                what,
+            }),
         }
     }
 }
@@ -241,8 +283,14 @@ fn packet<'a>(
     interfaces: &[Interface],
 ) -> Result<Option<Record<'a>>, String> {
     let word = |at: usize| {
-        let bytes = body.get(at..at + 4).and_then(|b| <[u8; 4]>::try_from(b).ok());
-        let value = bytes.map(if big_endian { u32::from_be_bytes } else { u32::from_le_bytes });
+        let bytes = body
+            .get(at..at + 4)
+            .and_then(|b| <[u8; 4]>::try_from(b).ok());
+        let value = bytes.map(if big_endian {
+            u32::from_be_bytes
+        } else {
+            u32::from_le_bytes
+        });
         value.ok_or_else(|| "a packet block is too short for its fields".to_owned())
     };
     let id = match kind {
@@ -257,7 +305,11 @@ fn packet<'a>(
         .ok_or_else(|| format!("a packet of interface {id}, which the file does not describe"))?;
     let (start, captured, original, timestamp_ns) = if kind == SIMPLE_PACKET {
         let original = word(0)?;
-        let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
+        let limit = if interface.snaplen == 0 {
+            u32::MAX
+        } else {
+            interface.snaplen
+        };
         (4, original.min(limit), original, None)
     } else {
         let units = u64::from(word(4)?) << 32 | u64::from(word(8)?);
@@ -267,7 +319,11 @@ fn packet<'a>(
         .get(start..)
         .and_then(|rest| rest.get(..captured as usize))
         .ok_or_else(|| format!("a frame of {captured} bytes does not fit its block"))?;
-    let frame = Record { timestamp_ns, data, cut: original > captured };
+    let frame = Record {
+        timestamp_ns,
+        data,
+        cut: original > captured,
+    };
     Ok(interface.ethernet.then_some(frame))
 }
 
@@ -280,7 +336,9 @@ fn to_nanos(units: u64, interface: &Interface) -> u64 {
     } else if exponent <= 9 {
         units * 10_u128.pow(9 - exponent)
     } else {
-        10_u128.checked_pow(exponent - 9).map_or(0, |scale| units / scale)
+        10_u128
+            .checked_pow(exponent - 9)
+            .map_or(0, |scale| units / scale)
     };
     let nanos = nanos.saturating_add(u128::from(interface.offset_s) * 1_000_000_000);
     u64::try_from(nanos).unwrap_or(u64::MAX)
@@ -302,6 +360,6 @@ fn explain(error: &PcapError) -> String {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 #[path = "read_tests.rs"]
 mod tests;

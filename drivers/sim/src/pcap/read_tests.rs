@@ -22,7 +22,11 @@ fn read(bytes: &[u8]) -> Result<(Vec<(u64, Vec<u8>)>, usize, Option<Broken>), Op
 }
 
 fn word(value: u32, big: bool) -> [u8; 4] {
-    if big { value.to_be_bytes() } else { value.to_le_bytes() }
+    if big {
+        value.to_be_bytes()
+    } else {
+        value.to_le_bytes()
+    }
 }
 
 fn pcap(big: bool, nanos: bool, linktype: u32, frames: &[(u32, u32, &[u8])]) -> Vec<u8> {
@@ -50,12 +54,20 @@ fn block(kind: u32, big: bool, body: &[u8]) -> Vec<u8> {
 
 fn section(big: bool) -> Vec<u8> {
     let version = if big { [0, 1, 0, 0] } else { [1, 0, 0, 0] };
-    block(SECTION, big, &[&word(0x1a2b_3c4d, big)[..], &version, &[0xff; 8]].concat())
+    block(
+        SECTION,
+        big,
+        &[&word(0x1a2b_3c4d, big)[..], &version, &[0xff; 8]].concat(),
+    )
 }
 
 /// An interface with the resolution `resolution`, or without one.
 fn interface(big: bool, linktype: u8, resolution: Option<u8>) -> Vec<u8> {
-    let mut body = if big { vec![0, linktype, 0, 0] } else { vec![linktype, 0, 0, 0] };
+    let mut body = if big {
+        vec![0, linktype, 0, 0]
+    } else {
+        vec![linktype, 0, 0, 0]
+    };
     body.extend([0; 4]);
     if let Some(r) = resolution {
         body.extend(if big { [0, 9, 0, 1] } else { [9, 0, 1, 0] });
@@ -84,7 +96,10 @@ fn pcap_of_both_orders_and_units() {
         for (nanos, ns) in [(false, 5_000), (true, 5)] {
             let file = pcap(big, nanos, 1, &[(7, 5, &A), (8, 0, &B)]);
             let (frames, skipped, broken) = read(&file).unwrap();
-            let expected = [(7_000_000_000 + ns, A.to_vec()), (8_000_000_000, B.to_vec())];
+            let expected = [
+                (7_000_000_000 + ns, A.to_vec()),
+                (8_000_000_000, B.to_vec()),
+            ];
             assert_eq!(frames, expected);
             assert_eq!((skipped, broken), (0, None));
         }
@@ -127,7 +142,12 @@ fn frames_before_a_break_are_read_and_the_offset_is_told() {
     assert_eq!(frames.len(), 1);
     assert_eq!(broken.unwrap().offset, 24 + 76);
 
-    let mut file = [section(false), interface(false, 1, None), enhanced(false, 0, 0, &A)].concat();
+    let mut file = [
+        section(false),
+        interface(false, 1, None),
+        enhanced(false, 0, 0, &A),
+    ]
+    .concat();
     let good = file.len() as u64;
     file.extend(enhanced(false, 5, 0, &A));
     let (frames, _, broken) = read(&file).unwrap();
@@ -141,8 +161,14 @@ fn frames_before_a_break_are_read_and_the_offset_is_told() {
 fn files_that_are_nothing_say_so() {
     for (bytes, says) in [
         (&b"ab"[..], "shorter"),
-        (b"hello, this is not a capture file at all", "not a capture file"),
-        (&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0][..], "ends in the middle"),
+        (
+            b"hello, this is not a capture file at all",
+            "not a capture file",
+        ),
+        (
+            &[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0][..],
+            "ends in the middle",
+        ),
         (&pcap(false, false, 101, &[])[..], "not Ethernet"),
     ] {
         match read(bytes) {

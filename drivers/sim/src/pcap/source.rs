@@ -11,7 +11,11 @@ pub(crate) enum Source {
     /// Straight from the file.
     File(Box<Reader>),
     /// From memory, with this many passes to come.
-    Memory { frames: Kept, next: usize, passes: Passes },
+    Memory {
+        frames: Kept,
+        next: usize,
+        passes: Passes,
+    },
 }
 
 /// A file in memory.
@@ -33,15 +37,27 @@ impl Source {
         if passes == Passes::Times(1) {
             return Ok(Self::File(Box::new(reader)));
         }
-        let mut kept = Kept { bytes: Vec::new(), frames: Vec::new() };
+        let mut kept = Kept {
+            bytes: Vec::new(),
+            frames: Vec::new(),
+        };
         loop {
             match reader.next(|record| kept.add(record)) {
                 Step::Frame(()) if kept.bytes.len() > MAX_KEPT => {
-                    return Err(format!("more than {} MiB of frames to keep", MAX_KEPT >> 20));
+                    return Err(format!(
+                        "more than {} MiB of frames to keep",
+                        MAX_KEPT >> 20
+                    ));
                 }
                 Step::Frame(()) | Step::Skipped => {}
                 Step::End if kept.frames.is_empty() => return Err("there is no frame in it".into()),
-                Step::End => return Ok(Self::Memory { frames: kept, next: 0, passes }),
+                Step::End => {
+                    return Ok(Self::Memory {
+                        frames: kept,
+                        next: 0,
+                        passes,
+                    });
+                }
                 Step::Broken(broken) => return Err(broken.to_string()),
             }
         }
@@ -51,7 +67,11 @@ impl Source {
     pub(crate) fn next<R>(&mut self, take: impl FnOnce(Record<'_>) -> R) -> Step<R> {
         let (kept, next, passes) = match self {
             Self::File(reader) => return reader.next(take),
-            Self::Memory { frames, next, passes } => (frames, next, passes),
+            Self::Memory {
+                frames,
+                next,
+                passes,
+            } => (frames, next, passes),
         };
         if *next == kept.frames.len() {
             *next = 0;

@@ -55,7 +55,9 @@ impl Writer {
     /// format, any other pcap with nanoseconds.
     pub(crate) fn create(path: &Path, interface: &str) -> io::Result<Self> {
         let file = File::create(path)?;
-        let ng = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("pcapng"));
+        let ng = path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("pcapng"));
         let mut ready = Vec::with_capacity(2 * SPILL);
         if ng {
             ng_header(&mut ready, interface)?;
@@ -113,7 +115,11 @@ impl Writer {
                 timestamp: Duration::from_nanos(timestamp_ns),
                 original_len: original,
                 data: Cow::Borrowed(data),
-                options: if way == Way::Unknown { Vec::new() } else { vec![flags] },
+                options: if way == Way::Unknown {
+                    Vec::new()
+                } else {
+                    vec![flags]
+                },
             });
             let _ = block.write_to::<LittleEndian, _>(&mut self.staged);
         } else {
@@ -133,7 +139,11 @@ impl Writer {
     /// Keeps the first `n` staged records and forgets the others. `false` if the file has failed: then
     /// none is kept.
     pub(crate) fn commit(&mut self, n: usize) -> bool {
-        let end = n.checked_sub(1).and_then(|last| self.ends.get(last)).copied().unwrap_or(0);
+        let end = n
+            .checked_sub(1)
+            .and_then(|last| self.ends.get(last))
+            .copied()
+            .unwrap_or(0);
         if self.failed.is_none() {
             self.ready.extend_from_slice(&self.staged[..end]);
         }

@@ -111,7 +111,9 @@ impl Channel {
         self.pool = Some(pool);
         self.capacity = depth * queues;
         self.flying.reserve(self.capacity);
-        self.arrived = (0..queues).map(|_| VecDeque::with_capacity(self.capacity)).collect();
+        self.arrived = (0..queues)
+            .map(|_| VecDeque::with_capacity(self.capacity))
+            .collect();
         self.sleepers = (0..queues).map(|_| Sleeper::default()).collect();
     }
 
@@ -157,18 +159,21 @@ impl Channel {
             self.stats.no_buffer += 1;
             return;
         }
-        if self.dice.chance(self.imp.duplicate) && self.held + 1 < self.capacity {
-            if let Some(copy) = self.pool.as_ref().and_then(|pool| mbuf.copy(pool)) {
-                self.stats.duplicated += 1;
-                self.fly(copy, queue, left);
-            }
+        if self.dice.chance(self.imp.duplicate)
+            && self.held + 1 < self.capacity
+            && let Some(copy) = self.pool.as_ref().and_then(|pool| mbuf.copy(pool))
+        {
+            self.stats.duplicated += 1;
+            self.fly(copy, queue, left);
         }
         self.fly(mbuf, queue, left);
     }
 
     /// When a frame that is sent now has left; `None` if the queue in front of the wire is full.
     fn serialise(&mut self, frame_len: usize, now: u64) -> Option<u64> {
-        let Some(rate) = self.imp.rate else { return Some(now) };
+        let Some(rate) = self.imp.rate else {
+            return Some(now);
+        };
         while self.leaving.front().is_some_and(|left| *left <= now) {
             self.leaving.pop_front();
         }
@@ -187,7 +192,9 @@ impl Channel {
         if mbuf.is_shared() && !self.pool.as_ref().is_some_and(|pool| mbuf.unshare(pool)) {
             return false;
         }
-        let Some(data) = mbuf.data_mut().filter(|data| !data.is_empty()) else { return false };
+        let Some(data) = mbuf.data_mut().filter(|data| !data.is_empty()) else {
+            return false;
+        };
         let bit = self.dice.below(data.len() * 8);
         data[bit / 8] ^= 1 << (bit % 8);
         self.stats.corrupted += 1;
@@ -198,14 +205,21 @@ impl Channel {
         let arrives = left.saturating_add(self.dice.delay_ns(&self.imp));
         let due = if self.dice.chance(self.imp.reorder) {
             self.stats.reordered += 1;
-            arrives.max(self.last_due).saturating_add(self.imp.reorder_by_ns)
+            arrives
+                .max(self.last_due)
+                .saturating_add(self.imp.reorder_by_ns)
         } else {
             self.last_due = self.last_due.max(arrives);
             self.last_due
         };
         self.seq += 1;
         self.held += 1;
-        self.flying.push(Reverse(Flight { due, seq: self.seq, queue, mbuf }));
+        self.flying.push(Reverse(Flight {
+            due,
+            seq: self.seq,
+            queue,
+            mbuf,
+        }));
     }
 
     /// Moves what has arrived by `now` to the queues.
@@ -220,7 +234,9 @@ impl Channel {
     /// Adds what has arrived for `queue` to `burst`, with the time of arrival; returns how many.
     pub(crate) fn receive(&mut self, queue: usize, burst: &mut Burst, now: u64) -> usize {
         self.advance(now);
-        let Some(arrived) = self.arrived.get_mut(queue) else { return 0 };
+        let Some(arrived) = self.arrived.get_mut(queue) else {
+            return 0;
+        };
         if let Some(sleeper) = self.sleepers.get_mut(queue) {
             sleeper.at = None;
         }
@@ -247,13 +263,18 @@ impl Channel {
     /// no timer to be had.
     pub(crate) fn sleep(&mut self, queue: usize, now: u64) -> Option<Arc<TimerFd>> {
         self.advance(now);
-        let here = self.arrived.get(queue).is_some_and(|arrived| !arrived.is_empty());
+        let here = self
+            .arrived
+            .get(queue)
+            .is_some_and(|arrived| !arrived.is_empty());
         let next = self.flying.peek().map(|top| top.0.due);
         let at = if here { now } else { next.unwrap_or(u64::MAX) };
         let sleeper = self.sleepers.get_mut(queue)?;
         if sleeper.timer.is_none() {
             let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-            sleeper.timer = Some(Arc::new(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).ok()?));
+            sleeper.timer = Some(Arc::new(
+                TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).ok()?,
+            ));
         }
         sleeper.set(at, now);
         sleeper.timer.clone()
@@ -261,7 +282,9 @@ impl Channel {
 
     /// Brings forward the timers of sleepers for whom something arrives earlier: after a burst was sent.
     pub(crate) fn wake(&mut self, now: u64) {
-        let Some(due) = self.flying.peek().map(|top| top.0.due) else { return };
+        let Some(due) = self.flying.peek().map(|top| top.0.due) else {
+            return;
+        };
         for sleeper in &mut self.sleepers {
             if sleeper.at.is_some_and(|at| due < at) {
                 sleeper.set(due, now);
@@ -279,7 +302,9 @@ impl Sleeper {
         let _ = if at == u64::MAX {
             timer.unset()
         } else {
-            let wait = i64::try_from(at.saturating_sub(now)).unwrap_or(i64::MAX).max(1);
+            let wait = i64::try_from(at.saturating_sub(now))
+                .unwrap_or(i64::MAX)
+                .max(1);
             let expiration = Expiration::OneShot(TimeSpec::nanoseconds(wait));
             timer.set(expiration, TimerSetTimeFlags::empty())
         };

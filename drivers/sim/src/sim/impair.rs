@@ -8,8 +8,18 @@ use crate::units::{BitsPerSecond, Nanos, Probability};
 
 /// The options of [`Impairments::take`].
 pub(crate) const OPTIONS: [&str; 12] = [
-    "loss", "burst_loss", "delay", "jitter", "jitter_dist", "reorder", "reorder_by", "duplicate",
-    "corrupt", "rate", "rate_layer", "rate_queue",
+    "loss",
+    "burst_loss",
+    "delay",
+    "jitter",
+    "jitter_dist",
+    "reorder",
+    "reorder_by",
+    "duplicate",
+    "corrupt",
+    "rate",
+    "rate_layer",
+    "rate_queue",
 ];
 
 /// What happens to frames on their way in one direction. The default is nothing.
@@ -107,7 +117,10 @@ impl Impairments {
 
     /// Refuses what cannot be.
     pub fn check(&self) -> Result<(), String> {
-        let burst = self.burst_loss.unwrap_or(BurstLoss { enter: 0.0, leave: 0.0 });
+        let burst = self.burst_loss.unwrap_or(BurstLoss {
+            enter: 0.0,
+            leave: 0.0,
+        });
         for (name, p) in [
             ("loss", self.loss),
             ("burst_loss", burst.enter),
@@ -148,10 +161,15 @@ impl Impairments {
         if let Some(text) = name.take::<String>("burst_loss")? {
             let parsed = text.split_once('/').and_then(|(enter, leave)| {
                 let enter = enter.parse::<Probability>().ok()?.0;
-                Some(BurstLoss { enter, leave: leave.parse::<Probability>().ok()?.0 })
+                Some(BurstLoss {
+                    enter,
+                    leave: leave.parse::<Probability>().ok()?.0,
+                })
             });
             if parsed.is_none() {
-                return wrong(format!("option burst_loss={text}: not ENTER/LEAVE, such as 0.1%/30%"));
+                return wrong(format!(
+                    "option burst_loss={text}: not ENTER/LEAVE, such as 0.1%/30%"
+                ));
             }
             imp.burst_loss = parsed;
         }
@@ -159,7 +177,9 @@ impl Impairments {
             None | Some("uniform") => Jitter::Uniform,
             Some("normal") => Jitter::Normal,
             Some(other) => {
-                return wrong(format!("option jitter_dist={other}: neither uniform nor normal"));
+                return wrong(format!(
+                    "option jitter_dist={other}: neither uniform nor normal"
+                ));
             }
         };
         let layer = match name.take::<String>("rate_layer")?.as_deref() {
@@ -169,8 +189,13 @@ impl Impairments {
         };
         let queue = name.take::<usize>("rate_queue")?.unwrap_or(1000);
         let rate = name.take::<BitsPerSecond>("rate")?;
-        imp.rate = rate.map(|bits| Rate { bits_per_s: bits.0, layer, queue });
-        imp.check().map_err(|what| PortError::new(&full, PortErrorKind::Config, what))?;
+        imp.rate = rate.map(|bits| Rate {
+            bits_per_s: bits.0,
+            layer,
+            queue,
+        });
+        imp.check()
+            .map_err(|what| PortError::new(&full, PortErrorKind::Config, what))?;
         Ok(imp)
     }
 }
@@ -196,7 +221,10 @@ pub(crate) struct Dice {
 impl Dice {
     pub(crate) fn new(seed: u64, direction: usize) -> Self {
         // The stream must differ as well: two sequences of one seed would be alike.
-        Self { rng: Pcg64::new(u128::from(seed), 0xa02b_dbf7 + direction as u128), bad: false }
+        Self {
+            rng: Pcg64::new(u128::from(seed), 0xa02b_dbf7 + direction as u128),
+            bad: false,
+        }
     }
 
     /// Evenly in [0, 1).
@@ -243,7 +271,7 @@ impl Dice {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -262,8 +290,14 @@ mod tests {
     #[test]
     fn bursts_are_as_long_as_asked_for() {
         let mut dice = Dice::new(1, 0);
-        let burst_loss = Some(BurstLoss { enter: 0.01, leave: 0.2 });
-        let imp = Impairments { burst_loss, ..Impairments::default() };
+        let burst_loss = Some(BurstLoss {
+            enter: 0.01,
+            leave: 0.2,
+        });
+        let imp = Impairments {
+            burst_loss,
+            ..Impairments::default()
+        };
         let lost: Vec<bool> = (0..100_000).map(|_| dice.loses(&imp)).collect();
         let bursts = lost.windows(2).filter(|w| !w[0] && w[1]).count();
         let mean = lost.iter().filter(|l| **l).count() as f64 / bursts as f64;
@@ -274,8 +308,12 @@ mod tests {
     fn delays_stay_in_bounds() {
         for jitter in [Jitter::Uniform, Jitter::Normal] {
             let mut dice = Dice::new(3, 1);
-            let imp =
-                Impairments { delay_ns: 1000, jitter_ns: 200, jitter, ..Impairments::default() };
+            let imp = Impairments {
+                delay_ns: 1000,
+                jitter_ns: 200,
+                jitter,
+                ..Impairments::default()
+            };
             let all: Vec<u64> = (0..10_000).map(|_| dice.delay_ns(&imp)).collect();
             let mean = all.iter().sum::<u64>() / 10_000;
             assert!((990..1010).contains(&mean), "{mean}");
@@ -286,9 +324,16 @@ mod tests {
 
     #[test]
     fn a_gigabit_of_small_frames() {
-        let rate = Rate { bits_per_s: 1_000_000_000, layer: RateLayer::One, queue: 1 };
+        let rate = Rate {
+            bits_per_s: 1_000_000_000,
+            layer: RateLayer::One,
+            queue: 1,
+        };
         assert_eq!(rate.duration_ps(60), 672_000); // 1.488 Mpps
-        let rate = Rate { layer: RateLayer::Two, ..rate };
+        let rate = Rate {
+            layer: RateLayer::Two,
+            ..rate
+        };
         assert_eq!(rate.duration_ps(1500), 12_000_000);
     }
 
@@ -300,13 +345,27 @@ mod tests {
         };
         let imp = take("loss=1%&delay=5ms&jitter=1ms&jitter_dist=normal&rate=1G&rate_layer=2");
         let imp = imp.unwrap();
-        assert_eq!((imp.loss, imp.delay_ns, imp.jitter), (0.01, 5_000_000, Jitter::Normal));
+        assert_eq!(
+            (imp.loss, imp.delay_ns, imp.jitter),
+            (0.01, 5_000_000, Jitter::Normal)
+        );
         assert_eq!(imp.rate.unwrap().layer, RateLayer::Two);
         assert!(take("").unwrap().are_none());
         for wrong in [
-            "loss=2", "burst_loss=0.1", "burst_loss=1/x", "delay=5", "jitter=-1ms",
-            "jitter_dist=even", "reorder=x", "reorder_by=1", "duplicate=200%", "corrupt=-1",
-            "rate=0", "rate_layer=3", "rate=1M&rate_queue=0", "rate_queue=x",
+            "loss=2",
+            "burst_loss=0.1",
+            "burst_loss=1/x",
+            "delay=5",
+            "jitter=-1ms",
+            "jitter_dist=even",
+            "reorder=x",
+            "reorder_by=1",
+            "duplicate=200%",
+            "corrupt=-1",
+            "rate=0",
+            "rate_layer=3",
+            "rate=1M&rate_queue=0",
+            "rate_queue=x",
         ] {
             let key = wrong.rsplit('&').next().unwrap().split('=').next().unwrap();
             let error = take(wrong).unwrap_err().to_string();

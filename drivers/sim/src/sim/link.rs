@@ -153,7 +153,10 @@ pub(crate) struct Sent {
 /// Adds to a counter that only one thread writes.
 #[inline(always)]
 pub(crate) fn add(counter: &AtomicU64, n: usize) {
-    counter.store(counter.load(Ordering::Relaxed) + n as u64, Ordering::Relaxed);
+    counter.store(
+        counter.load(Ordering::Relaxed) + n as u64,
+        Ordering::Relaxed,
+    );
 }
 
 impl Link {
@@ -175,7 +178,11 @@ impl Link {
             return fail(what, "use queues=16");
         }
         if !(1..=1 << 20).contains(&config.depth) {
-            let what = format!("a depth of {} is not between 1 and {}", config.depth, 1 << 20);
+            let what = format!(
+                "a depth of {} is not between 1 and {}",
+                config.depth,
+                1 << 20
+            );
             return fail(what, "use depth=1024");
         }
         if !(68..=65_535).contains(&config.mtu) {
@@ -184,13 +191,20 @@ impl Link {
         }
         let directions = [Direction::new(&config), Direction::new(&config)];
         let (up, ends) = (AtomicBool::new(true), Default::default());
-        Ok(Self(Arc::new(Shared { config, up, directions, ends })))
+        Ok(Self(Arc::new(Shared {
+            config,
+            up,
+            directions,
+            ends,
+        })))
     }
 
     /// Opens the port at one end, or says that somebody has.
     pub(crate) fn open(&self, end: usize, impairments: Impairments) -> Result<SimPort, PortError> {
         let fail = |kind, what: String| PortError::new(&self.0.config.names[end], kind, what);
-        impairments.check().map_err(|what| fail(PortErrorKind::Config, what))?;
+        impairments
+            .check()
+            .map_err(|what| fail(PortErrorKind::Config, what))?;
         if self.0.ends[end].open.swap(true, Ordering::AcqRel) {
             return Err(fail(PortErrorKind::Busy, "it is open already".into())
                 .remedy("use the port that is open, or another name"));
@@ -228,7 +242,11 @@ impl Link {
     /// When the next frame arrives at either end, by the link's clock: how far a test may move it
     /// without missing anything. `None` when nothing is on its way; always `None` without impairments.
     pub fn next_arrival_ns(&self) -> Option<u64> {
-        let next = self.0.directions.iter().filter_map(|d| d.channel()?.next_due());
+        let next = self
+            .0
+            .directions
+            .iter()
+            .filter_map(|d| d.channel()?.next_due());
         next.min()
     }
 }
@@ -266,7 +284,8 @@ impl Direction {
         let set = self.channel.get_or_init(|| {
             (!none).then(|| Mutex::new(Channel::new(impairments, seed, direction)))
         });
-        set.as_ref().map_or(none, |channel| lock(channel).impairments() == &wanted)
+        set.as_ref()
+            .map_or(none, |channel| lock(channel).impairments() == &wanted)
     }
 
     /// Whether frames go through a wire with impairments.
@@ -283,7 +302,10 @@ impl Direction {
 
     /// The receiving ends of the first `n` rings; `None` if a queue still has one of them.
     pub(crate) fn take_outlets(&self, n: usize) -> Option<Vec<RingOut>> {
-        let taken: Vec<_> = self.outlets[..n].iter().map_while(|o| lock(o).take()).collect();
+        let taken: Vec<_> = self.outlets[..n]
+            .iter()
+            .map_while(|o| lock(o).take())
+            .collect();
         if taken.len() == n {
             return Some(taken);
         }
@@ -326,7 +348,9 @@ impl Direction {
     fn stats(&self) -> LinkStats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let channel = self.channel();
-        let wire = channel.as_ref().map_or_else(ChannelStats::default, |c| c.stats);
+        let wire = channel
+            .as_ref()
+            .map_or_else(ChannelStats::default, |c| c.stats);
         let flying = channel.as_ref().map_or(0, |c| c.in_flight());
         let rings: usize = self.rings.iter().map(|ring| ring.len()).sum();
         let staged: u64 = self.senders.iter().map(|s| load(&s.staged)).sum();

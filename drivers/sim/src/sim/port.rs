@@ -26,12 +26,17 @@ const TX_OFFLOADS: Offloads = Offloads::TX_IPV4_CKSUM
     .union(Offloads::TX_UDP_SEG)
     .union(Offloads::TX_VLAN_INSERT);
 /// What a receiver of such frames must be ready for.
-const RX_OFFLOADS: Offloads =
-    Offloads::RX_SUPER_FRAMES.union(Offloads::RX_VLAN_STRIP).union(Offloads::RX_CKSUM);
+const RX_OFFLOADS: Offloads = Offloads::RX_SUPER_FRAMES
+    .union(Offloads::RX_VLAN_STRIP)
+    .union(Offloads::RX_CKSUM);
 
 impl SimPort {
     pub(crate) fn new(link: Link, end: usize) -> Self {
-        Self { link, end, config: None }
+        Self {
+            link,
+            end,
+            config: None,
+        }
     }
 
     /// The link that this is an end of.
@@ -75,7 +80,11 @@ impl SimPort {
         let shared = &self.link.0;
         let mut notes = vec![format!("linked to {}", shared.config.names[self.peer()])];
         if let Some(channel) = shared.directions[self.end].channel() {
-            notes.push(format!("sends with {:?}, seed={}", channel.impairments(), shared.config.seed));
+            notes.push(format!(
+                "sends with {:?}, seed={}",
+                channel.impairments(),
+                shared.config.seed
+            ));
         }
         notes
     }
@@ -111,7 +120,8 @@ impl Port for SimPort {
         check_config(self.name(), config, self.link.0.config.max_queues)?;
         if self.link.0.config.offload && !config.offloads.contains(RX_OFFLOADS) {
             let missing = (RX_OFFLOADS - config.offloads).names().join(", ");
-            let what = format!("a link with offload=1 delivers unfinished frames, but {missing} is off");
+            let what =
+                format!("a link with offload=1 delivers unfinished frames, but {missing} is off");
             return Err(PortError::new(self.name(), PortErrorKind::Config, what)
                 .remedy("switch it on, or open the link with offload=0"));
         }
@@ -132,15 +142,23 @@ impl Port for SimPort {
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
-        let config = self.config.clone().ok_or_else(|| not_configured(self.name()))?;
+        let config = self
+            .config
+            .clone()
+            .ok_or_else(|| not_configured(self.name()))?;
         check_pools(self.name(), &config, pools)?;
         let queues = usize::from(config.queues);
         let shared = &self.link.0;
-        let (sends, receives) = (&shared.directions[self.end], &shared.directions[self.peer()]);
+        let (sends, receives) = (
+            &shared.directions[self.end],
+            &shared.directions[self.peer()],
+        );
         if shared.ends[self.end].out.load(Ordering::Acquire) > 0 {
             return Err(still_running(self.name()));
         }
-        let outlets = receives.take_outlets(queues).ok_or_else(|| still_running(self.name()))?;
+        let outlets = receives
+            .take_outlets(queues)
+            .ok_or_else(|| still_running(self.name()))?;
         if let Some(mut channel) = receives.channel() {
             let depth = shared.config.depth.next_power_of_two();
             channel.open(pools[0].clone(), queues, depth);
@@ -149,8 +167,18 @@ impl Port for SimPort {
         let mut pairs = Vec::with_capacity(queues);
         for (i, outlet) in outlets.into_iter().enumerate() {
             let rx = SimRx::new(&self.link, self.end, i, outlet, &config, self.offloads());
-            let tx = SimTx::new(&self.link, self.end, i, &config, accepted, sends.rings.clone());
-            pairs.push(QueuePair { rx: Box::new(rx), tx: Box::new(tx) });
+            let tx = SimTx::new(
+                &self.link,
+                self.end,
+                i,
+                &config,
+                accepted,
+                sends.rings.clone(),
+            );
+            pairs.push(QueuePair {
+                rx: Box::new(rx),
+                tx: Box::new(tx),
+            });
         }
         // From here on the peer may send.
         receives.receivers.store(config.queues, Ordering::Release);
@@ -162,7 +190,9 @@ impl Port for SimPort {
         if shared.ends[self.end].out.load(Ordering::Acquire) > 0 {
             return Err(still_running(self.name()));
         }
-        shared.directions[self.peer()].receivers.store(0, Ordering::Release);
+        shared.directions[self.peer()]
+            .receivers
+            .store(0, Ordering::Release);
         if let Some(mut channel) = shared.directions[self.peer()].channel() {
             channel.close();
         }
@@ -173,8 +203,17 @@ impl Port for SimPort {
     }
 
     fn link(&self) -> LinkState {
-        let both = self.link.0.ends.iter().all(|end| end.open.load(Ordering::Acquire));
-        if both && self.link.is_up() { LinkState::Up } else { LinkState::Down }
+        let both = self
+            .link
+            .0
+            .ends
+            .iter()
+            .all(|end| end.open.load(Ordering::Acquire));
+        if both && self.link.is_up() {
+            LinkState::Up
+        } else {
+            LinkState::Down
+        }
     }
 }
 
@@ -182,8 +221,12 @@ impl Drop for SimPort {
     fn drop(&mut self) {
         // Fails only while queues are out; they clean up after themselves.
         let _ = self.stop();
-        self.link.0.ends[self.end].queues.store(0, Ordering::Release);
-        self.link.0.ends[self.end].open.store(false, Ordering::Release);
+        self.link.0.ends[self.end]
+            .queues
+            .store(0, Ordering::Release);
+        self.link.0.ends[self.end]
+            .open
+            .store(false, Ordering::Release);
     }
 }
 
@@ -217,7 +260,7 @@ pub(crate) fn received(sent: MbufFlags) -> MbufFlags {
     flags
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

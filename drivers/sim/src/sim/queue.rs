@@ -44,8 +44,14 @@ impl SimRx {
     ) -> Self {
         link.0.ends[end].out.fetch_add(1, Ordering::AcqRel);
         let mut keep = MbufFlags::empty();
-        keep.set(MbufFlags::RX_RSS_HASH, offloads.contains(Offloads::RX_RSS_HASH));
-        keep.set(MbufFlags::RX_TIMESTAMP, offloads.contains(Offloads::RX_TIMESTAMP));
+        keep.set(
+            MbufFlags::RX_RSS_HASH,
+            offloads.contains(Offloads::RX_RSS_HASH),
+        );
+        keep.set(
+            MbufFlags::RX_TIMESTAMP,
+            offloads.contains(Offloads::RX_TIMESTAMP),
+        );
         Self {
             link: link.clone(),
             end,
@@ -65,7 +71,11 @@ impl SimRx {
         for mbuf in mbufs {
             let sent = mbuf.flags();
             let kept = sent & self.keep;
-            mbuf.set_flags(if self.offload { received(sent) | kept } else { kept });
+            mbuf.set_flags(if self.offload {
+                received(sent) | kept
+            } else {
+                kept
+            });
             mbuf.set_port(self.port);
             self.stats.bytes += mbuf.frame_len() as u64;
         }
@@ -79,7 +89,10 @@ impl RxQueue for SimRx {
         let n = if let Some(mut channel) = direction.channel() {
             channel.receive(self.queue, burst, self.link.0.config.clock.now_ns())
         } else {
-            let n = self.outlet.as_mut().map_or(0, |outlet| outlet.pop_burst(burst));
+            let n = self
+                .outlet
+                .as_mut()
+                .map_or(0, |outlet| outlet.pop_burst(burst));
             if n > 0 {
                 add(&direction.delivered[self.queue], n);
             }
@@ -105,7 +118,11 @@ impl RxQueue for SimRx {
     }
 
     fn maintain(&mut self) -> QueueState {
-        if self.link.is_up() { QueueState::Up } else { QueueState::Down }
+        if self.link.is_up() {
+            QueueState::Up
+        } else {
+            QueueState::Down
+        }
     }
 
     fn stats(&mut self) -> RxStats {
@@ -124,7 +141,9 @@ impl Drop for SimRx {
             direction.flush(&mut outlet);
             direction.put_outlet(self.queue, outlet);
         }
-        self.link.0.ends[self.end].out.fetch_sub(1, Ordering::AcqRel);
+        self.link.0.ends[self.end]
+            .out
+            .fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -158,7 +177,10 @@ impl SimTx {
             link: link.clone(),
             end,
             queue,
-            stages: rings.iter().map(|_| Burst::with_capacity(config.burst)).collect(),
+            stages: rings
+                .iter()
+                .map(|_| Burst::with_capacity(config.burst))
+                .collect(),
             staged: 0,
             inbox: Burst::with_capacity(config.burst),
             rings,
@@ -204,13 +226,20 @@ impl SimTx {
     fn push_stages(&mut self) -> usize {
         let direction = &self.link.0.directions[self.end];
         let mut left = 0;
-        for ((stage, ring), bell) in self.stages.iter_mut().zip(&mut self.rings).zip(&direction.bells) {
+        for ((stage, ring), bell) in self
+            .stages
+            .iter_mut()
+            .zip(&mut self.rings)
+            .zip(&direction.bells)
+        {
             if !stage.is_empty() && ring.push_burst(stage) > 0 {
                 bell.ring_if_asleep();
             }
             left += stage.len();
         }
-        direction.senders[self.queue].staged.store(left as u64, Ordering::Relaxed);
+        direction.senders[self.queue]
+            .staged
+            .store(left as u64, Ordering::Relaxed);
         self.staged = left;
         left
     }
@@ -218,12 +247,18 @@ impl SimTx {
     /// Everything onto a wire with impairments, under its lock.
     fn send_impaired(&mut self, burst: &mut Burst, queues: u16) {
         let shared = &self.link.0;
-        let Some(mut channel) = shared.directions[self.end].channel() else { return };
+        let Some(mut channel) = shared.directions[self.end].channel() else {
+            return;
+        };
         let now = shared.config.clock.now_ns();
         self.stats.packets += burst.len() as u64;
         self.stats.bytes += bytes_of(burst);
         for mut mbuf in burst.drain() {
-            let queue = if queues > 1 { steer(&mut mbuf, queues) } else { 0 };
+            let queue = if queues > 1 {
+                steer(&mut mbuf, queues)
+            } else {
+                0
+            };
             channel.send(mbuf, queue, now);
         }
         channel.wake(now);
@@ -249,7 +284,8 @@ impl SimTx {
 #[inline]
 fn steer(mbuf: &mut Mbuf, queues: u16) -> u16 {
     let data = mbuf.data();
-    let hash = FlowKey::from_layers(data, &parse_layers(data)).map_or(0, |key| symmetric_hash(&key));
+    let hash =
+        FlowKey::from_layers(data, &parse_layers(data)).map_or(0, |key| symmetric_hash(&key));
     mbuf.set_rss_hash(hash);
     queue_for(hash, queues)
 }
@@ -280,11 +316,19 @@ impl TxQueue for SimTx {
     }
 
     fn reclaim(&mut self) -> usize {
-        if self.staged == 0 { 0 } else { self.push_stages() }
+        if self.staged == 0 {
+            0
+        } else {
+            self.push_stages()
+        }
     }
 
     fn maintain(&mut self) -> QueueState {
-        if self.link.is_up() { QueueState::Up } else { QueueState::Down }
+        if self.link.is_up() {
+            QueueState::Up
+        } else {
+            QueueState::Down
+        }
     }
 
     fn stats(&mut self) -> TxStats {
@@ -295,6 +339,8 @@ impl TxQueue for SimTx {
 impl Drop for SimTx {
     fn drop(&mut self) {
         self.drop_down(&mut Burst::with_capacity(0));
-        self.link.0.ends[self.end].out.fetch_sub(1, Ordering::AcqRel);
+        self.link.0.ends[self.end]
+            .out
+            .fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -49,7 +49,10 @@ impl SimPort {
         let known: Vec<&str> = LINK_OPTIONS.into_iter().chain(impair::OPTIONS).collect();
         name.finish(&known)?;
         if peer.is_some() && key.is_some() {
-            return Err(fail(PortErrorKind::Name, "peer= and link= exclude each other"));
+            return Err(fail(
+                PortErrorKind::Name,
+                "peer= and link= exclude each other",
+            ));
         }
         if peer.as_ref() == Some(&device) {
             return Err(fail(PortErrorKind::Name, "a port cannot be its own peer")
@@ -72,7 +75,11 @@ impl SimPort {
         let names = [Some(device), peer];
         let link = Link::new(wanted.config(&names))?;
         let port = link.open(0, impairments)?;
-        links.push(Entry { link: Arc::downgrade(&link.0), key, names });
+        links.push(Entry {
+            link: Arc::downgrade(&link.0),
+            key,
+            names,
+        });
         Ok(port)
     }
 }
@@ -81,7 +88,9 @@ impl Link {
     /// The link that has a port opened under this name: `a` for `sim:a`.
     pub fn named(device: &str) -> Option<Link> {
         let links = LINKS.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = links.iter().find(|e| e.names.iter().flatten().any(|name| name == device));
+        let found = links
+            .iter()
+            .find(|e| e.names.iter().flatten().any(|name| name == device));
         found.and_then(|entry| entry.link.upgrade()).map(Link)
     }
 }
@@ -96,7 +105,9 @@ fn join(
     // An end that bears the name comes before one that anybody may join.
     for by_name in [true, false] {
         for entry in links.iter_mut().filter(|entry| entry.key.as_deref() == key) {
-            let Some(shared) = entry.link.upgrade() else { continue };
+            let Some(shared) = entry.link.upgrade() else {
+                continue;
+            };
             for end in 0..2 {
                 if shared.ends[end].open.load(Ordering::Acquire) {
                     continue;
@@ -169,7 +180,7 @@ impl Wanted {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use linecard_hal::{LinkState, Port};
@@ -194,7 +205,11 @@ mod tests {
             let a = open(first).unwrap();
             assert_eq!(a.link(), LinkState::Down, "{first} alone");
             let b = open(second).unwrap();
-            assert_eq!((a.link(), b.link()), (LinkState::Up, LinkState::Up), "{first} {second}");
+            assert_eq!(
+                (a.link(), b.link()),
+                (LinkState::Up, LinkState::Up),
+                "{first} {second}"
+            );
             assert!(Arc::ptr_eq(&a.handle().0, &b.handle().0));
             assert_eq!(kind(first), PortErrorKind::Busy, "{first} again");
             let device = first[4..].split('?').next().unwrap();
@@ -238,7 +253,10 @@ mod tests {
         let error = open("sim:o5?depth=128").unwrap_err();
         assert!(error.to_string().contains("depth=64"), "{error}");
         assert!(open("sim:o5?depth=64&loss=0.5").is_ok());
-        assert!(open("sim:o5?loss=0.5").is_ok(), "with the same impairments again");
+        assert!(
+            open("sim:o5?loss=0.5").is_ok(),
+            "with the same impairments again"
+        );
         assert_eq!(kind("sim:o5?loss=0.1"), PortErrorKind::Config);
     }
 }

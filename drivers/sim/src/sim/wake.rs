@@ -50,10 +50,8 @@ impl Asleep {
     }
 }
 
-#[cfg(not(loom))]
 pub(crate) use bell::Bell;
 
-#[cfg(not(loom))]
 mod bell {
     use std::os::fd::{AsFd, BorrowedFd};
     use std::sync::OnceLock;
@@ -71,7 +69,10 @@ mod bell {
 
     impl Bell {
         pub(crate) fn new() -> Self {
-            Self { asleep: Asleep::new(), fd: OnceLock::new() }
+            Self {
+                asleep: Asleep::new(),
+                fd: OnceLock::new(),
+            }
         }
 
         /// The sender's part, after it has pushed.

@@ -34,12 +34,18 @@ pub struct FaultInjector {
 impl FaultInjector {
     /// Puts an injector in front of `inner`.
     pub fn new(inner: Box<dyn Port>, faults: Faults) -> Result<Self, PortError> {
-        for (what, p) in
-            [("drop", faults.drop), ("corrupt", faults.corrupt), ("truncate", faults.truncate)]
-        {
+        for (what, p) in [
+            ("drop", faults.drop),
+            ("corrupt", faults.corrupt),
+            ("truncate", faults.truncate),
+        ] {
             if !(0.0..=1.0).contains(&p) {
                 let what = format!("{what}={p} is not a probability between 0 and 1");
-                return Err(PortError::new(inner.info().name, PortErrorKind::Config, what));
+                return Err(PortError::new(
+                    inner.info().name,
+                    PortErrorKind::Config,
+                    what,
+                ));
             }
         }
         Ok(Self { inner, faults })
@@ -49,7 +55,8 @@ impl FaultInjector {
 impl Port for FaultInjector {
     fn info(&self) -> PortInfo {
         let mut info = self.inner.info();
-        info.notes.push(format!("fault injector: {:?}", self.faults));
+        info.notes
+            .push(format!("fault injector: {:?}", self.faults));
         info
     }
 
@@ -73,7 +80,12 @@ impl Port for FaultInjector {
             }),
             tx: pair.tx,
         };
-        Ok(pairs.into_iter().zip(pools).enumerate().map(faulty).collect())
+        Ok(pairs
+            .into_iter()
+            .zip(pools)
+            .enumerate()
+            .map(faulty)
+            .collect())
     }
 
     fn stop(&mut self) -> Result<(), PortError> {
@@ -87,7 +99,12 @@ impl Port for FaultInjector {
 
 impl std::fmt::Debug for FaultInjector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "FaultInjector({}, {:?})", self.inner.info().name, self.faults)
+        write!(
+            f,
+            "FaultInjector({}, {:?})",
+            self.inner.info().name,
+            self.faults
+        )
     }
 }
 
@@ -114,11 +131,12 @@ fn damage(mbuf: &mut Mbuf, faults: &Faults, rng: &mut Pcg64, pool: &Mempool) -> 
     if drop < faults.drop {
         return false;
     }
-    if corrupt < faults.corrupt && (!mbuf.is_shared() || mbuf.unshare(pool)) {
-        if let Some(data) = mbuf.data_mut().filter(|data| !data.is_empty()) {
-            let at = (place * data.len() as f64) as usize;
-            data[at] ^= 0xff;
-        }
+    if corrupt < faults.corrupt
+        && (!mbuf.is_shared() || mbuf.unshare(pool))
+        && let Some(data) = mbuf.data_mut().filter(|data| !data.is_empty())
+    {
+        let at = (place * data.len() as f64) as usize;
+        data[at] ^= 0xff;
     }
     if truncate < faults.truncate {
         // Of a chain, as much of its last segment as can go.
@@ -136,7 +154,13 @@ impl RxQueue for FaultRx {
     fn receive(&mut self, burst: &mut Burst) -> usize {
         let start = burst.len();
         let n = self.inner.receive(burst);
-        let Self { pool, faults, rng, dropped, .. } = self;
+        let Self {
+            pool,
+            faults,
+            rng,
+            dropped,
+            ..
+        } = self;
         let refused = retain_from(burst, start, |mbuf| {
             let before = mbuf.frame_len();
             let kept = damage(mbuf, faults, rng, pool);

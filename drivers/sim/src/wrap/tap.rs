@@ -32,16 +32,27 @@ impl Tap {
     pub fn new(inner: Box<dyn Port>, path: &Path) -> Result<Self, PortError> {
         let name = inner.info().name;
         let writer = Writer::create(path, &name).map_err(|e| {
-            PortError::new(&name, kind_of(&e), format!("cannot write {}", path.display())).source(e)
+            PortError::new(
+                &name,
+                kind_of(&e),
+                format!("cannot write {}", path.display()),
+            )
+            .source(e)
         })?;
-        Ok(Self { inner, writer: Arc::new(Mutex::new(writer)) })
+        Ok(Self {
+            inner,
+            writer: Arc::new(Mutex::new(writer)),
+        })
     }
 }
 
 impl Port for Tap {
     fn info(&self) -> PortInfo {
         let mut info = self.inner.info();
-        info.notes.push(format!("tap: recorded in {}", lock(&self.writer).path().display()));
+        info.notes.push(format!(
+            "tap: recorded in {}",
+            lock(&self.writer).path().display()
+        ));
         info
     }
 
@@ -56,8 +67,14 @@ impl Port for Tap {
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
         let pairs = self.inner.start(pools)?;
         let tap = |pair: QueuePair| QueuePair {
-            rx: Box::new(TapRx { inner: pair.rx, writer: self.writer.clone() }),
-            tx: Box::new(TapTx { inner: pair.tx, writer: self.writer.clone() }),
+            rx: Box::new(TapRx {
+                inner: pair.rx,
+                writer: self.writer.clone(),
+            }),
+            tx: Box::new(TapTx {
+                inner: pair.tx,
+                writer: self.writer.clone(),
+            }),
         };
         Ok(pairs.into_iter().map(tap).collect())
     }
@@ -87,7 +104,11 @@ fn stage(writer: &mut Writer, burst: &Burst, start: usize, way: Way) {
     let mut now = None;
     for mbuf in &burst.as_slice()[start..] {
         // What is transmitted may carry the time at which it was received, which is not when it left.
-        let received = if way == Way::In { mbuf.timestamp_ns() } else { None };
+        let received = if way == Way::In {
+            mbuf.timestamp_ns()
+        } else {
+            None
+        };
         let time = received.unwrap_or_else(|| *now.get_or_insert_with(now_ns));
         writer.stage(mbuf, time, way);
     }

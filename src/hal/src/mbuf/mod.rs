@@ -21,6 +21,8 @@ mod chain;
 pub(crate) mod free;
 mod raw;
 mod share;
+#[cfg(all(test, not(loom)))]
+pub(crate) mod tests;
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;

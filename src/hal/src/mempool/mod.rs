@@ -9,6 +9,8 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod store;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;

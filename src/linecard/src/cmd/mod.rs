@@ -4,10 +4,12 @@
 // all the same, so that each file says what the others may use.
 #![allow(unreachable_pub)]
 
+pub mod config;
 pub mod doctor;
 pub mod forward;
 pub mod fwd;
 pub mod interfaces;
+pub mod run;
 pub mod table;
 pub mod topo;
 

@@ -1,0 +1,255 @@
+//! Mempools against an oracle, their books, and what happens at their end.
+
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn pool(size: usize, cache: usize) -> Mempool {
+    let config = MempoolConfig { headroom: 16, data_room: 48, cache, ..MempoolConfig::new("test", size) };
+    Mempool::new(config).unwrap()
+}
+
+/// The numbers of the mbufs within their pool.
+fn numbers(pool: &Mempool, burst: &[Mbuf]) -> Vec<usize> {
+    let base = pool.region().base().as_ptr() as usize;
+    let stride = pool.config().stride();
+    burst
+        .iter()
+        .map(|m| {
+            let at = m.data().as_ptr() as usize - m.headroom() - HEADER_LEN - base;
+            assert_eq!(at % stride, 0);
+            at / stride
+        })
+        .collect()
+}
+
+fn books_balance(pool: &Mempool, out: usize) {
+    let ledger = pool.ledger();
+    assert_eq!(ledger.in_use, out);
+    assert_eq!(ledger.allocated - ledger.freed, out as u64);
+}
+
+/// Runs on a thread that is an lcore if asked for, so that tests beside it do not matter.
+fn on_thread<R: Send>(lcore: bool, body: impl FnOnce() -> R + Send) -> R {
+    std::thread::scope(|scope| {
+        let run = || {
+            let _lcore = lcore.then(|| lcore::register().unwrap());
+            body()
+        };
+        scope.spawn(run).join().unwrap()
+    })
+}
+
+fn never_gives_one_twice(size: usize, cache: usize, lcore: bool, steps: &[(u8, usize)]) {
+    let pool = pool(size, cache);
+    on_thread(lcore, || {
+        let (mut out, mut missing) = (HashSet::new(), 0);
+        let mut burst = Burst::with_capacity(size + 50);
+        for &(what, n) in steps {
+            match what {
+                0 => {
+                    let before = burst.len();
+                    let want = n.min(burst.room());
+                    let got = pool.alloc_burst(&mut burst, n);
+                    // One lcore alone reaches every free mbuf.
+                    assert_eq!(got, want.min(size - before));
+                    missing += (want - got) as u64;
+                    for number in numbers(&pool, &burst.as_slice()[before..]) {
+                        assert!(number < size && out.insert(number), "{number} was out already");
+                    }
+                }
+                1 => {
+                    let n = n.min(burst.len());
+                    for number in numbers(&pool, &burst.as_slice()[..n]) {
+                        assert!(out.remove(&number));
+                    }
+                    burst.free_front(n);
+                }
+                2 => pool.flush_cache(),
+                _ => {
+                    if let Some(mbuf) = burst.pop() {
+                        assert!(out.remove(&numbers(&pool, &[mbuf])[0]));
+                    }
+                }
+            }
+            books_balance(&pool, out.len());
+            assert_eq!(pool.ledger().exhausted, missing);
+        }
+        pool.flush_cache();
+        let leaks: Vec<_> = pool.leaks().iter().map(|l| l.index).collect();
+        let mut want: Vec<_> = out.into_iter().collect();
+        want.sort_unstable();
+        assert_eq!(leaks, want);
+    });
+    books_balance(&pool, 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 128 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+    #[test]
+    fn no_mbuf_is_given_twice(
+        size in 1usize..200,
+        cache in 0usize..40,
+        lcore: bool,
+        steps in prop::collection::vec((0u8..4, 0usize..70), 0..80),
+    ) {
+        never_gives_one_twice(size, cache.min(size / 2), lcore, &steps);
+    }
+}
+
+#[test]
+fn an_empty_pool_gives_none_and_counts_it() {
+    let pool = pool(2, 0);
+    let held = [pool.alloc().unwrap(), pool.alloc().unwrap()];
+    assert!(pool.alloc().is_none());
+    assert_eq!(pool.ledger().exhausted, 1);
+    drop(held);
+    assert!(pool.alloc().is_some());
+}
+
+#[test]
+fn leaks_name_the_mbuf_and_the_port_it_came_from() {
+    let pool = pool(8, 0);
+    let mut received = pool.alloc().unwrap();
+    received.set_port(5);
+    assert!(received.append(7).is_some());
+    let clone = received.share(&pool).unwrap();
+    let number = numbers(&pool, std::slice::from_ref(&received))[0];
+    let leaks = pool.leaks();
+    assert_eq!(leaks.len(), 2);
+    let leak = leaks.iter().find(|l| l.index == number).unwrap();
+    assert_eq!((leak.port, leak.frame_len, leak.owners), (Some(5), 7, 2));
+    drop((received, clone));
+    assert_eq!(pool.leaks(), []);
+    let sent = pool.alloc().unwrap();
+    assert_eq!(pool.leaks()[0].port, None);
+    drop(sent);
+}
+
+#[test]
+fn a_cache_that_is_not_flushed_is_not_lost() {
+    let pool = pool(64, 16);
+    on_thread(true, || drop(pool.alloc()));
+    assert_eq!(pool.in_use(), 0, "mbufs in a cache are home");
+    assert!(!pool.leaks().is_empty(), "but nobody can reach them");
+    on_thread(true, || {
+        // Whoever gets the id next gets the cache with it. Other tests take ids too, so try all.
+        let ids: Vec<_> = (0..lcore::MAX_LCORES as u32).collect();
+        for id in ids {
+            // SAFETY: no other thread uses this pool.
+            unsafe { pool.shared().store.flush(id) };
+        }
+    });
+    assert_eq!(pool.leaks(), []);
+}
+
+#[test]
+fn one_burst_may_hold_mbufs_of_several_pools() {
+    let pools = [pool(32, 8), pool(32, 0), pool(32, 16)];
+    for lcore in [false, true] {
+        on_thread(lcore, || {
+            let mut burst = Burst::with_capacity(60);
+            for i in 0..60 {
+                burst.push(pools[i * i % 7 % 3].alloc().unwrap()).unwrap();
+            }
+            assert_eq!(pools.iter().map(Mempool::in_use).sum::<usize>(), 60);
+            burst.clear();
+            pools.iter().for_each(Mempool::flush_cache);
+        });
+        for pool in &pools {
+            books_balance(pool, 0);
+            assert_eq!(pool.leaks(), []);
+        }
+    }
+}
+
+#[test]
+fn mbufs_outlive_the_last_handle() {
+    let dropped = pool(4, 0);
+    let mut mbuf = dropped.alloc().unwrap();
+    let more = dropped.clone();
+    assert!(more.same(&dropped));
+    drop((dropped, more));
+    mbuf.append(3).unwrap().copy_from_slice(b"abc");
+    assert_eq!(mbuf.data(), b"abc");
+    // The memory is kept on purpose; let the leak check of a sanitizer not see it.
+    let shared = mbuf.into_raw();
+    // SAFETY: the header is ours and its pool is alive, as shown; nothing refers to either afterwards.
+    unsafe {
+        let pool = shared.as_ref().pool.cast_mut();
+        drop(Mbuf::from_raw(shared));
+        drop(Box::from_raw(pool));
+    }
+}
+
+#[test]
+fn threads_share_a_pool() {
+    let pool = pool(256, 16);
+    let rounds = if cfg!(miri) { 10 } else { 2_000 };
+    std::thread::scope(|scope| {
+        for id in 0..4 {
+            let pool = &pool;
+            scope.spawn(move || {
+                let _lcore = (id > 0).then(|| lcore::register().unwrap());
+                let mut burst = Burst::with_capacity(40);
+                for round in 0..rounds {
+                    pool.alloc_burst(&mut burst, 1 + (round * 7 + id) % 40);
+                    for mbuf in &mut burst {
+                        mbuf.append(4).unwrap().fill(id as u8);
+                    }
+                    assert!(burst.iter().all(|m| m.data() == [id as u8; 4]));
+                    burst.clear();
+                }
+                pool.flush_cache();
+            });
+        }
+    });
+    books_balance(&pool, 0);
+    assert_eq!(pool.leaks(), []);
+}
+
+/// One worker allocates, the other frees, and the last handle goes while mbufs are on their way.
+#[test]
+fn a_pool_ends_on_whatever_thread_is_last() {
+    for _ in 0..if cfg!(miri) { 2 } else { 50 } {
+        let pool = pool(64, 8);
+        let (mut tx, mut rx) = crate::ring::spsc::<Mbuf>(64);
+        let handle = pool.clone();
+        let freer = std::thread::spawn(move || {
+            let _lcore = lcore::register();
+            let mut burst = Burst::with_capacity(16);
+            let mut freed = 0;
+            while freed < 48 {
+                freed += rx.pop_burst(&mut burst);
+                burst.clear();
+                std::thread::yield_now();
+            }
+            drop(handle);
+        });
+        let mut burst = Burst::with_capacity(48);
+        assert_eq!(pool.alloc_burst(&mut burst, 48), 48);
+        assert_eq!(tx.push_burst(&mut burst), 48);
+        freer.join().unwrap();
+        assert_eq!(pool.in_use(), 0);
+    }
+}
+
+#[test]
+fn impossible_configurations_name_value_and_remedy() {
+    let base = MempoolConfig::new("p", 8);
+    for (config, says) in [
+        (MempoolConfig { size: 0, ..base.clone() }, "size of 0"),
+        (MempoolConfig { size: 1 << 27, ..base.clone() }, "134217728"),
+        (MempoolConfig { cache: 5, ..base.clone() }, "use a cache of 4"),
+        (MempoolConfig { headroom: 200, data_room: 65_400, ..base.clone() }, "65400"),
+    ] {
+        let error = Mempool::new(config).unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("mempool p"), "{error}");
+    }
+}

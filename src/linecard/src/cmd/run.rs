@@ -1,0 +1,153 @@
+//! `linecard run`: forwards as a configuration file says.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::config::Config;
+use super::forward::Session;
+
+/// Forwards frames between ports as a configuration file says.
+#[derive(Args, Debug)]
+#[command(
+    about = "Forward frames between ports as a configuration file says",
+    long_about = "Forward frames between ports as a configuration file says.\n\n\
+        The same as linecard fwd, from a file: ports with names, pairs of them, workers, pools, \
+        idle policy. A variable LINECARD_SECTION_KEY takes precedence over the file, and an option \
+        over both. The file is checked as a whole before any port is opened.",
+    after_help = "\
+Examples:
+  linecard config example > linecard.toml       begin with every key, explained
+  linecard run linecard.toml --dry-run          who would run where, and how large the pools are
+  linecard run linecard.toml --duration 10s --json
+  LINECARD_FORWARD_MODE=macswap LINECARD_ENGINE_IDLE=spin linecard run linecard.toml
+
+Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but a worker failed, a frame
+is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at once."
+)]
+pub struct RunArgs {
+    /// The configuration file
+    #[arg(value_name = "FILE.toml")]
+    file: PathBuf,
+    /// Stop after this time, whatever the file says: 5s, 2min
+    #[arg(long, value_name = "D", value_parser = some_time)]
+    duration: Option<Duration>,
+    /// Open the ports, print the plan and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the report as one JSON object; everything else goes to standard error
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    session(args, Config::load(&args.file)?).run()
+}
+
+fn session(args: &RunArgs, config: Config) -> Session {
+    let peers = config.peers();
+    let settings = config.settings;
+    Session {
+        ports: config.ports.into_iter().map(|port| port.open).collect(),
+        partners: Some(config.partners),
+        peers,
+        mode: settings.mode,
+        frame_size: settings.frame_size,
+        engine: settings.engine,
+        duration: args.duration.or(settings.duration),
+        stats_interval: settings.stats_interval,
+        json: args.json,
+        dry_run: args.dry_run,
+    }
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => {
+            Err("it would end before the first frame; leave it out to run until Ctrl-C".to_owned())
+        }
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!(
+            "{error}; write a number with its unit, such as 10s"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use linecard::Idle;
+    use linecard::modes::Mode;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: RunArgs,
+    }
+
+    fn session_of(line: &[&str], text: &str) -> Session {
+        let line = Line::try_parse_from([&["run", "f.toml"], line].concat()).expect("a line");
+        session(
+            &line.args,
+            Config::parse("f.toml", text, []).expect("a file"),
+        )
+    }
+
+    const FOUR: &str = r#"
+        [[port]]
+        name = "a"
+        open = "null:0"
+        [[port]]
+        name = "b"
+        open = "null:1"
+        peer = "02:00:00:00:00:77"
+        [[port]]
+        name = "c"
+        open = "null:2"
+        [[port]]
+        name = "d"
+        open = "null:3"
+        [forward]
+        mode = "mac"
+        pairs = [["a", "d"], ["b", "b"], ["c", "c"]]
+        [engine]
+        idle = "sleep"
+        duration = "10s"
+        stats_interval = "0s"
+        promiscuous = false
+    "#;
+
+    #[test]
+    fn a_file_becomes_a_session() {
+        let session = session_of(&[], FOUR);
+        assert_eq!(session.ports, ["null:0", "null:1", "null:2", "null:3"]);
+        assert_eq!(session.partners, Some(vec![3, 1, 2, 0]));
+        let peers: Vec<String> = session.peers.iter().map(ToString::to_string).collect();
+        assert_eq!(peers[..2], ["02:00:00:00:00:00", "02:00:00:00:00:77"]);
+        assert_eq!(peers[3], "02:00:00:00:00:03");
+        assert_eq!(
+            (session.mode, session.engine.idle),
+            (Mode::Mac, Idle::Sleep)
+        );
+        assert!(!session.engine.promiscuous);
+        assert_eq!(session.duration, Some(Duration::from_secs(10)));
+        assert_eq!(session.stats_interval, None);
+        assert!(!session.json && !session.dry_run);
+    }
+
+    #[test]
+    fn options_take_precedence_over_the_file() {
+        let session = session_of(&["--duration", "3s", "--json", "--dry-run"], FOUR);
+        assert_eq!(session.duration, Some(Duration::from_secs(3)));
+        assert!(session.json && session.dry_run);
+        for (value, text) in [("0s", "before the first frame"), ("3", "such as 10s")] {
+            let line = Line::try_parse_from(["run", "f.toml", "--duration", value]);
+            let error = line.err().expect("refused").to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! End-to-end tests: the built command, real kernels at the other end of the cables, and faults.
+//!
+//! Nothing here asserts times or rates; what is counted has to be exact. Needs what `scripts/setup`
+//! installs, and root or user namespaces.
+
+mod lab;
+mod report;
+mod wire;
+
+mod frames;
+
+mod faults;
+mod files;
+mod forward;
+mod idle;
+mod modes;

@@ -58,8 +58,8 @@ lab_host() {
     lab_start unshare --net sleep infinity
     lab_holder[$host]=$!
     lab_await 10 "host $host" lab_namespace_differs "$!"
-    ip link add "$port" type veth peer name eth0 netns "$!"
-    ip link set "$port" addrgenmode none up
+    ip link add name "$port" type veth peer name eth0 netns "$!"
+    ip link set dev "$port" addrgenmode none up
     on "$host" ip link set lo up
 }
 
@@ -104,9 +104,12 @@ lab_listening() { [[ -n $(on "$1" ss -Hltn "sport = :$2") ]]; }
 # Ends what was started, the last first.
 lab_end() {
     local i
-    for ((i = ${#lab_pids[@]} - 1; i >= 0; i--)); do
-        kill -KILL "${lab_pids[i]}" 2>/dev/null || true
-    done
-    wait 2>/dev/null || true
+    # The shell would report each one that it sees killed.
+    {
+        for ((i = ${#lab_pids[@]} - 1; i >= 0; i--)); do
+            kill -KILL "${lab_pids[i]}" || true
+        done
+        wait || true
+    } 2>/dev/null
     lab_pids=()
 }

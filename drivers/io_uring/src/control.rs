@@ -22,7 +22,9 @@ fn long(b: &[u8], at: usize) -> Option<u64> {
 /// Reads what `control` says into `meta`. Anything that does not fit is left out.
 pub(crate) fn read(mut control: &[u8], meta: &mut RxMeta) {
     while let Some((len, level, kind)) = header(control) {
-        let Some(data) = control.get(HEADER..len) else { return };
+        let Some(data) = control.get(HEADER..len) else {
+            return;
+        };
         match (level as i32, kind as i32) {
             (libc::SOL_PACKET, libc::PACKET_AUXDATA) => aux(data, meta),
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
@@ -56,9 +58,10 @@ mod tests {
     #[test]
     fn both_messages_are_read() {
         let mut control = Vec::new();
-        for (len, level, kind) in
-            [(36u64, libc::SOL_PACKET, libc::PACKET_AUXDATA), (32, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS)]
-        {
+        for (len, level, kind) in [
+            (36u64, libc::SOL_PACKET, libc::PACKET_AUXDATA),
+            (32, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS),
+        ] {
             control.extend_from_slice(&len.to_ne_bytes());
             control.extend_from_slice(&level.to_ne_bytes());
             control.extend_from_slice(&kind.to_ne_bytes());
@@ -75,7 +78,10 @@ mod tests {
         assert_eq!(control.len(), CONTROL_LEN);
         let mut meta = RxMeta::default();
         read(&control, &mut meta);
-        assert_eq!((meta.status, meta.vlan_tci, meta.vlan_tpid), (0x51, 0x64, 0x8100));
+        assert_eq!(
+            (meta.status, meta.vlan_tci, meta.vlan_tpid),
+            (0x51, 0x64, 0x8100)
+        );
         assert_eq!(meta.timestamp_ns, 3_000_000_007);
     }
 

@@ -23,12 +23,21 @@ impl Device {
     /// Finds the interface.
     pub(crate) fn open(port: &str, name: &str) -> Result<Self, PortError> {
         let control = PacketSocket::control().map_err(|e| socket_error(port, e))?;
-        let device = Self { port: port.into(), name: name.into(), control };
+        let device = Self {
+            port: port.into(),
+            name: name.into(),
+            control,
+        };
         device.index().map_err(|e| device.not_found(e))?;
-        let ethernet = device.control.if_is_ethernet(name).map_err(|e| device.system("its kind", e))?;
+        let ethernet = device
+            .control
+            .if_is_ethernet(name)
+            .map_err(|e| device.system("its kind", e))?;
         if !ethernet {
             let what = format!("{name} has no Ethernet header");
-            return Err(device.error(PortErrorKind::Unsupported, what).remedy("try: linecard ports"));
+            return Err(device
+                .error(PortErrorKind::Unsupported, what)
+                .remedy("try: linecard ports"));
         }
         Ok(device)
     }
@@ -44,14 +53,18 @@ impl Device {
             Some(libc::ENODEV | libc::ENXIO) => self.not_found(source),
             _ => {
                 let what = format!("cannot set {doing} of {}", self.name);
-                self.error(PortErrorKind::System, what).remedy("try: linecard doctor").source(source)
+                self.error(PortErrorKind::System, what)
+                    .remedy("try: linecard doctor")
+                    .source(source)
             }
         }
     }
 
     fn not_found(&self, source: io::Error) -> PortError {
         let what = format!("no such interface as {:?}", self.name);
-        self.error(PortErrorKind::NotFound, what).remedy("try: linecard ports").source(source)
+        self.error(PortErrorKind::NotFound, what)
+            .remedy("try: linecard ports")
+            .source(source)
     }
 
     /// The number that it has now.
@@ -91,7 +104,11 @@ impl Device {
             std::fs::read_to_string(path).ok()?.trim().parse().ok()
         };
         let same = read("ifindex")? == self.index().ok()?;
-        if same { u32::try_from(read("device/numa_node")?).ok() } else { None }
+        if same {
+            u32::try_from(read("device/numa_node")?).ok()
+        } else {
+            None
+        }
     }
 
     /// Switches it on.

@@ -64,7 +64,12 @@ struct Code {
 
 impl Code {
     fn op(&mut self, code: u16, k: u32) -> &mut Self {
-        self.code.push(sock_filter { code, jt: 0, jf: 0, k });
+        self.code.push(sock_filter {
+            code,
+            jt: 0,
+            jf: 0,
+            k,
+        });
         self
     }
 
@@ -87,7 +92,11 @@ impl Code {
 
     fn finish(mut self) -> Vec<sock_filter> {
         for (at, on_true, label) in self.jumps {
-            let target = self.labels.iter().find(|(name, _)| *name == label).map_or(at, |l| l.1);
+            let target = self
+                .labels
+                .iter()
+                .find(|(name, _)| *name == label)
+                .map_or(at, |l| l.1);
             let distance = target.saturating_sub(at + 1);
             let instruction = &mut self.code[at];
             match instruction.code {
@@ -116,30 +125,50 @@ impl Code {
 pub(crate) fn program() -> Vec<sock_filter> {
     let mut c = Code::default();
     c.op(LD_H_ABS, AD_PROTOCOL);
-    c.jump_if(JEQ_K, 0x0800, "ipv4").jump_if(JEQ_K, 0x86dd, "ipv6").op(RET_K, 0);
+    c.jump_if(JEQ_K, 0x0800, "ipv4")
+        .jump_if(JEQ_K, 0x86dd, "ipv6")
+        .op(RET_K, 0);
 
-    c.label("ipv4").fold_words([12, 16].into_iter()).op(ST, FOLD);
+    c.label("ipv4")
+        .fold_words([12, 16].into_iter())
+        .op(ST, FOLD);
     c.op(LD_H_ABS, 6).jump_if(JSET_K, 0x3fff, "hash"); // more fragments, or not the first
     c.op(LD_B_ABS, 9);
-    c.jump_if(JEQ_K, 6, "ipv4 ports").jump_if(JEQ_K, 17, "ipv4 ports");
+    c.jump_if(JEQ_K, 6, "ipv4 ports")
+        .jump_if(JEQ_K, 17, "ipv4 ports");
     c.jump_unless(JEQ_K, 132, "hash");
     c.label("ipv4 ports").op(LDX_MSH, 0).op(LD_W_IND, 0);
-    c.op(LDX_MEM, FOLD).op(XOR_X, 0).op(ST, FOLD).jump_if(JA, 0, "hash");
+    c.op(LDX_MEM, FOLD)
+        .op(XOR_X, 0)
+        .op(ST, FOLD)
+        .jump_if(JA, 0, "hash");
 
     c.label("ipv6").fold_words((8..40).step_by(4)).op(ST, FOLD);
     c.op(LD_B_ABS, 6);
-    c.jump_if(JEQ_K, 6, "ipv6 ports").jump_if(JEQ_K, 17, "ipv6 ports");
+    c.jump_if(JEQ_K, 6, "ipv6 ports")
+        .jump_if(JEQ_K, 17, "ipv6 ports");
     c.jump_unless(JEQ_K, 132, "hash");
     c.label("ipv6 ports").op(LD_W_ABS, 40);
     c.op(LDX_MEM, FOLD).op(XOR_X, 0).op(ST, FOLD);
 
     c.label("hash");
     // To 16 bits.
-    c.op(LD_MEM, FOLD).op(TAX, 0).op(RSH_K, 16).op(XOR_X, 0).op(AND_K, 0xffff);
+    c.op(LD_MEM, FOLD)
+        .op(TAX, 0)
+        .op(RSH_K, 16)
+        .op(XOR_X, 0)
+        .op(AND_K, 0xffff);
     // In reverse order: neighbours change places, then pairs, nibbles and bytes.
     for (distance, mask) in [(1, 0x5555), (2, 0x3333), (4, 0x0f0f), (8, 0x00ff)] {
-        c.op(TAX, 0).op(RSH_K, distance).op(AND_K, mask).op(ST, SCRATCH);
-        c.op(TXA, 0).op(AND_K, mask).op(LSH_K, distance).op(LDX_MEM, SCRATCH).op(OR_X, 0);
+        c.op(TAX, 0)
+            .op(RSH_K, distance)
+            .op(AND_K, mask)
+            .op(ST, SCRATCH);
+        c.op(TXA, 0)
+            .op(AND_K, mask)
+            .op(LSH_K, distance)
+            .op(LDX_MEM, SCRATCH)
+            .op(OR_X, 0);
     }
     // The carry-less product, by Horner's rule from the key's highest set bit (14) down: 30 bits at
     // most, so nothing is lost.
@@ -154,7 +183,11 @@ pub(crate) fn program() -> Vec<sock_filter> {
     }
     c.op(LSH_K, shift);
     // Modulo x^16 - 1, then the same in both halves.
-    c.op(TAX, 0).op(RSH_K, 16).op(XOR_X, 0).op(AND_K, 0xffff).op(MUL_K, 0x1_0001);
+    c.op(TAX, 0)
+        .op(RSH_K, 16)
+        .op(XOR_X, 0)
+        .op(AND_K, 0xffff)
+        .op(MUL_K, 0x1_0001);
     c.op(RET_A, 0);
     c.finish()
 }

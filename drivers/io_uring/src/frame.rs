@@ -89,9 +89,13 @@ fn ipv6(ip: &[u8]) -> Option<(usize, u8)> {
 pub(crate) fn finish_checksum(frame: &mut [u8], start: usize, offset: usize) -> bool {
     let sctp = Layout::of(frame)
         .is_some_and(|l| l.protocol == 132 && usize::from(l.l4_at()) == start && offset == 8);
-    let Some(covered) = frame.get_mut(start..) else { return false };
+    let Some(covered) = frame.get_mut(start..) else {
+        return false;
+    };
     if sctp {
-        let Some(field) = covered.get_mut(8..12) else { return false };
+        let Some(field) = covered.get_mut(8..12) else {
+            return false;
+        };
         field.fill(0);
         let crc = crc32c(covered);
         covered[8..12].copy_from_slice(&crc.to_le_bytes());
@@ -110,7 +114,10 @@ pub(crate) fn finish_checksum(frame: &mut [u8], start: usize, offset: usize) -> 
 /// The ones' complement sum of RFC 1071.
 pub(crate) fn ones_sum(bytes: &[u8]) -> u16 {
     let (pairs, rest) = bytes.as_chunks::<2>();
-    let mut sum: u64 = pairs.iter().map(|p| u64::from(u16::from_be_bytes(*p))).sum();
+    let mut sum: u64 = pairs
+        .iter()
+        .map(|p| u64::from(u16::from_be_bytes(*p)))
+        .sum();
     sum += rest.first().map_or(0, |b| u64::from(*b) << 8);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -181,7 +188,10 @@ mod tests {
         frame[18 + 9] = 6;
         frame[18 + 24 + 12] = 0x80;
         let layout = Layout::of(&frame).unwrap();
-        assert_eq!((layout.l2_len, layout.l3_len, layout.protocol, layout.ipv6), (18, 24, 6, false));
+        assert_eq!(
+            (layout.l2_len, layout.l3_len, layout.protocol, layout.ipv6),
+            (18, 24, 6, false)
+        );
         assert_eq!(layout.tcp_len(&frame), Some(32));
 
         let mut frame = vec![0u8; 120];
@@ -190,7 +200,10 @@ mod tests {
         frame[20] = 0; // hop-by-hop
         frame[54..56].copy_from_slice(&[17, 1]); // 16 bytes, then UDP
         let layout = Layout::of(&frame).unwrap();
-        assert_eq!((layout.l3_len, layout.protocol, layout.ipv6), (56, 17, true));
+        assert_eq!(
+            (layout.l3_len, layout.protocol, layout.ipv6),
+            (56, 17, true)
+        );
         for len in 0..70 {
             let _ = Layout::of(&frame[..len]);
         }

@@ -51,7 +51,8 @@ impl RxPolicy {
     pub(crate) fn apply(&self, mbuf: &mut Mbuf, meta: &RxMeta) -> bool {
         mbuf.set_port(self.port);
         let mut flags = MbufFlags::empty();
-        let valid = meta.status & libc::TP_STATUS_CSUM_VALID != 0 || meta.vnet.flags & F_DATA_VALID != 0;
+        let valid =
+            meta.status & libc::TP_STATUS_CSUM_VALID != 0 || meta.vnet.flags & F_DATA_VALID != 0;
         if valid && self.checksums {
             flags |= MbufFlags::RX_L4_CKSUM_GOOD;
         }
@@ -81,10 +82,13 @@ impl RxPolicy {
             if self.strip {
                 *flags |= MbufFlags::RX_VLAN_STRIPPED | MbufFlags::TX_VLAN;
             } else {
-                if !mbuf.prepend(4).is_some() {
+                if mbuf.prepend(4).is_none() {
                     return false;
                 }
-                if !mbuf.data_mut().is_some_and(|data| insert_tag(data, tpid, meta.vlan_tci)) {
+                if !mbuf
+                    .data_mut()
+                    .is_some_and(|data| insert_tag(data, tpid, meta.vlan_tci))
+                {
                     return false;
                 }
                 let mut lengths = mbuf.tx_offload();
@@ -115,10 +119,14 @@ impl RxPolicy {
             }
             Wanted::Requests(..) | Wanted::FinishNow => {
                 *flags |= MbufFlags::RX_L4_CKSUM_GOOD;
-                let (start, offset) =
-                    (usize::from(meta.vnet.csum_start), usize::from(meta.vnet.csum_offset));
+                let (start, offset) = (
+                    usize::from(meta.vnet.csum_start),
+                    usize::from(meta.vnet.csum_offset),
+                );
                 mbuf.segment_count() == 1
-                    && mbuf.data_mut().is_some_and(|data| finish_checksum(data, start, offset))
+                    && mbuf
+                        .data_mut()
+                        .is_some_and(|data| finish_checksum(data, start, offset))
             }
             Wanted::Unknown => false,
         }
@@ -128,5 +136,9 @@ impl RxPolicy {
 /// The TPID that a request to insert a tag means.
 #[inline]
 pub(crate) fn tpid_of(flags: MbufFlags) -> u16 {
-    if flags.contains(MbufFlags::VLAN_8021AD) { TPID_8021AD } else { TPID_8021Q }
+    if flags.contains(MbufFlags::VLAN_8021AD) {
+        TPID_8021AD
+    } else {
+        TPID_8021Q
+    }
 }

@@ -107,11 +107,17 @@ impl Options {
         if let Some(blocks) = options.blocks
             && !(2..=4096).contains(&blocks)
         {
-            return refuse(format!("blocks={blocks} is not between 2 and 4096"), "try blocks=128");
+            return refuse(
+                format!("blocks={blocks} is not between 2 and 4096"),
+                "try blocks=128",
+            );
         }
         if !(1..=100).contains(&options.retire_ms) {
             let what = format!("retire_ms={} is not between 1 and 100", options.retire_ms);
-            return refuse(what, "it is the longest that a frame waits for a block to fill; try retire_ms=1");
+            return refuse(
+                what,
+                "it is the longest that a frame waits for a block to fill; try retire_ms=1",
+            );
         }
         Ok(options)
     }

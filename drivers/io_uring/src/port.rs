@@ -125,7 +125,11 @@ impl UringPort {
             Engine::Mmsg => "rx=mmsg: one recvmmsg a burst".into(),
         });
         if let Err(reason) = &self.uring {
-            let instead = if engine == Engine::Mmsg { "recvmmsg/sendmmsg" } else { "epoll and sendmmsg" };
+            let instead = if engine == Engine::Mmsg {
+                "recvmmsg/sendmmsg"
+            } else {
+                "epoll and sendmmsg"
+            };
             notes.push(format!("io_uring: {reason}; using {instead}"));
         } else if self.options.rx == RxMode::Multishot && engine == Engine::Mmsg {
             notes.push("multishot receive needs Linux 6.0; using recvmmsg".into());
@@ -139,13 +143,17 @@ impl UringPort {
             "tx=mmsg: one sendmmsg a burst".into()
         });
         if !self.can.vnet {
-            notes.push("no PACKET_VNET_HDR: switch the peers' offloads off (ethtool -K … tx off)".into());
+            notes.push(
+                "no PACKET_VNET_HDR: switch the peers' offloads off (ethtool -K … tx off)".into(),
+            );
         }
         if !self.can.qdisc_bypass {
             notes.push("no PACKET_QDISC_BYPASS: frames pass the queueing discipline".into());
         }
         if self.config.queues > 1 {
-            notes.push("queues by PACKET_FANOUT with the symmetric Toeplitz hash (key 6d5a…)".into());
+            notes.push(
+                "queues by PACKET_FANOUT with the symmetric Toeplitz hash (key 6d5a…)".into(),
+            );
         }
         if self.device.link() == LinkState::Down {
             notes.push(format!("{0} is down: ip link set {0} up", self.device.name));
@@ -155,7 +163,11 @@ impl UringPort {
 
     fn sender(&self) -> Sender {
         let burst = self.config.burst.clamp(64, MAX_BURST);
-        let ring = if self.tx_by_uring() { BatchRing::new(burst).ok() } else { None };
+        let ring = if self.tx_by_uring() {
+            BatchRing::new(burst).ok()
+        } else {
+            None
+        };
         Sender::new(Sink::Socket, ring, burst)
     }
 }
@@ -172,7 +184,11 @@ impl Port for UringPort {
             speed_mbps: self.device.speed(),
             max_queues: MAX_QUEUES,
             // The ring needs the pool's headers only.
-            data_room: if ring || !self.can.vnet { DATA_ROOM } else { SUPER_DATA_ROOM },
+            data_room: if ring || !self.can.vnet {
+                DATA_ROOM
+            } else {
+                SUPER_DATA_ROOM
+            },
             offloads: self.offloads() & self.config.offloads,
             can_wait: true,
             notes: self.notes(),
@@ -206,17 +222,24 @@ impl Port for UringPort {
             burst: self.config.burst,
             uring_wait: self.uring.is_ok(),
         };
-        let group = Group::open(plan).map_err(|e| self.device.system("the receiving sockets", e))?;
+        let group =
+            Group::open(plan).map_err(|e| self.device.system("the receiving sockets", e))?;
         let group = Arc::new(group);
-        let index = self.device.index().map_err(|e| self.device.system("the interface number", e))?;
+        let index = self
+            .device
+            .index()
+            .map_err(|e| self.device.system("the interface number", e))?;
         let mut pairs = Vec::with_capacity(queues);
         for (id, pool) in pools.iter().take(queues).enumerate() {
             let rx = Rx::new(group.clone(), id, pool.clone())?;
-            let (socket, features) =
+            let (socket, vnet) =
                 open_socket(index).map_err(|e| self.device.system("the sending socket", e))?;
             let outlet = Some(Outlet::Socket(socket));
-            let tx = Tx::new(self.device.clone(), outlet, self.sender(), features.vnet);
-            pairs.push(QueuePair { rx: Box::new(rx), tx: Box::new(tx) });
+            let tx = Tx::new(self.device.clone(), outlet, self.sender(), vnet);
+            pairs.push(QueuePair {
+                rx: Box::new(rx),
+                tx: Box::new(tx),
+            });
         }
         self.running = true;
         Ok(pairs)
@@ -246,17 +269,26 @@ pub(crate) fn check_config(
         return refuse("it is running".into(), "stop the port first".into());
     }
     if config.queues == 0 || config.queues > MAX_QUEUES {
-        let what = format!("{} queues are not between 1 and {MAX_QUEUES}", config.queues);
+        let what = format!(
+            "{} queues are not between 1 and {MAX_QUEUES}",
+            config.queues
+        );
         return refuse(what, "use fewer workers on this port".into());
     }
     if let Some(named) = by_name.filter(|n| *n != config.queues) {
         return refuse(
-            format!("the name says queues={named} and the configuration {}", config.queues),
+            format!(
+                "the name says queues={named} and the configuration {}",
+                config.queues
+            ),
             format!("use {named} workers, or leave queues= out of the name"),
         );
     }
     if config.burst == 0 || config.burst > MAX_BURST {
-        let what = format!("a burst of {} is not between 1 and {MAX_BURST}", config.burst);
+        let what = format!(
+            "a burst of {} is not between 1 and {MAX_BURST}",
+            config.burst
+        );
         return refuse(what, "try a burst of 32".into());
     }
     Ok(())
@@ -279,12 +311,18 @@ pub(crate) fn check_pools(
         let config = pool.config();
         // The kernel's headers lie before the frame.
         if usize::from(config.headroom) < 128 {
-            let what = format!("mempool {} has a headroom of {}", config.name, config.headroom);
+            let what = format!(
+                "mempool {} has a headroom of {}",
+                config.name, config.headroom
+            );
             return refuse(what, "use a headroom of 128".into());
         }
         // A smaller room is accepted where it only means that some frames do not fit.
         if config.data_room < DATA_ROOM.min(info.data_room) {
-            let what = format!("mempool {} has a data room of {}", config.name, config.data_room);
+            let what = format!(
+                "mempool {} has a data room of {}",
+                config.name, config.data_room
+            );
             return refuse(what, format!("use {}", info.data_room));
         }
     }

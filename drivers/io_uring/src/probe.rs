@@ -74,21 +74,30 @@ pub fn probe() -> Probe {
     if let Ok(socket) = &socket {
         probe.vnet_hdr = socket.set_packet(libc::PACKET_VNET_HDR, 1).is_ok();
         probe.qdisc_bypass = socket.set_packet(libc::PACKET_QDISC_BYPASS, 1).is_ok();
-        let size = RingSize { block_size: 1 << 17, blocks: 2, retire_ms: 1 };
+        let size = RingSize {
+            block_size: 1 << 17,
+            blocks: 2,
+            retire_ms: 1,
+        };
         probe.tpacket_v3 = BlockRing::new(socket, size, probe.vnet_hdr).is_ok();
     }
     probe
 }
 
 fn buffer_ring(socket: &PacketSocket) -> io::Result<()> {
-    let pool = Mempool::new(MempoolConfig { cache: 0, ..MempoolConfig::new("probe", 8) })
-        .map_err(io::Error::other)?;
+    let pool = Mempool::new(MempoolConfig {
+        cache: 0,
+        ..MempoolConfig::new("probe", 8)
+    })
+    .map_err(io::Error::other)?;
     Multishot::new(socket.as_raw_fd(), true, &pool, 8).map(drop)
 }
 
 /// Why there is no io_uring.
 pub(crate) fn io_uring() -> Result<(), String> {
-    BatchRing::new(8).map(drop).map_err(|error| uring_reason(&error))
+    BatchRing::new(8)
+        .map(drop)
+        .map_err(|error| uring_reason(&error))
 }
 
 pub(crate) fn uring_reason(error: &io::Error) -> String {
@@ -101,7 +110,9 @@ pub(crate) fn uring_reason(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => match disabled() {
             0 => "EPERM (a seccomp filter forbids it, as container runtimes do)".into(),
-            n => format!("EPERM (kernel.io_uring_disabled={n}; sudo sysctl kernel.io_uring_disabled=0)"),
+            n => format!(
+                "EPERM (kernel.io_uring_disabled={n}; sudo sysctl kernel.io_uring_disabled=0)"
+            ),
         },
         Some(libc::ENOSYS) => "ENOSYS (the kernel has none, or a seccomp filter hides it)".into(),
         Some(libc::ENOMEM) => "ENOMEM (raise the memlock limit: ulimit -l)".into(),
@@ -110,13 +121,20 @@ pub(crate) fn uring_reason(error: &io::Error) -> String {
 }
 
 fn tap() -> Result<(), String> {
-    let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
-    opened.map(drop).map_err(|error| format!("/dev/net/tun: {error}"))
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun");
+    opened
+        .map(drop)
+        .map_err(|error| format!("/dev/net/tun: {error}"))
 }
 
 /// Whether the running kernel is of this release or a later one.
 pub(crate) fn kernel_at_least(major: u32, minor: u32) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }

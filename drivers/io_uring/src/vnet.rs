@@ -70,9 +70,12 @@ impl VnetHdr {
     pub(crate) fn to_bytes(self) -> [u8; VNET_LEN] {
         let mut b = [0; VNET_LEN];
         (b[0], b[1]) = (self.flags, self.gso_type);
-        for (at, word) in
-            [(2, self.hdr_len), (4, self.gso_size), (6, self.csum_start), (8, self.csum_offset)]
-        {
+        for (at, word) in [
+            (2, self.hdr_len),
+            (4, self.gso_size),
+            (6, self.csum_start),
+            (8, self.csum_offset),
+        ] {
             b[at..at + 2].copy_from_slice(&word.to_ne_bytes());
         }
         b
@@ -95,7 +98,11 @@ impl VnetHdr {
             return Wanted::Unknown;
         }
         let Some(wanted) = self.express(gso, start) else {
-            return if gso == GSO_NONE { Wanted::FinishNow } else { Wanted::Unknown };
+            return if gso == GSO_NONE {
+                Wanted::FinishNow
+            } else {
+                Wanted::Unknown
+            };
         };
         wanted
     }
@@ -105,7 +112,11 @@ impl VnetHdr {
         if self.csum_start != layout.l4_at() {
             return None;
         }
-        let ip = if layout.ipv6 { MbufFlags::TX_IPV6 } else { MbufFlags::TX_IPV4 };
+        let ip = if layout.ipv6 {
+            MbufFlags::TX_IPV6
+        } else {
+            MbufFlags::TX_IPV4
+        };
         let (l4, l4_len) = match (layout.protocol, self.csum_offset) {
             (6, TCP_CSUM_OFFSET) => (MbufFlags::TX_TCP_CKSUM, layout.tcp_len(start)?),
             (17, UDP_CSUM_OFFSET) => (MbufFlags::TX_UDP_CKSUM, 8),
@@ -126,7 +137,9 @@ impl VnetHdr {
             l4_len,
             tso_segsz: if gso == GSO_NONE { 0 } else { self.gso_size },
         };
-        lengths.fits().then_some(Wanted::Requests(ip | l4 | segmentation, lengths))
+        lengths
+            .fits()
+            .then_some(Wanted::Requests(ip | l4 | segmentation, lengths))
     }
 
     /// The header for a frame with these requests. `cwr` says whether the TCP header has CWR set; it is
@@ -137,8 +150,10 @@ impl VnetHdr {
         lengths: TxOffload,
         cwr: impl FnOnce(usize) -> bool,
     ) -> Option<Self> {
-        let (tcp_seg, udp_seg) =
-            (flags.contains(MbufFlags::TX_TCP_SEG), flags.contains(MbufFlags::TX_UDP_SEG));
+        let (tcp_seg, udp_seg) = (
+            flags.contains(MbufFlags::TX_TCP_SEG),
+            flags.contains(MbufFlags::TX_UDP_SEG),
+        );
         let l4 = flags & MbufFlags::TX_L4_MASK;
         if l4.is_empty() && !tcp_seg && !udp_seg {
             return Some(Self::default());

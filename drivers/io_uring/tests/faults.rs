@@ -129,7 +129,13 @@ fn a_port_that_is_down_at_first_begins_when_it_is_up() {
         for (rx, queues) in [("ring", 1), ("multishot", 1), ("mmsg", 2), ("ring", 2)] {
             ip("link set vb down");
             let mut b = Running::with(&format!("uring:vb?rx={rx}"), 1, 2048, queues);
-            assert!(b.port.info().notes.iter().any(|n| n.contains("ip link set vb up")));
+            assert!(
+                b.port
+                    .info()
+                    .notes
+                    .iter()
+                    .any(|n| n.contains("ip link set vb up"))
+            );
             assert_eq!(b.rx().maintain(), QueueState::Down);
             assert_eq!(receive_rest(b.rx()), 0);
             ip("link set vb up");
@@ -154,7 +160,9 @@ fn an_empty_pool_loses_nothing_without_a_count() {
             let mut held = b.receive_all();
             let mut sent = 0;
             for round in 0..100u32 {
-                let mbufs = (0..100).map(|i| a.mbuf(&numbered(round * 100 + i))).collect();
+                let mbufs = (0..100)
+                    .map(|i| a.mbuf(&numbered(round * 100 + i)))
+                    .collect();
                 a.send(mbufs);
                 sent += 100;
                 held.extend(b.receive_all());
@@ -169,7 +177,11 @@ fn an_empty_pool_loses_nothing_without_a_count() {
                 received += b.receive_all().len() as u64;
                 let stats = b.rx().stats();
                 if stats.packets + stats.misses + stats.errors >= sent {
-                    assert_eq!(stats.packets + stats.misses + stats.errors, sent, "{rx}: {stats:?}");
+                    assert_eq!(
+                        stats.packets + stats.misses + stats.errors,
+                        sent,
+                        "{rx}: {stats:?}"
+                    );
                     assert_eq!(stats.packets, received);
                     break;
                 }
@@ -198,6 +210,74 @@ impl ReceiveAll for Running {
     }
 }
 
+/// Forbids io_uring to the calling thread, as a container's seccomp filter does.
+#[allow(unsafe_code)]
+fn forbid_io_uring() {
+    let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let number = libc::SYS_io_uring_setup as u32;
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let mut code = [
+        op(0x20, 0, 0, 0), // load the call's number
+        op(0x15, 0, 1, number),
+        op(0x06, 0, 0, refuse),
+        op(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: code.len() as u16,
+        filter: code.as_mut_ptr(),
+    };
+    // SAFETY: the program lives through the calls.
+    let results = unsafe {
+        [
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+            libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+            ),
+        ]
+    };
+    assert_eq!(results, [0, 0], "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn without_io_uring_everything_else_is_used_and_said() {
+    in_namespace("without_io_uring_everything_else_is_used_and_said", || {
+        veth("va", "vb");
+        forbid_io_uring();
+        assert!(
+            linecard_io_uring::probe()
+                .io_uring
+                .unwrap_err()
+                .contains("seccomp")
+        );
+        for (rx, instead) in [
+            ("ring", "using epoll and sendmmsg"),
+            ("auto", "using epoll and sendmmsg"),
+            ("multishot", "using recvmmsg/sendmmsg"),
+            ("mmsg", "using recvmmsg/sendmmsg"),
+        ] {
+            let mut a = Running::new("uring:va?tx=uring", 0);
+            let mut b = Running::new(&format!("uring:vb?rx={rx}"), 1);
+            let notes = b.port.info().notes;
+            let said = |n: &String| n.starts_with("io_uring: EPERM (") && n.ends_with(instead);
+            assert!(notes.iter().any(said), "{notes:?}");
+            passes(&mut a, &mut b);
+            for i in 0..20 {
+                a.send(vec![a.mbuf(&numbered(i))]);
+                sleep_until_frame(b.rx());
+            }
+            a.finish(0);
+            b.finish(0);
+        }
+        let mut tap = Running::new("tap:lc0", 0);
+        ip("link set lc0 addrgenmode none");
+        let mut peer = Running::new("uring:lc0", 1);
+        passes(&mut tap, &mut peer);
+        passes(&mut peer, &mut tap);
+    });
+}
+
 fn refused(name: &str) -> linecard_hal::PortError {
     match linecard_io_uring::open(name.parse::<PortName>().expect("a name")) {
         Ok(_) => panic!("{name} opened"),
@@ -211,7 +291,11 @@ fn errors_name_port_value_and_remedy() {
         for (name, kind, says) in [
             ("uring:nope0", PortErrorKind::NotFound, "linecard ports"),
             ("uring:", PortErrorKind::NotFound, "linecard ports"),
-            ("uring:a-name-that-is-far-too-long", PortErrorKind::NotFound, "linecard ports"),
+            (
+                "uring:a-name-that-is-far-too-long",
+                PortErrorKind::NotFound,
+                "linecard ports",
+            ),
             ("uring:lo?rx=fast", PortErrorKind::Name, "ring, multishot"),
             ("uring:lo?speed=9", PortErrorKind::Name, "block_kib"),
             ("uring:lo?queues=0", PortErrorKind::Config, "queues=0"),
@@ -234,13 +318,21 @@ fn a_missing_capability_is_named() {
         let output = std::process::Command::new("setpriv")
             .args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"])
             .arg(exe)
-            .args(["--ignored", "--exact", "without_capabilities", "--nocapture"])
+            .args([
+                "--ignored",
+                "--exact",
+                "without_capabilities",
+                "--nocapture",
+            ])
             .output()
             .expect("`setpriv` (util-linux) runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{text}");
-        assert!(text.contains("CAP_NET_RAW") && text.contains("setcap"), "{text}");
+        assert!(
+            text.contains("CAP_NET_RAW") && text.contains("setcap"),
+            "{text}"
+        );
     });
 }
 

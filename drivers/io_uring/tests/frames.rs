@@ -35,7 +35,10 @@ fn plain_frames_arrive_whole_and_in_order() {
                 for (mbuf, i) in b.receive(100).into_iter().zip(numbers) {
                     assert_eq!(bytes(&mbuf), numbered(i), "frame {i}");
                     assert_eq!(mbuf.port(), 1);
-                    assert!(mbuf.timestamp_ns().is_some_and(|t| t > 1_600_000_000_000_000_000));
+                    assert!(
+                        mbuf.timestamp_ns()
+                            .is_some_and(|t| t > 1_600_000_000_000_000_000)
+                    );
                     assert!(mbuf.headroom() >= 64);
                 }
             }
@@ -59,7 +62,11 @@ fn tags_travel_beside_the_frame() {
                 let clone = origin.share(&a.pool).expect("an mbuf");
                 for mbuf in [&mut whole, &mut origin] {
                     mbuf.set_vlan_tci(tci);
-                    let service = if service { MbufFlags::VLAN_8021AD } else { MbufFlags::empty() };
+                    let service = if service {
+                        MbufFlags::VLAN_8021AD
+                    } else {
+                        MbufFlags::empty()
+                    };
                     mbuf.set_flags(MbufFlags::TX_VLAN | service);
                 }
                 let mut clone = clone;
@@ -68,7 +75,8 @@ fn tags_travel_beside_the_frame() {
                 for mbuf in b.receive(3) {
                     assert_eq!(bytes(&mbuf), numbered(5));
                     assert_eq!(mbuf.vlan_tci(), tci);
-                    let flags = MbufFlags::RX_VLAN | MbufFlags::RX_VLAN_STRIPPED | MbufFlags::TX_VLAN;
+                    let flags =
+                        MbufFlags::RX_VLAN | MbufFlags::RX_VLAN_STRIPPED | MbufFlags::TX_VLAN;
                     assert!(mbuf.flags().contains(flags), "{:?}", mbuf.flags());
                     assert_eq!(mbuf.flags().contains(MbufFlags::VLAN_8021AD), service);
                 }
@@ -80,7 +88,11 @@ fn tags_travel_beside_the_frame() {
 fn unfinished(a: &Running, tcp: bool, segsz: u16, payload: usize) -> Mbuf {
     let frame = transport(tcp, (4000, 5000), ([10, 0, 0, 1], [10, 0, 0, 2]), payload);
     let mut mbuf = a.pool.copy_in(&frame);
-    let cksum = if tcp { MbufFlags::TX_TCP_CKSUM } else { MbufFlags::TX_UDP_CKSUM };
+    let cksum = if tcp {
+        MbufFlags::TX_TCP_CKSUM
+    } else {
+        MbufFlags::TX_UDP_CKSUM
+    };
     let seg = match (segsz, tcp) {
         (0, _) => MbufFlags::empty(),
         (_, true) => MbufFlags::TX_TCP_SEG,
@@ -88,7 +100,12 @@ fn unfinished(a: &Running, tcp: bool, segsz: u16, payload: usize) -> Mbuf {
     };
     mbuf.set_flags(cksum | seg | MbufFlags::TX_IPV4);
     let l4_len = if tcp { 20 } else { 8 };
-    mbuf.set_tx_offload(TxOffload { l2_len: 14, l3_len: 20, l4_len, tso_segsz: segsz });
+    mbuf.set_tx_offload(TxOffload {
+        l2_len: 14,
+        l3_len: 20,
+        l4_len,
+        tso_segsz: segsz,
+    });
     mbuf
 }
 
@@ -99,11 +116,13 @@ trait CopyIn {
 
 impl CopyIn for linecard_hal::Mempool {
     fn copy_in(&self, frame: &[u8]) -> Mbuf {
-        let mut parts = frame.chunks(usize::from(self.config().data_room)).map(|part| {
-            let mut mbuf = self.alloc().expect("an mbuf");
-            mbuf.append(part.len()).expect("room").copy_from_slice(part);
-            mbuf
-        });
+        let mut parts = frame
+            .chunks(usize::from(self.config().data_room))
+            .map(|part| {
+                let mut mbuf = self.alloc().expect("an mbuf");
+                mbuf.append(part.len()).expect("room").copy_from_slice(part);
+                mbuf
+            });
         let mut head = parts.next().expect("a frame");
         for part in parts {
             head.chain(part).expect("a short chain");
@@ -114,26 +133,36 @@ impl CopyIn for linecard_hal::Mempool {
 
 #[test]
 fn unfinished_frames_and_super_frames_cross_with_their_requests() {
-    in_namespace("unfinished_frames_and_super_frames_cross_with_their_requests", || {
-        each_pair(|a, b| {
-            for (tcp, segsz, payload) in [
-                (true, 0, 500),
-                (false, 0, 500),
-                (true, 1448, 9000),
-                (true, 1448, 60_000),
-                (false, 1200, 30_000),
-            ] {
-                let sent = unfinished(a, tcp, segsz, payload);
-                let (flags, lengths, expected) = (sent.flags(), sent.tx_offload(), bytes(&sent));
-                a.send(vec![sent]);
-                let got = b.receive(1).remove(0);
-                assert_eq!(bytes(&got), expected);
-                assert_eq!(got.flags() & MbufFlags::TX_REQUESTS, flags & MbufFlags::TX_REQUESTS);
-                assert!(got.flags().contains(MbufFlags::RX_L4_CKSUM_NONE | MbufFlags::TX_IPV4));
-                assert_eq!(got.tx_offload(), lengths);
-            }
-        });
-    });
+    in_namespace(
+        "unfinished_frames_and_super_frames_cross_with_their_requests",
+        || {
+            each_pair(|a, b| {
+                for (tcp, segsz, payload) in [
+                    (true, 0, 500),
+                    (false, 0, 500),
+                    (true, 1448, 9000),
+                    (true, 1448, 60_000),
+                    (false, 1200, 30_000),
+                ] {
+                    let sent = unfinished(a, tcp, segsz, payload);
+                    let (flags, lengths, expected) =
+                        (sent.flags(), sent.tx_offload(), bytes(&sent));
+                    a.send(vec![sent]);
+                    let got = b.receive(1).remove(0);
+                    assert_eq!(bytes(&got), expected);
+                    assert_eq!(
+                        got.flags() & MbufFlags::TX_REQUESTS,
+                        flags & MbufFlags::TX_REQUESTS
+                    );
+                    assert!(
+                        got.flags()
+                            .contains(MbufFlags::RX_L4_CKSUM_NONE | MbufFlags::TX_IPV4)
+                    );
+                    assert_eq!(got.tx_offload(), lengths);
+                }
+            });
+        },
+    );
 }
 
 #[test]
@@ -155,7 +184,10 @@ fn super_frames_are_forwarded_unchanged() {
             c.send(got);
             let got = d.receive(1).remove(0);
             assert_eq!(bytes(&got), expected);
-            assert_eq!(got.flags() & MbufFlags::TX_REQUESTS, flags & MbufFlags::TX_REQUESTS);
+            assert_eq!(
+                got.flags() & MbufFlags::TX_REQUESTS,
+                flags & MbufFlags::TX_REQUESTS
+            );
             assert_eq!((got.tx_offload(), got.vlan_tci()), (lengths, 7));
             drop(got);
             for port in [a, b, c, d] {
@@ -202,21 +234,29 @@ fn frames_that_are_too_long_are_counted() {
 
 #[test]
 fn a_frame_that_does_not_fit_its_buffer_is_counted_not_cut() {
-    in_namespace("a_frame_that_does_not_fit_its_buffer_is_counted_not_cut", || {
-        veth("va", "vb");
-        for rx in ["multishot", "mmsg"] {
-            let mut a = Running::new("uring:va", 0);
-            let mut port = open(&format!("uring:vb?rx={rx}"));
-            port.configure(&linecard_hal::PortConfig::default()).expect("configured");
-            let pool = linecard_hal::Mempool::new(linecard_hal::MempoolConfig::new("small", 1024));
-            let pool = pool.expect("a pool");
-            let mut pair = port.start(std::slice::from_ref(&pool)).expect("started").remove(0);
-            pair.rx.attach().expect("attached");
-            a.send(vec![unfinished(&a, true, 1448, 9000), a.mbuf(&numbered(3))]);
-            assert_eq!(bytes(&receive(&mut *pair.rx, 1)[0]), numbered(3));
-            assert_eq!(pair.rx.stats().errors, 1);
-            drop(pair);
-            assert_eq!(pool.in_use(), 0);
-        }
-    });
+    in_namespace(
+        "a_frame_that_does_not_fit_its_buffer_is_counted_not_cut",
+        || {
+            veth("va", "vb");
+            for rx in ["multishot", "mmsg"] {
+                let mut a = Running::new("uring:va", 0);
+                let mut port = open(&format!("uring:vb?rx={rx}"));
+                port.configure(&linecard_hal::PortConfig::default())
+                    .expect("configured");
+                let pool =
+                    linecard_hal::Mempool::new(linecard_hal::MempoolConfig::new("small", 1024));
+                let pool = pool.expect("a pool");
+                let mut pair = port
+                    .start(std::slice::from_ref(&pool))
+                    .expect("started")
+                    .remove(0);
+                pair.rx.attach().expect("attached");
+                a.send(vec![unfinished(&a, true, 1448, 9000), a.mbuf(&numbered(3))]);
+                assert_eq!(bytes(&receive(&mut *pair.rx, 1)[0]), numbered(3));
+                assert_eq!(pair.rx.stats().errors, 1);
+                drop(pair);
+                assert_eq!(pool.in_use(), 0);
+            }
+        },
+    );
 }

@@ -3,32 +3,9 @@
 mod common;
 
 use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
 
 use common::*;
-use linecard_hal::{MbufFlags, RxQueue};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-fn wait(fd: BorrowedFd<'_>, ms: u16) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::from(ms)).expect("poll") > 0
-}
-
-/// Sleeps as a worker does, until there is a frame of ours.
-fn sleep_until_frame(rx: &mut dyn RxQueue) {
-    let mut burst = linecard_hal::Burst::with_capacity(8);
-    let end = deadline();
-    loop {
-        assert!(std::time::Instant::now() < end, "no frame woke the sleeper");
-        let woken = wait(rx.wait_fd().expect("can be waited on"), 5000);
-        assert!(woken, "not woken");
-        while rx.receive(&mut burst) > 0 {
-            if burst.drain().any(|m| is_ours(&m)) {
-                return;
-            }
-        }
-    }
-}
+use linecard_hal::MbufFlags;
 
 #[test]
 fn a_sleeper_is_woken_each_time() {
@@ -101,7 +78,12 @@ fn both_directions_of_a_flow_meet_one_queue() {
             let mut burst = linecard_hal::Burst::with_capacity(64);
             let end = deadline();
             while queue_of.len() < flows.len() {
-                assert!(std::time::Instant::now() < end, "{} of {}", queue_of.len(), flows.len());
+                assert!(
+                    std::time::Instant::now() < end,
+                    "{} of {}",
+                    queue_of.len(),
+                    flows.len()
+                );
                 for (queue, pair) in b.pairs.iter_mut().enumerate() {
                     pair.rx.receive(&mut burst);
                     for mbuf in burst.drain().filter(is_ours) {
@@ -112,7 +94,10 @@ fn both_directions_of_a_flow_meet_one_queue() {
                 }
             }
             for pair in flows.chunks(2) {
-                assert_eq!(queue_of[&pair[0]], queue_of[&pair[1]], "the ways of a flow part");
+                assert_eq!(
+                    queue_of[&pair[0]], queue_of[&pair[1]],
+                    "the ways of a flow part"
+                );
                 // The kernel's choice is the hash's.
                 let tuple: Vec<u8> = pair[0][26..38].to_vec();
                 assert_eq!(queue_of[&pair[0]], toeplitz(&tuple) as usize % 2);
@@ -137,7 +122,9 @@ fn toeplitz(input: &[u8]) -> u32 {
     let bit = |bytes: &[u8], i: usize| u32::from(bytes[i / 8] >> (7 - i % 8) & 1);
     (0..input.len() * 8)
         .filter(|i| bit(input, *i) == 1)
-        .fold(0, |hash, i| hash ^ (0..32).fold(0, |w, b| w << 1 | bit(&key, i + b)))
+        .fold(0, |hash, i| {
+            hash ^ (0..32).fold(0, |w, b| w << 1 | bit(&key, i + b))
+        })
 }
 
 #[test]
@@ -151,11 +138,20 @@ fn queues_survive_a_removal_together() {
         }
         veth("va", "vb");
         for pair in &mut b.pairs {
-            assert_eq!(pair.rx.maintain(), linecard_hal::QueueState::Up);
+            let end = deadline();
+            while pair.rx.maintain() != linecard_hal::QueueState::Up {
+                assert!(std::time::Instant::now() < end, "vb is not back");
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
         }
         let mut a = Running::new("uring:va", 0);
         for i in 0..32u16 {
-            let flow = transport(false, (2000 + i, 53), ([10, 1, 0, 1], [10, 2, 0, i as u8]), 30);
+            let flow = transport(
+                false,
+                (2000 + i, 53),
+                ([10, 1, 0, 1], [10, 2, 0, i as u8]),
+                30,
+            );
             let queue = toeplitz(&flow[26..38]) as usize % 2;
             a.send(vec![a.mbuf(&flow)]);
             assert_eq!(bytes(&receive(&mut *b.pairs[queue].rx, 1)[0]), flow);
@@ -187,9 +183,18 @@ fn a_tap_device_is_the_other_end_of_an_interface() {
         // A super-frame crosses whole, both ways.
         let frame = transport(true, (1, 2), ([10, 0, 0, 1], [10, 0, 0, 2]), 1900);
         let seg = MbufFlags::TX_TCP_SEG | MbufFlags::TX_TCP_CKSUM | MbufFlags::TX_IPV4;
-        let lengths = linecard_hal::TxOffload { l2_len: 14, l3_len: 20, l4_len: 20, tso_segsz: 500 };
+        let lengths = linecard_hal::TxOffload {
+            l2_len: 14,
+            l3_len: 20,
+            l4_len: 20,
+            tso_segsz: 500,
+        };
         for out in [true, false] {
-            let (from, to) = if out { (&mut tap, &mut peer) } else { (&mut peer, &mut tap) };
+            let (from, to) = if out {
+                (&mut tap, &mut peer)
+            } else {
+                (&mut peer, &mut tap)
+            };
             let mut mbuf = from.mbuf(&frame);
             mbuf.set_flags(seg);
             mbuf.set_tx_offload(lengths);
@@ -210,25 +215,35 @@ fn sleep_check(tap: &mut Running) {
 
 #[test]
 fn a_tap_device_goes_with_its_port_and_can_have_queues() {
-    in_namespace("a_tap_device_goes_with_its_port_and_can_have_queues", || {
-        let exists = || std::process::Command::new("ip").args(["link", "show", "lc1"]).output().expect("ip").status.success();
-        let mut tap = Running::with("tap:lc1?queues=2", 0, 2048, 2);
-        assert!(exists());
-        ip("link set lc1 addrgenmode none");
-        let mut peer = Running::new("uring:lc1", 1);
-        for queue in 0..2 {
-            let mut burst = linecard_hal::Burst::with_capacity(1);
-            burst.push(tap.mbuf(&numbered(7))).expect("room");
-            assert_eq!(tap.pairs[queue].tx.transmit(&mut burst), 1);
-            assert_eq!(bytes(&peer.receive(1)[0]), numbered(7));
-        }
-        // Switched off: counted, not stuck.
-        ip("link set lc1 down");
-        tap.send(vec![tap.mbuf(&numbered(8))]);
-        assert_eq!(tap.tx().stats().errors, 1);
-        tap.finish(0);
-        assert!(!exists());
-    });
+    in_namespace(
+        "a_tap_device_goes_with_its_port_and_can_have_queues",
+        || {
+            let exists = || {
+                std::process::Command::new("ip")
+                    .args(["link", "show", "lc1"])
+                    .output()
+                    .expect("ip")
+                    .status
+                    .success()
+            };
+            let mut tap = Running::with("tap:lc1?queues=2", 0, 2048, 2);
+            assert!(exists());
+            ip("link set lc1 addrgenmode none");
+            let mut peer = Running::new("uring:lc1", 1);
+            for queue in 0..2 {
+                let mut burst = linecard_hal::Burst::with_capacity(1);
+                burst.push(tap.mbuf(&numbered(7))).expect("room");
+                assert_eq!(tap.pairs[queue].tx.transmit(&mut burst), 1);
+                assert_eq!(bytes(&peer.receive(1)[0]), numbered(7));
+            }
+            // Switched off: counted, not stuck.
+            ip("link set lc1 down");
+            tap.send(vec![tap.mbuf(&numbered(8))]);
+            assert_eq!(tap.tx().stats().errors, 1);
+            tap.finish(0);
+            assert!(!exists());
+        },
+    );
 }
 
 #[test]
@@ -237,6 +252,9 @@ fn the_probe_finds_what_this_kernel_has() {
         let probe = linecard_io_uring::probe();
         eprintln!("{probe:?}");
         assert_eq!(probe.packet_socket, Ok(()));
-        assert!(probe.tpacket_v3 && probe.vnet_hdr && probe.qdisc_bypass, "{probe:?}");
+        assert!(
+            probe.tpacket_v3 && probe.vnet_hdr && probe.qdisc_bypass,
+            "{probe:?}"
+        );
     });
 }

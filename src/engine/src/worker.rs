@@ -288,7 +288,7 @@ impl Worker {
         self.publish();
         let Self { inputs, stage, cx, burst, inbox, pools, .. } = self;
         // Whatever held mbufs is gone before the caches are emptied.
-        drop((inputs, stage, cx, burst));
+        drop((stage, inputs, cx, burst));
         for pool in &pools {
             pool.flush_cache();
         }

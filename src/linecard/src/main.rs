@@ -8,7 +8,12 @@ mod cmd;
 
 /// Moves packets between network interfaces without the kernel's network stack.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "\
+Start with `linecard doctor`, then `linecard ports`, then `linecard fwd --help`.
+LINECARD_LOG=debug prints what the drivers do, on standard error."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -25,6 +30,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    log_to_stderr();
     let result = match Cli::parse().command {
         Command::Fwd(args) => cmd::fwd::run(&args),
         Command::Run(args) => cmd::run::run(&args),
@@ -37,4 +43,11 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Warnings, or what `LINECARD_LOG` asks for, on standard error.
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("LINECARD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -1,5 +1,7 @@
 //! The worker loop allocates nothing: a counting allocator watches it.
 
+#![allow(unsafe_code)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -61,9 +61,16 @@ impl Group {
     /// Opens them. When the interface is switched off, that is left to [`renew`](Self::renew).
     pub(crate) fn open(plan: Plan) -> io::Result<Self> {
         let index = plan.device.index()?;
-        let sockets = if plan.device.flags()?.up { plan.open_all(index)? } else { Vec::new() };
+        let sockets = if plan.device.flags()?.up {
+            plan.open_all(index)?
+        } else {
+            Vec::new()
+        };
         let index = if sockets.is_empty() { -1 } else { index };
-        Ok(Self { plan, opened: Mutex::new(Opened { index, sockets }) })
+        Ok(Self {
+            plan,
+            opened: Mutex::new(Opened { index, sockets }),
+        })
     }
 
     /// A queue's socket.

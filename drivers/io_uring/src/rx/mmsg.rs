@@ -20,14 +20,23 @@ impl MmsgRx {
     pub(super) fn new(socket: Socket, plan: &Plan) -> Self {
         let Socket { socket, vnet, .. } = socket;
         let burst = plan.burst.clamp(1, super::super::MAX_BURST);
-        Self { batch: RecvBatch::new(burst, vnet), buffers: Burst::with_capacity(burst), socket }
+        Self {
+            batch: RecvBatch::new(burst, vnet),
+            buffers: Burst::with_capacity(burst),
+            socket,
+        }
     }
 
     pub(super) fn socket(&self) -> &PacketSocket {
         &self.socket
     }
 
-    pub(super) fn receive(&mut self, policy: &RxPolicy, pool: &Mempool, burst: &mut Burst) -> Found {
+    pub(super) fn receive(
+        &mut self,
+        policy: &RxPolicy,
+        pool: &Mempool,
+        burst: &mut Burst,
+    ) -> Found {
         let mut found = Found::default();
         let wanted = burst.room().min(self.buffers.capacity());
         if self.buffers.len() < wanted {
@@ -39,14 +48,18 @@ impl MmsgRx {
             return found;
         }
         // "Network is down" is told once; after that the socket says that it has nothing.
-        let Ok(got) = self.batch.receive(self.socket.as_raw_fd(), &mut self.buffers.as_mut_slice()[..n])
-        else {
+        let Ok(got) = self.batch.receive(
+            self.socket.as_raw_fd(),
+            &mut self.buffers.as_mut_slice()[..n],
+        ) else {
             return found;
         };
         // The filled ones are in front; the order of frames is theirs.
         self.buffers.as_mut_slice().reverse();
         for i in 0..got {
-            let Some(mut mbuf) = self.buffers.pop() else { break };
+            let Some(mut mbuf) = self.buffers.pop() else {
+                break;
+            };
             let placed = self.batch.get(i).is_some_and(|(len, meta)| {
                 let off = mbuf.headroom() as u16;
                 u16::try_from(len).is_ok_and(|len| mbuf.set_data(off, len))

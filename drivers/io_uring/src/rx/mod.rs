@@ -4,10 +4,10 @@
 //! place in the fanout group. When the interface was removed and is back, the first queue that notices
 //! opens all of them again and the others take theirs: see [`Group`].
 
+pub(crate) mod group;
 mod mmsg;
 mod multishot;
 mod ring;
-pub(crate) mod group;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) struct Found {
 
 enum Receiver {
     Ring(RingRx),
-    Multishot(MultishotRx),
+    Multishot(Box<MultishotRx>),
     Mmsg(MmsgRx),
 }
 
@@ -58,7 +58,8 @@ impl Rx {
             stats: RxStats::default(),
         };
         if let Some(socket) = rx.group.take(id) {
-            rx.install(socket).map_err(|e| rx.group.plan.device.system("the receive engine", e))?;
+            rx.install(socket)
+                .map_err(|e| rx.group.plan.device.system("the receive engine", e))?;
         }
         Ok(rx)
     }
@@ -68,12 +69,14 @@ impl Rx {
         let plan = &self.group.plan;
         let mut receiver = match plan.engine {
             Engine::Ring(_) => Receiver::Ring(RingRx::new(socket, plan)?),
-            Engine::Multishot(buffers) => {
-                Receiver::Multishot(MultishotRx::new(socket, plan, buffers, &self.pool)?)
-            }
+            Engine::Multishot(buffers) => Receiver::Multishot(Box::new(MultishotRx::new(
+                socket, plan, buffers, &self.pool,
+            )?)),
             Engine::Mmsg => Receiver::Mmsg(MmsgRx::new(socket, plan)),
         };
-        if self.attached && let Receiver::Multishot(multishot) = &mut receiver {
+        if self.attached
+            && let Receiver::Multishot(multishot) = &mut receiver
+        {
             multishot.attach()?;
         }
         self.receiver = Some(receiver);
@@ -101,7 +104,9 @@ impl RxQueue for Rx {
     fn attach(&mut self) -> Result<(), PortError> {
         self.attached = true;
         if let Some(Receiver::Multishot(multishot)) = &mut self.receiver {
-            multishot.attach().map_err(|e| self.group.plan.device.system("the receive request", e))?;
+            multishot
+                .attach()
+                .map_err(|e| self.group.plan.device.system("the receive request", e))?;
         }
         Ok(())
     }
@@ -134,7 +139,9 @@ impl RxQueue for Rx {
     fn maintain(&mut self) -> QueueState {
         let device = &self.group.plan.device;
         let (index, flags) = (device.index(), device.flags());
-        let (Ok(index), Ok(flags)) = (index, flags) else { return QueueState::Down };
+        let (Ok(index), Ok(flags)) = (index, flags) else {
+            return QueueState::Down;
+        };
         let bound = self.socket().map(|socket| socket.bound_to());
         if bound != Some(index) && flags.up {
             // Removed and made again, or down when the port was started.

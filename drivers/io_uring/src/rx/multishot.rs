@@ -21,12 +21,21 @@ pub(super) struct MultishotRx {
 }
 
 impl MultishotRx {
-    pub(super) fn new(socket: Socket, plan: &Plan, buffers: u16, pool: &Mempool) -> io::Result<Self> {
+    pub(super) fn new(
+        socket: Socket,
+        plan: &Plan,
+        buffers: u16,
+        pool: &Mempool,
+    ) -> io::Result<Self> {
         let Socket { socket, vnet, .. } = socket;
         let multishot = Multishot::new(socket.as_raw_fd(), vnet, pool, buffers)?;
         let features = multishot.features();
         tracing::debug!(port = %plan.device.port, ?features, "multishot receive");
-        Ok(Self { multishot, socket, slept: false })
+        Ok(Self {
+            multishot,
+            socket,
+            slept: false,
+        })
     }
 
     pub(super) fn socket(&self) -> &PacketSocket {
@@ -39,7 +48,12 @@ impl MultishotRx {
     }
 
     #[inline]
-    pub(super) fn receive(&mut self, policy: &RxPolicy, pool: &Mempool, burst: &mut Burst) -> Found {
+    pub(super) fn receive(
+        &mut self,
+        policy: &RxPolicy,
+        pool: &Mempool,
+        burst: &mut Burst,
+    ) -> Found {
         let mut found = Found::default();
         let gather = std::mem::take(&mut self.slept).then_some(GATHER);
         if self.multishot.poll(gather).is_err() {
@@ -47,7 +61,12 @@ impl MultishotRx {
         }
         while burst.room() > 0 {
             match self.multishot.next() {
-                Some(Arrival::Frame { mut mbuf, data_off, len, meta }) => {
+                Some(Arrival::Frame {
+                    mut mbuf,
+                    data_off,
+                    len,
+                    meta,
+                }) => {
                     let placed = u16::try_from(data_off).ok().zip(u16::try_from(len).ok());
                     let fits = placed.is_some_and(|(off, len)| mbuf.set_data(off, len));
                     if !fits || !policy.apply(&mut mbuf, &meta) {

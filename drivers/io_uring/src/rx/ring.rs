@@ -24,13 +24,22 @@ impl RingRx {
     pub(super) fn new(socket: Socket, plan: &Plan) -> io::Result<Self> {
         let Socket { socket, ring, .. } = socket;
         let ring = ring.ok_or(io::ErrorKind::InvalidInput)?;
-        let waiter = match if plan.uring_wait { Waiter::uring().ok() } else { None } {
+        let waiter = match if plan.uring_wait {
+            Waiter::uring().ok()
+        } else {
+            None
+        } {
             Some(waiter) => waiter,
             None => Waiter::epoll(socket.as_raw_fd())?,
         };
         // A super-frame takes several headers, so there is room for a few more than a burst.
         let headers = Burst::with_capacity(plan.burst.max(64) + 64);
-        Ok(Self { ring, headers, waiter, socket })
+        Ok(Self {
+            ring,
+            headers,
+            waiter,
+            socket,
+        })
     }
 
     pub(super) fn socket(&self) -> &PacketSocket {
@@ -40,7 +49,12 @@ impl RingRx {
     /// Frames wait in their block while the pool has no header for them: nothing is lost before the
     /// ring is full, and what is lost then the kernel counts.
     #[inline]
-    pub(super) fn receive(&mut self, policy: &RxPolicy, pool: &Mempool, burst: &mut Burst) -> Found {
+    pub(super) fn receive(
+        &mut self,
+        policy: &RxPolicy,
+        pool: &Mempool,
+        burst: &mut Burst,
+    ) -> Found {
         let mut found = Found::default();
         loop {
             let room = burst.room();

@@ -61,8 +61,10 @@ impl BatchRing {
             // A refusal (`EAGAIN`: the kernel is short of memory for requests) leaves operations in
             // the queue; those that were submitted have completed.
             if let Err(error) = self.ring.submit_and_wait(pushed - reaped) {
-                let passing =
-                    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY));
+                let passing = matches!(
+                    error.raw_os_error(),
+                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
+                );
                 refusals += 1;
                 if !passing || refusals > 1000 {
                     return Err(error);

@@ -81,7 +81,12 @@ impl Blocks {
                     out: AtomicBool::new(false),
                 })
                 .collect();
-            Self { base, block_size, mapped, state }
+            Self {
+                base,
+                block_size,
+                mapped,
+                state,
+            }
         })
     }
 
@@ -103,7 +108,10 @@ impl Drop for Blocks {
         if self.mapped {
             // SAFETY: our own mapping; no block is out, so nobody refers to it any more.
             unsafe {
-                libc::munmap(self.base.as_ptr().cast(), self.block_size * self.state.len());
+                libc::munmap(
+                    self.base.as_ptr().cast(),
+                    self.block_size * self.state.len(),
+                );
             }
         }
     }
@@ -137,11 +145,17 @@ struct Frame {
     cut: bool,
 }
 
+// SAFETY: the pointers are into `blocks`, which is kept; the walk itself is one thread's.
+unsafe impl Send for BlockRing {}
+
 /// The walk over a ring's blocks.
 pub(crate) struct BlockRing {
     blocks: Arc<Blocks>,
     /// The block that is open, or the next one.
     index: usize,
+    /// Its memory and its count, at hand for each frame.
+    block: NonNull<u8>,
+    shared: NonNull<ExtShared>,
     /// Frames left in the open block; 0 when none is open.
     left: usize,
     /// Where the next of them starts.
@@ -170,7 +184,10 @@ impl BlockRing {
     /// Makes and maps the ring of an unbound socket. `vnet` says whether the socket has
     /// `PACKET_VNET_HDR` on.
     pub(crate) fn new(socket: &PacketSocket, size: RingSize, vnet: bool) -> io::Result<Self> {
-        socket.set_packet(libc::PACKET_VERSION, libc::tpacket_versions::TPACKET_V3 as libc::c_int)?;
+        socket.set_packet(
+            libc::PACKET_VERSION,
+            libc::tpacket_versions::TPACKET_V3 as libc::c_int,
+        )?;
         socket.set_packet(libc::PACKET_RESERVE, RESERVE)?;
         let frame_size = 2048; // Only checked for plausibility with TPACKET_V3.
         socket.receive_ring(&libc::tpacket_req3 {
@@ -198,11 +215,32 @@ impl BlockRing {
         }
         let base = NonNull::new(base.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
         // SAFETY: the mapping above, handed over.
-        Ok(Self::walk(unsafe { Blocks::new(base, size.block_size, size.blocks, true) }, vnet))
+        Ok(Self::walk(
+            unsafe { Blocks::new(base, size.block_size, size.blocks, true) },
+            vnet,
+        ))
     }
 
     fn walk(blocks: Arc<Blocks>, vnet: bool) -> Self {
-        Self { blocks, index: 0, left: 0, next: 0, end: 0, counts: 0, corrupt: 0, vnet }
+        let (block, shared) = (blocks.block(0), NonNull::from(&blocks.state[0].shared));
+        Self {
+            blocks,
+            index: 0,
+            block,
+            shared,
+            left: 0,
+            next: 0,
+            end: 0,
+            counts: 0,
+            corrupt: 0,
+            vnet,
+        }
+    }
+
+    fn go_to(&mut self, index: usize) {
+        self.index = index;
+        self.block = self.blocks.block(index);
+        self.shared = NonNull::from(&self.blocks.state[index].shared);
     }
 
     /// Frames that can be taken before the kernel has to be looked at again; opens the next block if
@@ -231,15 +269,24 @@ impl BlockRing {
         debug_assert!(at + 4 <= self.blocks.block_size);
         // SAFETY: within the block that is ours. Volatile, so that it is read once: what was checked
         // is what is used.
-        unsafe { self.blocks.block(self.index).add(at).cast::<u32>().read_volatile() }
+        unsafe {
+            self.blocks
+                .block(self.index)
+                .add(at)
+                .cast::<u32>()
+                .read_volatile()
+        }
     }
 
     /// Opens the block at `index`, which is the kernel's no more.
     fn open(&mut self) {
         let size = self.blocks.block_size;
         // num_pkts, offset_to_first_pkt, blk_len.
-        let (frames, first, len) =
-            (self.word(12) as usize, self.word(16) as usize, self.word(20) as usize);
+        let (frames, first, len) = (
+            self.word(12) as usize,
+            self.word(16) as usize,
+            self.word(20) as usize,
+        );
         self.end = len.min(size);
         self.next = first;
         // No block holds more frames than their headers leave room for. (At most 2^16 - 8 in total:
@@ -263,28 +310,41 @@ impl BlockRing {
     fn close(&mut self) {
         self.left = 0;
         let counts = std::mem::take(&mut self.counts);
-        let shared = NonNull::from(&self.blocks.state[self.index].shared);
+        let shared = self.shared;
         // SAFETY: the counts are the walk's, which never has fewer than one of an open block; the
         // callback expects an address within it.
-        unsafe { ExtShared::release(shared, counts, self.blocks.block(self.index).as_ptr()) };
-        self.index = (self.index + 1) % self.blocks.state.len();
+        unsafe { ExtShared::release(shared, counts, self.block.as_ptr()) };
+        self.go_to((self.index + 1) % self.blocks.state.len());
     }
 
     /// The frame at `next`, if what the block says of it lies within the block.
     #[inline(always)]
     fn frame(&self) -> Option<(Frame, usize)> {
         let at = self.next;
-        if at < DESC_LEN || at % 8 != 0 || at.checked_add(FRAME_HDR_LEN)? > self.end {
+        if at < DESC_LEN || !at.is_multiple_of(8) || at.checked_add(FRAME_HDR_LEN)? > self.end {
             return None;
         }
         let step = self.word(at) as usize;
         let (kept, whole) = (self.word(at + 12) as usize, self.word(at + 16) as usize);
         let mac = (self.word(at + 24) & 0xffff) as usize;
         // The last frame of a block has no successor; its area ends with its data.
-        let area = if step == 0 { mac.checked_add(kept)? } else { step };
+        let area = if step == 0 {
+            mac.checked_add(kept)?
+        } else {
+            step
+        };
         let front = FRAME_HDR_LEN + if self.vnet { VNET_LEN } else { 0 };
         let fits = area <= self.end - at && mac >= front && mac.checked_add(kept)? <= area;
-        fits.then_some((Frame { at, area, mac, len: kept, cut: kept < whole }, step))
+        fits.then_some((
+            Frame {
+                at,
+                area,
+                mac,
+                len: kept,
+                cut: kept < whole,
+            },
+            step,
+        ))
     }
 
     /// Goes behind the frame, which started at `next` and is `step` long. `false` closes the block: it
@@ -312,7 +372,7 @@ impl BlockRing {
             use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: a hint; the address is within the block, and would not even need to be.
             unsafe {
-                let line = self.blocks.block(self.index).as_ptr().add(at).cast::<i8>();
+                let line = self.block.as_ptr().add(at).cast::<i8>();
                 _mm_prefetch::<_MM_HINT_T0>(line);
                 _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(64));
                 _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(128));
@@ -330,7 +390,7 @@ impl BlockRing {
         if self.vnet {
             // SAFETY: `frame` checked that the ten bytes before the data lie behind the header.
             vnet = VnetHdr::from_bytes(unsafe {
-                let data = self.blocks.block(self.index).add(at + frame.mac);
+                let data = self.block.add(at + frame.mac);
                 data.sub(VNET_LEN).cast::<[u8; VNET_LEN]>().read()
             });
         }
@@ -364,7 +424,11 @@ impl BlockRing {
             return Taken::NoHeader(pieces);
         }
         let meta = self.meta(&frame);
-        let mbuf = if pieces == 1 { self.attach(headers, &frame) } else { self.attach_long(headers, &frame) };
+        let mbuf = if pieces == 1 {
+            self.attach(headers, &frame)
+        } else {
+            self.attach_long(headers, &frame)
+        };
         self.advance(step);
         match mbuf {
             Some(mbuf) => Taken::Frame(mbuf, meta),
@@ -407,12 +471,12 @@ impl BlockRing {
             return None;
         }
         let mut mbuf = headers.pop()?;
-        let shared = NonNull::from(&self.blocks.state[self.index].shared);
+        let shared = self.shared;
         // SAFETY: the area lies within the open block, which is ours until its counts are gone, and is
         // this frame's alone; one of the walk's counts passes to the mbuf, and the walk keeps one. The
         // lengths fit 16 bits as they are at most `PIECE`.
         let attached = unsafe {
-            let start = self.blocks.block(self.index).add(at);
+            let start = self.block.add(at);
             mbuf.attach_external(start, area as u16, offset as u16, len as u16, shared)
         };
         if !attached {

@@ -17,7 +17,10 @@ pub(crate) struct IfReq {
 
 impl IfReq {
     pub(super) fn new(name: &str) -> io::Result<Self> {
-        let mut request = Self { name: [0; libc::IFNAMSIZ], value: [0; 24] };
+        let mut request = Self {
+            name: [0; libc::IFNAMSIZ],
+            value: [0; 24],
+        };
         let fits = name.len() < libc::IFNAMSIZ && !name.is_empty() && !name.contains('\0');
         if !fits {
             return Err(io::Error::from_raw_os_error(libc::ENODEV));
@@ -40,7 +43,11 @@ impl IfReq {
 
     /// The name, which the kernel fills in for a TAP device that was asked for with a pattern.
     pub(super) fn name(&self) -> String {
-        let len = self.name.iter().position(|b| *b == 0).unwrap_or(self.name.len());
+        let len = self
+            .name
+            .iter()
+            .position(|b| *b == 0)
+            .unwrap_or(self.name.len());
         String::from_utf8_lossy(&self.name[..len]).into_owned()
     }
 }
@@ -87,7 +94,8 @@ impl PacketSocket {
 
     /// Its MTU in bytes.
     pub(crate) fn if_mtu(&self, name: &str) -> io::Result<u32> {
-        self.ask(libc::SIOCGIFMTU, name).map(|r| r.number().max(0) as u32)
+        self.ask(libc::SIOCGIFMTU, name)
+            .map(|r| r.number().max(0) as u32)
     }
 
     /// Its MAC address, if it is of a kind that has one.

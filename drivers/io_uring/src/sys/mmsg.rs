@@ -38,7 +38,13 @@ impl RecvBatch {
         Self {
             messages: vec![message; burst],
             iovecs: vec![iovec; burst],
-            sides: vec![Side { control: [0; CONTROL_LEN], vnet: [0; VNET_LEN] }; burst],
+            sides: vec![
+                Side {
+                    control: [0; CONTROL_LEN],
+                    vnet: [0; VNET_LEN]
+                };
+                burst
+            ],
             vnet,
         }
     }
@@ -51,8 +57,10 @@ impl RecvBatch {
             let (headroom, len) = (mbuf.headroom(), mbuf.buffer_len());
             let side = &mut self.sides[i];
             let first = usize::from(!self.vnet);
-            self.iovecs[i][0] =
-                libc::iovec { iov_base: side.vnet.as_mut_ptr().cast(), iov_len: VNET_LEN };
+            self.iovecs[i][0] = libc::iovec {
+                iov_base: side.vnet.as_mut_ptr().cast(),
+                iov_len: VNET_LEN,
+            };
             self.iovecs[i][1] = match mbuf.buffer_ptr() {
                 // SAFETY: the headroom is at most the buffer's length.
                 Some(buffer) => unsafe {
@@ -61,7 +69,10 @@ impl RecvBatch {
                         iov_len: len - headroom,
                     }
                 },
-                None => libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
+                None => libc::iovec {
+                    iov_base: std::ptr::null_mut(),
+                    iov_len: 0,
+                },
             };
             let header = &mut self.messages[i].msg_hdr;
             header.msg_iov = self.iovecs[i][first..].as_mut_ptr();
@@ -81,7 +92,11 @@ impl RecvBatch {
                 std::ptr::null_mut(),
             )
         };
-        if got < 0 { Err(io::Error::last_os_error()) } else { Ok((got as usize).min(n)) }
+        if got < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok((got as usize).min(n))
+        }
     }
 
     /// Length of the `i`-th frame and what came beside it; `None` if it was cut.
@@ -96,7 +111,7 @@ impl RecvBatch {
         if self.vnet {
             meta.vnet = VnetHdr::from_bytes(side.vnet);
         }
-        let filled = (message.msg_hdr.msg_controllen as usize).min(CONTROL_LEN);
+        let filled = message.msg_hdr.msg_controllen.min(CONTROL_LEN);
         control::read(&side.control[..filled], &mut meta);
         Some((len, meta))
     }
@@ -111,12 +126,10 @@ pub(crate) struct ReadBatch {
 impl ReadBatch {
     /// For up to `burst` frames at a time; by io_uring if `ring` is there.
     pub(crate) fn new(ring: Option<BatchRing>, burst: usize) -> Self {
-        Self { ring, results: vec![0; burst] }
-    }
-
-    /// Whether it goes by io_uring.
-    pub(crate) fn has_ring(&self) -> bool {
-        self.ring.is_some()
+        Self {
+            ring,
+            results: vec![0; burst],
+        }
     }
 
     /// Reads into the buffers of `mbufs`; returns a result for each that was tried. The header lies
@@ -128,11 +141,15 @@ impl ReadBatch {
         if let Some(ring) = &mut self.ring {
             let reads = mbufs.iter_mut().map(|mbuf| {
                 let (to, len) = read_buffer(mbuf);
-                opcode::Read::new(types::Fd(fd), to, len as u32).build()
+                opcode::Read::new(types::Fd(fd), to, len as u32)
+                    .rw_flags(libc::RWF_NOWAIT)
+                    .build()
             });
-            // SAFETY: the buffers are borrowed exclusively during the call and not shared; the device
-            // is non-blocking.
+            // SAFETY: the buffers are borrowed exclusively during the call and not shared; each read
+            // says RWF_NOWAIT. (O_NONBLOCK is not enough: io_uring would wait for the file itself.)
             broken = unsafe { ring.run(reads, &mut self.results[..n]) }.is_err();
+            // Devices of Linux before 5.17 do not know the flag.
+            broken |= self.results[0] == -libc::EOPNOTSUPP;
         } else {
             self.results[..n].fill(-libc::EAGAIN);
             for (mbuf, result) in mbufs.iter_mut().zip(&mut self.results) {
@@ -140,7 +157,9 @@ impl ReadBatch {
                 // SAFETY: as above.
                 let got = unsafe { libc::read(fd, to.cast(), len) };
                 if got < 0 {
-                    *result = -io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+                    *result = -io::Error::last_os_error()
+                        .raw_os_error()
+                        .unwrap_or(libc::EIO);
                     break;
                 }
                 *result = got as i32;

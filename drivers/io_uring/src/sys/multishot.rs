@@ -52,13 +52,22 @@ pub(crate) fn build_ring(buffers: usize) -> io::Result<(IoUring, Features)> {
     let (ring, defer_taskrun) = match deferred {
         Ok(ring) => (ring, true),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            let plain = IoUring::builder().setup_cqsize(completions).setup_clamp().build(8)?;
+            let plain = IoUring::builder()
+                .setup_cqsize(completions)
+                .setup_clamp()
+                .build(8)?;
             (plain, false)
         }
         Err(error) => return Err(error),
     };
     let min_wait = ring.params().is_feature_min_timeout();
-    Ok((ring, Features { defer_taskrun, min_wait }))
+    Ok((
+        ring,
+        Features {
+            defer_taskrun,
+            min_wait,
+        },
+    ))
 }
 
 /// The ring of buffers that the kernel takes from: its memory.
@@ -87,7 +96,12 @@ impl BufferRing {
             return Err(io::Error::last_os_error());
         }
         let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { memory, bytes, entries, tail: 0 })
+        Ok(Self {
+            memory,
+            bytes,
+            entries,
+            tail: 0,
+        })
     }
 
     /// Writes an entry; the kernel sees it after [`publish`](Self::publish).
@@ -292,7 +306,11 @@ impl Multishot {
                 let queue = self.ring.submission();
                 let work = queue.taskrun() || queue.cq_overflow();
                 drop(queue);
-                if work { self.ring.submit().map(drop) } else { Ok(()) }
+                if work {
+                    self.ring.submit().map(drop)
+                } else {
+                    Ok(())
+                }
             }
             _ => Ok(()),
         }
@@ -335,7 +353,12 @@ impl Multishot {
         match parsed {
             Some((len, meta)) => {
                 self.empty.push(id);
-                Arrival::Frame { mbuf, data_off: start + self.front(), len, meta }
+                Arrival::Frame {
+                    mbuf,
+                    data_off: start + self.front(),
+                    len,
+                    meta,
+                }
             }
             None => {
                 self.provide(id, mbuf);
@@ -361,7 +384,10 @@ impl Multishot {
         if self.vnet {
             meta.vnet = VnetHdr::from_bytes(payload.get(..VNET_LEN)?.try_into().ok()?);
         }
-        control::read(bytes.get(OUT_LEN..OUT_LEN + control_len.min(CONTROL_LEN))?, &mut meta);
+        control::read(
+            bytes.get(OUT_LEN..OUT_LEN + control_len.min(CONTROL_LEN))?,
+            &mut meta,
+        );
         Some((len, meta))
     }
 

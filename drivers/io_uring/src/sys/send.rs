@@ -47,7 +47,10 @@ pub(crate) struct Sender {
 // SAFETY: the pointers in `iovecs` and `messages` are only used during `send`, which fills them anew.
 unsafe impl Send for Sender {}
 
-const NO_IOVEC: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+const NO_IOVEC: libc::iovec = libc::iovec {
+    iov_base: std::ptr::null_mut(),
+    iov_len: 0,
+};
 
 impl Sender {
     /// For batches of up to `burst` frames; by io_uring if `ring` is there.
@@ -69,11 +72,6 @@ impl Sender {
         self.results.len()
     }
 
-    /// Whether it goes by io_uring.
-    pub(crate) fn has_ring(&self) -> bool {
-        self.ring.is_some()
-    }
-
     /// Sends frames and returns a result for each: bytes, or a negative error. There may be fewer
     /// results than frames: the rest were not tried.
     pub(crate) fn send(&mut self, fd: RawFd, frames: &[Mbuf], shapes: &[Shape]) -> &[i32] {
@@ -82,16 +80,23 @@ impl Sender {
         let mut broken = false;
         if let Some(ring) = &mut self.ring {
             let (sink, messages) = (self.sink, &self.messages);
-            let operations = frames[..n].iter().zip(shapes).zip(messages).map(
-                |((frame, shape), message)| operation(sink, fd, frame, *shape, message),
-            );
+            let operations = frames[..n]
+                .iter()
+                .zip(shapes)
+                .zip(messages)
+                .map(|((frame, shape), message)| operation(sink, fd, frame, *shape, message));
             // SAFETY: frames and shapes are borrowed and the message headers ours during the call.
-            // A send says MSG_DONTWAIT, and TAP devices are opened non-blocking.
+            // A send says MSG_DONTWAIT, a write RWF_NOWAIT.
             broken = unsafe { ring.run(operations, &mut self.results[..n]) }.is_err();
         } else if self.sink == Sink::Socket {
             self.send_messages(fd, n);
         } else {
             self.write_each(fd, n);
+        }
+        // TAP devices of Linux before 5.17 do not know the flag; the frames stay for the next call.
+        if self.sink == Sink::File && n > 0 && self.results[0] == -libc::EOPNOTSUPP {
+            broken = true;
+            self.results[..n].fill(NOT_TRIED);
         }
         if broken {
             // From now on by the other way.
@@ -124,10 +129,18 @@ impl Sender {
             used += needed;
             let mut filled = 0;
             let mut skip = 0;
-            if let Shape::Split { head, len, skip: left_out } = shape {
+            if let Shape::Split {
+                head,
+                len,
+                skip: left_out,
+            } = shape
+            {
                 skip = usize::from(*left_out);
                 let len = usize::from(*len).min(HEAD_LEN);
-                iovecs[0] = libc::iovec { iov_base: head.as_ptr().cast_mut().cast(), iov_len: len };
+                iovecs[0] = libc::iovec {
+                    iov_base: head.as_ptr().cast_mut().cast(),
+                    iov_len: len,
+                };
                 filled = 1;
             }
             for segment in frame.segments() {
@@ -135,7 +148,10 @@ impl Sender {
                 skip = 0;
                 // The kernel only reads.
                 let base = segment.as_ptr().cast_mut().cast();
-                iovecs[filled] = libc::iovec { iov_base: base, iov_len: segment.len() };
+                iovecs[filled] = libc::iovec {
+                    iov_base: base,
+                    iov_len: segment.len(),
+                };
                 filled += 1;
             }
             let message = &mut self.messages[i].msg_hdr;
@@ -177,7 +193,8 @@ impl Sender {
         for i in 0..n {
             let message = &self.messages[i].msg_hdr;
             // SAFETY: as above.
-            let sent = unsafe { libc::writev(fd, message.msg_iov, message.msg_iovlen as libc::c_int) };
+            let sent =
+                unsafe { libc::writev(fd, message.msg_iov, message.msg_iovlen as libc::c_int) };
             self.results[i] = if sent >= 0 { sent as i32 } else { -errno() };
             if sent < 0 && is_passing(-self.results[i]) {
                 return;
@@ -196,25 +213,34 @@ fn operation(
     let fd = types::Fd(fd);
     let (data, len) = (frame.data_ptr(), frame.data().len() as u32);
     match (sink, shape) {
-        (Sink::Socket, Shape::Whole) => {
-            opcode::Send::new(fd, data, len).flags(libc::MSG_DONTWAIT).build()
-        }
+        (Sink::Socket, Shape::Whole) => opcode::Send::new(fd, data, len)
+            .flags(libc::MSG_DONTWAIT)
+            .build(),
         (Sink::Socket, Shape::Split { .. }) => opcode::SendMsg::new(fd, &message.msg_hdr)
             .flags(libc::MSG_DONTWAIT as u32)
             .build(),
-        (Sink::File, Shape::Whole) => opcode::Write::new(fd, data, len).build(),
+        (Sink::File, Shape::Whole) => opcode::Write::new(fd, data, len)
+            .rw_flags(libc::RWF_NOWAIT)
+            .build(),
         (Sink::File, Shape::Split { .. }) => {
             let header = &message.msg_hdr;
-            opcode::Writev::new(fd, header.msg_iov, header.msg_iovlen as u32).build()
+            opcode::Writev::new(fd, header.msg_iov, header.msg_iovlen as u32)
+                .rw_flags(libc::RWF_NOWAIT)
+                .build()
         }
     }
 }
 
 fn errno() -> i32 {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+    std::io::Error::last_os_error()
+        .raw_os_error()
+        .unwrap_or(libc::EIO)
 }
 
 /// Whether the same frame may be taken a little later.
 pub(crate) fn is_passing(error: i32) -> bool {
-    matches!(error, libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR)
+    matches!(
+        error,
+        libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR
+    )
 }

@@ -9,7 +9,12 @@ use libc::{SOL_PACKET, SOL_SOCKET, c_int};
 use super::check;
 
 /// The program that accepts nothing.
-const DROP_ALL: [libc::sock_filter; 1] = [libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 }];
+const DROP_ALL: [libc::sock_filter; 1] = [libc::sock_filter {
+    code: 0x06,
+    jt: 0,
+    jf: 0,
+    k: 0,
+}];
 
 /// A raw packet socket, non-blocking. It receives nothing until it is bound to a protocol.
 #[derive(Debug)]
@@ -56,7 +61,13 @@ impl PacketSocket {
         let len = size_of_val(value) as libc::socklen_t;
         // SAFETY: the value lives through the call, which reads `len` bytes of it.
         check(unsafe {
-            libc::setsockopt(self.as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), len)
+            libc::setsockopt(
+                self.as_raw_fd(),
+                level,
+                option,
+                std::ptr::from_ref(value).cast(),
+                len,
+            )
         })
         .map(drop)
     }
@@ -116,10 +127,8 @@ impl PacketSocket {
         address.sll_ifindex = ifindex;
         let len = size_of_val(&address) as libc::socklen_t;
         // SAFETY: the address lives through the call and is `len` bytes long.
-        check(unsafe {
-            libc::bind(self.as_raw_fd(), std::ptr::from_ref(&address).cast(), len)
-        })
-        .map(drop)
+        check(unsafe { libc::bind(self.as_raw_fd(), std::ptr::from_ref(&address).cast(), len) })
+            .map(drop)
     }
 
     /// The interface that it is bound to at this moment: not positive after that was removed.
@@ -221,14 +230,14 @@ impl PacketSocket {
     ) -> io::Result<()> {
         // SAFETY: `IfReq` is as large as the kernel's `ifreq`, and what it may point to is the
         // caller's, which lives through the call.
-        check(unsafe { libc::ioctl(self.as_raw_fd(), request, std::ptr::from_mut(buffer)) }).map(drop)
+        check(unsafe { libc::ioctl(self.as_raw_fd(), request, std::ptr::from_mut(buffer)) })
+            .map(drop)
     }
 }
 
 /// Id in the low half; mode and flags in the high half. The group's hook replaces the sockets', so
 /// what says "no outgoing frames" has to be repeated for the group.
 fn fanout_argument(id: u16, more: u32) -> c_int {
-    let mode =
-        libc::PACKET_FANOUT_CBPF | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING | more;
+    let mode = libc::PACKET_FANOUT_CBPF | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING | more;
     (u32::from(id) | mode << 16) as c_int
 }

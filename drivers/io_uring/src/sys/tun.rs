@@ -55,10 +55,24 @@ impl TapQueue {
         let size: libc::c_int = VNET_LEN as libc::c_int;
         // SAFETY: `IfReq` is as large as the kernel's `ifreq`; the size is read as an int.
         unsafe {
-            check(libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, std::ptr::from_mut(&mut request)))?;
-            check(libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, std::ptr::from_ref(&size)))?;
+            check(libc::ioctl(
+                file.as_raw_fd(),
+                libc::TUNSETIFF,
+                std::ptr::from_mut(&mut request),
+            ))?;
+            check(libc::ioctl(
+                file.as_raw_fd(),
+                libc::TUNSETVNETHDRSZ,
+                std::ptr::from_ref(&size),
+            ))?;
         }
         Ok((Self { file }, request.name()))
+    }
+
+    /// The kernel finishes everything itself.
+    pub(crate) fn no_offloads(&self) {
+        // SAFETY: the argument is a number.
+        unsafe { libc::ioctl(self.as_raw_fd(), libc::TUNSETOFFLOAD, 0 as libc::c_ulong) };
     }
 
     /// Tells the kernel what it may leave to us; returns what it agreed to.
@@ -68,7 +82,11 @@ impl TapQueue {
         for (bits, name) in [(tcp | udp, TapOffloads::All), (tcp, TapOffloads::NoUdp)] {
             // SAFETY: the argument is a number.
             let result = unsafe {
-                libc::ioctl(self.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(bits))
+                libc::ioctl(
+                    self.as_raw_fd(),
+                    libc::TUNSETOFFLOAD,
+                    libc::c_ulong::from(bits),
+                )
             };
             if result == 0 {
                 return name;

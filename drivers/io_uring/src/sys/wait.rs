@@ -26,8 +26,14 @@ pub(crate) enum Waiter {
 impl Waiter {
     /// By io_uring.
     pub(crate) fn uring() -> io::Result<Self> {
-        let ring = IoUring::builder().setup_coop_taskrun().build(8).or_else(|_| IoUring::new(8))?;
-        Ok(Self::Uring { ring: Box::new(ring), armed: false })
+        let ring = IoUring::builder()
+            .setup_coop_taskrun()
+            .build(8)
+            .or_else(|_| IoUring::new(8))?;
+        Ok(Self::Uring {
+            ring: Box::new(ring),
+            armed: false,
+        })
     }
 
     /// By epoll.
@@ -39,8 +45,10 @@ impl Waiter {
             (epoll, OwnedFd::from_raw_fd(check(libc::eventfd(0, flags))?))
         };
         for fd in [socket, event.as_raw_fd()] {
-            let mut wanted =
-                libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
+            let mut wanted = libc::epoll_event {
+                events: (libc::EPOLLIN | libc::EPOLLET) as u32,
+                u64: 0,
+            };
             // SAFETY: the event lives through the call.
             check(unsafe {
                 libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut wanted)
@@ -97,12 +105,26 @@ impl Waiter {
         }
     }
 
-    /// What to wait on.
+    /// What to wait on, after [`arm`](Self::arm).
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         match self {
             // SAFETY: the ring keeps its descriptor open as long as it is borrowed.
             Self::Uring { ring, .. } => unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) },
             Self::Epoll { epoll, .. } => epoll.as_fd(),
+        }
+    }
+}
+
+impl Drop for Waiter {
+    /// A poll keeps its socket open until the kernel has taken the ring apart, which it does later; so
+    /// the poll is ended first.
+    fn drop(&mut self) {
+        if let Self::Uring { ring, armed: true } = self {
+            let cancel = opcode::AsyncCancel::new(POLL).build().user_data(NUDGE);
+            // SAFETY: refers to no memory.
+            if unsafe { ring.submission().push(&cancel) }.is_ok() {
+                let _ = ring.submit();
+            }
         }
     }
 }

@@ -32,12 +32,17 @@ pub(crate) fn open(mut name: PortName) -> Result<Box<dyn Port>, PortError> {
     let queues = take_queues(&mut name)?;
     name.finish(&["queues"])?;
     let port = name.full();
-    let (first, multi, device_name) =
-        open_first(name.device(), queues.unwrap_or(1)).map_err(|e| tap_error(port, name.device(), e))?;
+    let (first, multi, device_name) = open_first(name.device(), queues.unwrap_or(1))
+        .map_err(|e| tap_error(port, name.device(), e))?;
     let offloads = first.offloads();
     let device = Arc::new(Device::open(port, &device_name)?);
-    device.bring_up().map_err(|e| tap_error(port, &device_name, e))?;
-    let config = PortConfig { queues: queues.unwrap_or(1), ..PortConfig::default() };
+    device
+        .bring_up()
+        .map_err(|e| tap_error(port, &device_name, e))?;
+    let config = PortConfig {
+        queues: queues.unwrap_or(1),
+        ..PortConfig::default()
+    };
     Ok(Box::new(TapPort {
         device,
         first: Arc::new(first),
@@ -84,9 +89,15 @@ fn tap_error(port: &str, name: &str, source: io::Error) -> PortError {
             format!("{name:?} is not an interface's name of 1 to 15 bytes"),
             "for example tap:lc0",
         ),
-        _ => (PortErrorKind::System, format!("cannot open the TAP device {name:?}"), ""),
+        _ => (
+            PortErrorKind::System,
+            format!("cannot open the TAP device {name:?}"),
+            "",
+        ),
     };
-    PortError::new(port, kind, what).remedy(remedy).source(source)
+    PortError::new(port, kind, what)
+        .remedy(remedy)
+        .source(source)
 }
 
 struct TapPort {
@@ -103,10 +114,10 @@ struct TapPort {
 
 impl TapPort {
     fn available(&self) -> Offloads {
+        // Tags are never stripped here.
         let mut all = Offloads::TX_VLAN_INSERT
             | Offloads::TX_MULTI_SEGS
             | Offloads::RX_CKSUM
-            | Offloads::RX_VLAN_STRIP
             | Offloads::TX_TCP_CKSUM
             | Offloads::TX_UDP_CKSUM
             | Offloads::TX_TCP_SEG;
@@ -116,12 +127,15 @@ impl TapPort {
         if self.offloads == TapOffloads::All {
             all |= Offloads::TX_UDP_SEG;
         }
-        // Tags are never stripped here.
-        all - Offloads::RX_VLAN_STRIP
+        all
     }
 
     fn ring(&self) -> Option<BatchRing> {
-        if self.uring.is_ok() { BatchRing::new(self.burst()).ok() } else { None }
+        if self.uring.is_ok() {
+            BatchRing::new(self.burst()).ok()
+        } else {
+            None
+        }
     }
 
     fn burst(&self) -> usize {
@@ -158,7 +172,10 @@ impl Port for TapPort {
         if config.queues > 1 && !self.multi {
             return Err(self
                 .device
-                .error(PortErrorKind::Config, format!("{} has one queue", self.device.name))
+                .error(
+                    PortErrorKind::Config,
+                    format!("{} has one queue", self.device.name),
+                )
                 .remedy("make it with: ip tuntap add NAME mode tap multi_queue"));
         }
         self.config = config.clone();
@@ -181,14 +198,28 @@ impl Port for TapPort {
             } else {
                 let (queue, _) = TapQueue::open(&self.device.name, true)
                     .map_err(|e| tap_error(&self.device.port, &self.device.name, e))?;
-                queue.offloads();
                 Arc::new(queue)
             };
+            if self.config.offloads.contains(Offloads::RX_SUPER_FRAMES) {
+                queue.offloads();
+            } else {
+                queue.no_offloads();
+            }
             let batch = ReadBatch::new(self.ring(), self.burst());
-            let rx = TapRx::new(self.device.clone(), queue.clone(), policy, batch, pool.clone(), self.burst());
+            let rx = TapRx::new(
+                self.device.clone(),
+                queue.clone(),
+                policy,
+                batch,
+                pool.clone(),
+                self.burst(),
+            );
             let sender = Sender::new(Sink::File, self.ring(), self.burst());
             let tx = Tx::new(self.device.clone(), Some(Outlet::Tap(queue)), sender, true);
-            pairs.push(QueuePair { rx: Box::new(rx), tx: Box::new(tx) });
+            pairs.push(QueuePair {
+                rx: Box::new(rx),
+                tx: Box::new(tx),
+            });
         }
         self.running = true;
         Ok(pairs)

@@ -59,7 +59,10 @@ impl TapRx {
         if n == 0 {
             return (0, false);
         }
-        let results = self.batch.read(self.queue.as_raw_fd(), &mut self.buffers.as_mut_slice()[..n]);
+        let results = self.batch.read(
+            self.queue.as_raw_fd(),
+            &mut self.buffers.as_mut_slice()[..n],
+        );
         // Reads are carried out in order and each takes the next frame, so the first that found
         // nothing is mostly the last; a frame may still have come between two reads. The filled
         // buffers go to the front.
@@ -75,7 +78,9 @@ impl TapRx {
         self.buffers.as_mut_slice().reverse();
         let mut given = 0;
         for len in &lengths[..filled] {
-            let Some(mut mbuf) = self.buffers.pop() else { break };
+            let Some(mut mbuf) = self.buffers.pop() else {
+                break;
+            };
             if !self.place(&mut mbuf, *len as usize) {
                 self.stats.errors += 1;
                 continue;
@@ -85,7 +90,11 @@ impl TapRx {
             given += 1;
             let _ = burst.push(mbuf);
         }
-        self.reads = if filled == n { (self.reads * 2).min(self.buffers.capacity()) } else { FEW.max(filled) };
+        self.reads = if filled == n {
+            (self.reads * 2).min(self.buffers.capacity())
+        } else {
+            FEW.max(filled)
+        };
         (given, filled == n)
     }
 
@@ -104,7 +113,10 @@ impl TapRx {
         }
         let mut header = [0; VNET_LEN];
         header.copy_from_slice(&mbuf.data()[..VNET_LEN]);
-        let meta = RxMeta { vnet: VnetHdr::from_bytes(header), ..RxMeta::default() };
+        let meta = RxMeta {
+            vnet: VnetHdr::from_bytes(header),
+            ..RxMeta::default()
+        };
         mbuf.adjust(VNET_LEN) && self.policy.apply(mbuf, &meta)
     }
 }

@@ -42,23 +42,15 @@ impl Outlet {
     }
 }
 
-/// What the sending socket could have.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SocketFeatures {
-    pub(crate) vnet: bool,
-    pub(crate) qdisc_bypass: bool,
-}
-
-/// A socket that sends to `ifindex` and receives nothing.
-pub(crate) fn open_socket(ifindex: i32) -> std::io::Result<(PacketSocket, SocketFeatures)> {
+/// A socket that sends to `ifindex` and receives nothing, and whether it takes virtio-net headers.
+pub(crate) fn open_socket(ifindex: i32) -> std::io::Result<(PacketSocket, bool)> {
     let socket = PacketSocket::new()?;
     socket.send_buffer(SEND_BUFFER);
-    let features = SocketFeatures {
-        vnet: socket.set_packet(libc::PACKET_VNET_HDR, 1).is_ok(),
-        qdisc_bypass: socket.set_packet(libc::PACKET_QDISC_BYPASS, 1).is_ok(),
-    };
+    let vnet = socket.set_packet(libc::PACKET_VNET_HDR, 1).is_ok();
+    // Without it (Linux before 3.14) frames pass the queueing discipline; the port notes it.
+    let _ = socket.set_packet(libc::PACKET_QDISC_BYPASS, 1);
     socket.bind(ifindex, 0)?;
-    Ok((socket, features))
+    Ok((socket, vnet))
 }
 
 /// A transmit queue.
@@ -75,7 +67,12 @@ pub(crate) struct Tx {
 
 impl Tx {
     /// Without an outlet the queue is down until the interface is there.
-    pub(crate) fn new(device: Arc<Device>, outlet: Option<Outlet>, sender: Sender, vnet: bool) -> Self {
+    pub(crate) fn new(
+        device: Arc<Device>,
+        outlet: Option<Outlet>,
+        sender: Sender,
+        vnet: bool,
+    ) -> Self {
         let capacity = sender.capacity();
         Self {
             device,
@@ -91,7 +88,9 @@ impl Tx {
 
     /// Sends the first frames of `burst`; returns how many of them are gone and how many stay.
     fn round(&mut self, burst: &mut Burst) -> (usize, usize) {
-        let Some(outlet) = &self.outlet else { return (self.refuse(burst, burst.len()), 0) };
+        let Some(outlet) = &self.outlet else {
+            return (self.refuse(burst, burst.len()), 0);
+        };
         let fd = outlet.fd();
         let n = burst.len().min(self.sender.capacity());
         self.shapes.clear();
@@ -111,7 +110,8 @@ impl Tx {
         }
         let header = self.preparer.header_len();
         if results.iter().all(|r| *r >= 0) {
-            self.preparer.undo(&mut frames[tried..n], &self.shapes[tried..]);
+            self.preparer
+                .undo(&mut frames[tried..n], &self.shapes[tried..]);
             let bytes: u64 = results.iter().map(|r| *r as u64).sum();
             self.stats.packets += tried as u64;
             self.stats.bytes += bytes.saturating_sub((tried * header) as u64);
@@ -126,7 +126,8 @@ impl Tx {
     #[cold]
     fn sort(&mut self, burst: &mut Burst, n: usize, tried: usize) -> (usize, usize) {
         let header = self.preparer.header_len();
-        self.preparer.undo(&mut burst.as_mut_slice()[..n], &self.shapes);
+        self.preparer
+            .undo(&mut burst.as_mut_slice()[..n], &self.shapes);
         // From the back, those that stay gather at the end in their order; the others are then in front.
         let mut first_to_stay = tried;
         for i in (0..tried).rev() {
@@ -179,7 +180,7 @@ impl TxQueue for Tx {
             if stay > 0 || gone == 0 {
                 // Without a carrier the kernel answers as if its queue were full, for ever.
                 self.refusals += 1;
-                if self.refusals % PATIENCE == 0 || self.down {
+                if self.refusals.is_multiple_of(PATIENCE) || self.down {
                     self.down = !self.device.flags().is_ok_and(|f| f.up && f.running);
                     if self.down {
                         let n = burst.len();
@@ -209,7 +210,11 @@ impl TxQueue for Tx {
             }
         }
         self.down = !up || index.is_none() || self.outlet.is_none();
-        if self.down { QueueState::Down } else { QueueState::Up }
+        if self.down {
+            QueueState::Down
+        } else {
+            QueueState::Up
+        }
     }
 
     fn stats(&mut self) -> TxStats {

@@ -39,7 +39,11 @@ impl Preparer {
     /// Takes the headers off frames that stay. A tag that was put in stays in: the frame is the same.
     pub(super) fn undo(&self, frames: &mut [Mbuf], shapes: &[Shape]) {
         if self.vnet {
-            for (frame, _) in frames.iter_mut().zip(shapes).filter(|(_, s)| **s == Shape::Whole) {
+            for (frame, _) in frames
+                .iter_mut()
+                .zip(shapes)
+                .filter(|(_, s)| **s == Shape::Whole)
+            {
                 let _taken = frame.adjust(VNET_LEN);
             }
         }
@@ -104,7 +108,11 @@ impl Preparer {
             head[len + 2..len + TAG].copy_from_slice(&frame.vlan_tci().to_be_bytes());
             len += TAG;
         }
-        Shape::Split { head, len: len as u8, skip: skip as u8 }
+        Shape::Split {
+            head,
+            len: len as u8,
+            skip: skip as u8,
+        }
     }
 }
 
@@ -115,7 +123,9 @@ fn put_tag(frame: &mut Mbuf, flags: MbufFlags) -> bool {
     }
     let tci = frame.vlan_tci();
     // Long enough: the caller has seen 14 bytes, and 4 came before.
-    let done = frame.data_mut().is_some_and(|data| insert_tag(data, tpid_of(flags), tci));
+    let done = frame
+        .data_mut()
+        .is_some_and(|data| insert_tag(data, tpid_of(flags), tci));
     if done {
         frame.set_flags(flags - (MbufFlags::TX_VLAN | MbufFlags::RX_VLAN_STRIPPED));
         let mut lengths = frame.tx_offload();

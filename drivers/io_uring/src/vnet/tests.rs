@@ -5,10 +5,24 @@ use proptest::prelude::*;
 use super::*;
 
 /// A frame's first bytes and the header that Linux would give with it.
-fn frame(ipv6: bool, tcp: bool, tagged: bool, options: u8, gso: Option<u16>) -> (Vec<u8>, VnetHdr, TxOffload) {
+fn frame(
+    ipv6: bool,
+    tcp: bool,
+    tagged: bool,
+    options: u8,
+    gso: Option<u16>,
+) -> (Vec<u8>, VnetHdr, TxOffload) {
     let l2 = if tagged { 18 } else { 14 };
-    let l3 = if ipv6 { 40 } else { 20 + usize::from(options % 11) * 4 };
-    let l4 = if tcp { 20 + usize::from(options % 11) * 4 } else { 8 };
+    let l3 = if ipv6 {
+        40
+    } else {
+        20 + usize::from(options % 11) * 4
+    };
+    let l4 = if tcp {
+        20 + usize::from(options % 11) * 4
+    } else {
+        8
+    };
     let mut f = vec![0; l2 + l3 + l4 + 100];
     if tagged {
         f[12..14].copy_from_slice(&[0x81, 0]);
@@ -40,7 +54,11 @@ fn frame(ipv6: bool, tcp: bool, tagged: bool, options: u8, gso: Option<u16>) -> 
             (true, true, true) => GSO_TCPV6,
             (true, false, _) => GSO_UDP_L4,
         },
-        hdr_len: if gso.is_some() { (l2 + l3 + l4) as u16 } else { 0 },
+        hdr_len: if gso.is_some() {
+            (l2 + l3 + l4) as u16
+        } else {
+            0
+        },
         gso_size: gso.unwrap_or(0),
         csum_start: (l2 + l3) as u16,
         csum_offset: if tcp { 16 } else { 6 },
@@ -80,14 +98,45 @@ proptest! {
 fn what_cannot_be_asked_for_is_finished_or_refused() {
     let (frame, header, _) = frame(false, true, false, 0, None);
     // A checksum inside a tunnel, and one of another protocol.
-    assert_eq!(VnetHdr { csum_start: 84, ..header }.requests(&frame), Wanted::FinishNow);
-    assert_eq!(VnetHdr { csum_offset: 8, ..header }.requests(&frame), Wanted::FinishNow);
+    assert_eq!(
+        VnetHdr {
+            csum_start: 84,
+            ..header
+        }
+        .requests(&frame),
+        Wanted::FinishNow
+    );
+    assert_eq!(
+        VnetHdr {
+            csum_offset: 8,
+            ..header
+        }
+        .requests(&frame),
+        Wanted::FinishNow
+    );
     // Super-frames of a kind that has no request, or without the sum or the size.
     for bad in [
-        VnetHdr { gso_type: 3, gso_size: 1000, ..header },
-        VnetHdr { gso_type: GSO_TCPV6, gso_size: 1000, ..header },
-        VnetHdr { gso_type: GSO_TCPV4, gso_size: 0, ..header },
-        VnetHdr { gso_type: GSO_TCPV4, gso_size: 1000, flags: 0, ..header },
+        VnetHdr {
+            gso_type: 3,
+            gso_size: 1000,
+            ..header
+        },
+        VnetHdr {
+            gso_type: GSO_TCPV6,
+            gso_size: 1000,
+            ..header
+        },
+        VnetHdr {
+            gso_type: GSO_TCPV4,
+            gso_size: 0,
+            ..header
+        },
+        VnetHdr {
+            gso_type: GSO_TCPV4,
+            gso_size: 1000,
+            flags: 0,
+            ..header
+        },
     ] {
         assert_eq!(bad.requests(&frame), Wanted::Unknown, "{bad:?}");
     }
@@ -95,13 +144,31 @@ fn what_cannot_be_asked_for_is_finished_or_refused() {
 
 #[test]
 fn cwr_marks_a_super_frame_only() {
-    let lengths = TxOffload { l2_len: 14, l3_len: 20, l4_len: 20, tso_segsz: 1448 };
+    let lengths = TxOffload {
+        l2_len: 14,
+        l3_len: 20,
+        l4_len: 20,
+        tso_segsz: 1448,
+    };
     let seg = MbufFlags::TX_TCP_SEG | MbufFlags::TX_IPV4;
     let header = VnetHdr::for_transmit(seg, lengths, |at| at == 34).unwrap();
     assert_eq!(header.gso_type, GSO_TCPV4 | GSO_ECN);
     let sum = MbufFlags::TX_TCP_CKSUM | MbufFlags::TX_IPV4;
     let header = VnetHdr::for_transmit(sum, lengths, |_| panic!("not asked")).unwrap();
     assert_eq!((header.gso_type, header.csum_offset), (0, 16));
-    assert_eq!(VnetHdr::for_transmit(seg, TxOffload { tso_segsz: 0, ..lengths }, |_| false), None);
-    assert_eq!(VnetHdr::for_transmit(sum, TxOffload::default(), |_| false), None);
+    assert_eq!(
+        VnetHdr::for_transmit(
+            seg,
+            TxOffload {
+                tso_segsz: 0,
+                ..lengths
+            },
+            |_| false
+        ),
+        None
+    );
+    assert_eq!(
+        VnetHdr::for_transmit(sum, TxOffload::default(), |_| false),
+        None
+    );
 }

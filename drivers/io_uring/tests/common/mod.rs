@@ -1,12 +1,14 @@
 //! A network namespace for each test, ports in it, and frames that carry a number.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+use std::os::fd::BorrowedFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use linecard_hal::{
     Burst, Mbuf, Mempool, MempoolConfig, Port, PortConfig, PortName, QueuePair, RxQueue, TxQueue,
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs `body` on a thread in a network namespace of its own. Without root the test starts itself once
@@ -36,7 +38,10 @@ pub fn in_namespace(test: &str, body: impl FnOnce() + Send + 'static) {
 
 /// Runs `ip`.
 pub fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("`ip` (iproute2) runs");
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .expect("`ip` (iproute2) runs");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments}: {error}");
 }
@@ -74,9 +79,18 @@ impl Running {
 
     pub fn with(name: &str, index: u16, mbufs: usize, queues: u16) -> Self {
         let mut port = open(name);
-        port.configure(&PortConfig { index, queues, ..PortConfig::default() }).expect("configured");
+        port.configure(&PortConfig {
+            index,
+            queues,
+            ..PortConfig::default()
+        })
+        .expect("configured");
         let data_room = port.info().data_room;
-        let pool = Mempool::new(MempoolConfig { data_room, cache: 0, ..MempoolConfig::new(name, mbufs) });
+        let pool = Mempool::new(MempoolConfig {
+            data_room,
+            cache: 0,
+            ..MempoolConfig::new(name, mbufs)
+        });
         let pool = pool.expect("a pool");
         let pools = vec![pool.clone(); usize::from(queues)];
         let mut pairs = port.start(&pools).unwrap_or_else(|e| panic!("{e}"));
@@ -98,7 +112,9 @@ impl Running {
     /// An mbuf with these bytes.
     pub fn mbuf(&self, bytes: &[u8]) -> Mbuf {
         let mut mbuf = self.pool.alloc().expect("an mbuf");
-        mbuf.append(bytes.len()).expect("room").copy_from_slice(bytes);
+        mbuf.append(bytes.len())
+            .expect("room")
+            .copy_from_slice(bytes);
         mbuf
     }
 
@@ -125,7 +141,12 @@ impl Running {
     pub fn finish(mut self, held: usize) {
         self.pairs.clear();
         self.port.stop().expect("stopped");
-        assert_eq!(self.pool.in_use(), held, "mbufs left behind: {:?}", self.pool.leaks());
+        assert_eq!(
+            self.pool.in_use(),
+            held,
+            "mbufs left behind: {:?}",
+            self.pool.leaks()
+        );
     }
 }
 
@@ -139,7 +160,12 @@ pub fn receive(rx: &mut dyn RxQueue, n: usize) -> Vec<Mbuf> {
     let mut burst = Burst::with_capacity(32);
     while got.len() < n {
         if rx.receive(&mut burst) == 0 {
-            assert!(Instant::now() < end, "{} of {n} frames came; {:?}", got.len(), rx.stats());
+            assert!(
+                Instant::now() < end,
+                "{} of {n} frames came; {:?}",
+                got.len(),
+                rx.stats()
+            );
             std::thread::sleep(Duration::from_micros(200));
         }
         got.extend(burst.drain().filter(is_ours));
@@ -185,7 +211,12 @@ pub fn numbered(i: u32) -> Vec<u8> {
 
 /// A TCP or UDP packet in a frame, with the pseudo-header's sum in its checksum field, as a host leaves
 /// it to its NIC.
-pub fn transport(tcp: bool, ports: (u16, u16), addresses: ([u8; 4], [u8; 4]), payload: usize) -> Vec<u8> {
+pub fn transport(
+    tcp: bool,
+    ports: (u16, u16),
+    addresses: ([u8; 4], [u8; 4]),
+    payload: usize,
+) -> Vec<u8> {
     let mut frame = ethernet(0x0800);
     let l4 = if tcp { 20 } else { 8 };
     let total = (20 + l4 + payload).min(65_535) as u16;
@@ -205,7 +236,9 @@ pub fn transport(tcp: bool, ports: (u16, u16), addresses: ([u8; 4], [u8; 4]), pa
     frame.extend_from_slice(&ports.0.to_be_bytes());
     frame.extend_from_slice(&ports.1.to_be_bytes());
     if tcp {
-        frame.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, sum[0], sum[1], 0, 0]);
+        frame.extend_from_slice(&[
+            0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, sum[0], sum[1], 0, 0,
+        ]);
     } else {
         frame.extend_from_slice(&(total - 20).to_be_bytes());
         frame.extend_from_slice(&sum);
@@ -215,8 +248,10 @@ pub fn transport(tcp: bool, ports: (u16, u16), addresses: ([u8; 4], [u8; 4]), pa
 }
 
 pub fn ones_sum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 =
-        bytes.chunks(2).map(|c| u32::from(c[0]) << 8 | u32::from(*c.get(1).unwrap_or(&0))).sum();
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|c| u32::from(c[0]) << 8 | u32::from(*c.get(1).unwrap_or(&0)))
+        .sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -226,4 +261,26 @@ pub fn ones_sum(bytes: &[u8]) -> u16 {
 /// All bytes of a frame.
 pub fn bytes(mbuf: &Mbuf) -> Vec<u8> {
     mbuf.segments().collect::<Vec<_>>().concat()
+}
+
+/// Waits until it is readable.
+pub fn wait(fd: BorrowedFd<'_>, ms: u16) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::from(ms)).expect("poll") > 0
+}
+
+/// Sleeps as a worker does, until there is a frame of ours.
+pub fn sleep_until_frame(rx: &mut dyn RxQueue) {
+    let mut burst = Burst::with_capacity(8);
+    let end = deadline();
+    loop {
+        assert!(Instant::now() < end, "no frame woke the sleeper");
+        let woken = wait(rx.wait_fd().expect("can be waited on"), 5000);
+        assert!(woken, "not woken");
+        while rx.receive(&mut burst) > 0 {
+            if burst.drain().any(|m| is_ours(&m)) {
+                return;
+            }
+        }
+    }
 }

@@ -4,8 +4,10 @@ use super::*;
 use crate::pcap::write::{Way, Writer};
 use proptest::prelude::*;
 
-/// All frames of a file, and how it ended.
-fn read(bytes: &[u8]) -> Result<(Vec<(u64, Vec<u8>)>, usize, Option<Broken>), OpenError> {
+/// All frames of a file with their times, how many were skipped, and how it ended.
+type Found = (Vec<(u64, Vec<u8>)>, usize, Option<Broken>);
+
+fn read(bytes: &[u8]) -> Result<Found, OpenError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.pcap");
     std::fs::write(&path, bytes).unwrap();

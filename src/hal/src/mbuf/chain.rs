@@ -8,6 +8,7 @@ use super::{Mbuf, RawMbuf};
 #[derive(Debug)]
 pub struct Segments<'a> {
     next: Option<&'a RawMbuf>,
+    left: u16,
 }
 
 impl<'a> Iterator for Segments<'a> {
@@ -16,9 +17,11 @@ impl<'a> Iterator for Segments<'a> {
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         let raw = self.next?;
-        // SAFETY: every segment of a live chain is alive and keeps its data within its buffer.
+        self.left -= 1;
+        // SAFETY: every segment of a live chain is alive and keeps its data within its buffer. The
+        // link, which lies in the second cache line, is read only if there is a further segment.
         unsafe {
-            self.next = raw.next.as_ref();
+            self.next = if self.left == 0 { None } else { raw.next.as_ref() };
             let start = raw.buf_addr.add(raw.data_off as usize);
             Some(core::slice::from_raw_parts(start, raw.data_len as usize))
         }
@@ -35,7 +38,7 @@ impl Mbuf {
     /// The bytes of the frame, segment by segment.
     #[inline]
     pub fn segments(&self) -> Segments<'_> {
-        Segments { next: Some(self.raw()) }
+        Segments { next: Some(self.raw()), left: self.raw().nb_segs }
     }
 
     /// Adds the segments of `tail` behind those of `self`. Gives `tail` back if the chain would have

@@ -465,9 +465,8 @@ fn clones_freed_on_other_threads() {
         let mut origin = with_bytes(&pool, &[round as u8; 20]);
         let clones: Vec<_> = (0..3).map(|_| origin.share(&pool).unwrap()).collect();
         std::thread::scope(|scope| {
-            for clone in clones {
-                scope.spawn(move || assert_eq!(clone.data(), [round as u8; 20]));
-            }
+            let check = |clone: Mbuf| move || assert_eq!(clone.data(), [round as u8; 20]);
+            let threads: Vec<_> = clones.into_iter().map(|c| scope.spawn(check(c))).collect();
             // The owner goes on with its header meanwhile, and writes as soon as it is alone.
             origin.set_port(3);
             assert!(origin.trim(1));
@@ -478,6 +477,7 @@ fn clones_freed_on_other_threads() {
                 origin.data_mut().unwrap().fill(0);
             }
             drop(origin);
+            threads.into_iter().for_each(|t| t.join().unwrap());
         });
         home(&pool);
     }

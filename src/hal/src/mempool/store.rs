@@ -94,7 +94,7 @@ impl<T: Copy + Send> Store<T> {
 
     #[cold]
     unsafe fn take_slow(&self, cache: &Cache<T>, out: *mut T, n: usize) -> usize {
-        // SAFETY (all three): `out` has room for `n`; the cache is ours, and after a refill it holds
+        // SAFETY: for all three: `out` has room for `n`; the cache is ours, and after a refill it holds
         // at most `target`, which is below its size.
         unsafe {
             let len = cache.len.load(Ordering::Relaxed) as usize;

@@ -245,8 +245,8 @@ mod tests {
         let total = per_producer * producers.len() as u64;
         let taken = std::sync::atomic::AtomicU64::new(0);
         let mut seen: Vec<u64> = std::thread::scope(|scope| {
-            for (id, mut tx) in producers.into_iter().enumerate() {
-                scope.spawn(move || {
+            let giver = |(id, mut tx): (usize, Producer<u64, P, C>)| {
+                move || {
                     let items: Vec<u64> = (0..per_producer).map(|i| (id as u64) << 32 | i).collect();
                     let mut left = &items[..];
                     while !left.is_empty() {
@@ -256,8 +256,10 @@ mod tests {
                             std::thread::yield_now();
                         }
                     }
-                });
-            }
+                }
+            };
+            let givers: Vec<_> =
+                producers.into_iter().enumerate().map(|p| scope.spawn(giver(p))).collect();
             let taken = &taken;
             let handles: Vec<_> = consumers
                 .into_iter()
@@ -280,6 +282,8 @@ mod tests {
                     })
                 })
                 .collect();
+            // Joined one by one, which the thread sanitizer sees, as it does not see the end of a scope.
+            givers.into_iter().for_each(|t| t.join().unwrap());
             handles.into_iter().flat_map(|h| h.join().unwrap()).collect()
         });
         seen.sort_unstable();

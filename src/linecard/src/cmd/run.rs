@@ -24,8 +24,9 @@ Examples:
   linecard run linecard.toml --duration 10s --json
   LINECARD_FORWARD_MODE=macswap LINECARD_ENGINE_IDLE=spin linecard run linecard.toml
 
-Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but a worker failed, a frame
-is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at once."
+Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but a worker failed, a
+frame is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at
+once."
 )]
 pub struct RunArgs {
     /// The configuration file

@@ -77,8 +77,8 @@ impl Lab {
     /// Connects a host; also again, after its cable was pulled out.
     pub fn plug(&self, host: &Host, port: &str) {
         let pid = host.holder.id();
-        self.here.sh(&format!("ip link add {port} type veth peer name eth0 netns {pid}"));
-        self.here.sh(&format!("ip link set {port} addrgenmode none up"));
+        self.here.sh(&format!("ip link add name {port} type veth peer name eth0 netns {pid}"));
+        self.here.sh(&format!("ip link set dev {port} addrgenmode none up"));
         host.sh("ip link set lo up");
     }
 

@@ -6,6 +6,7 @@ use crate::report::Report;
 use crate::wire::{B4, B6, Wire};
 
 const N: u32 = 1000;
+const FRAMES: u64 = N as u64;
 
 /// Sends a frame N times from host a, without addresses on either side, and gives what tcpdump saw
 /// of it on host b, and the final report.
@@ -16,8 +17,8 @@ fn across(arguments: &[&str], frame: &[u8], filter: &str) -> (String, Report) {
     wire.a.send_raw(frame, N);
     let seen = dump.end().stdout;
     let report = wire.finish();
-    assert_eq!(report.port(0).rx(), N.into(), "{report:#?}");
-    assert_eq!(report.port(1).tx(), N.into(), "{report:#?}");
+    assert_eq!(report.port(0).rx(), FRAMES, "{report:#?}");
+    assert_eq!(report.port(1).tx(), FRAMES, "{report:#?}");
     (seen, report)
 }
 
@@ -92,7 +93,7 @@ fn a_tagged_ping_is_answered_across_the_forwarder() {
     assert_eq!(ended.code, 0, "{ended:#?}");
     let report = ended.report();
     report.assert_balanced();
-    assert_eq!((report.port(0).rx(), report.port(0).tx()), (N.into(), N.into()));
+    assert_eq!((report.port(0).rx(), report.port(0).tx()), (FRAMES, FRAMES));
     wire.finish();
 }
 
@@ -103,9 +104,9 @@ fn rx_drop_counts_and_sends_nothing() {
     wire.a.send_raw(&experiment(), N);
     wire.b.send_raw(&experiment(), 2 * N);
     let report = wire.finish();
-    assert_eq!((report.port(0).rx(), report.port(1).rx()), (N.into(), u64::from(2 * N)));
+    assert_eq!((report.port(0).rx(), report.port(1).rx()), (FRAMES, 2 * FRAMES));
     assert_eq!(report.account("tx"), 0);
-    assert_eq!(report.port(0).dropped_for("mode"), N.into());
+    assert_eq!(report.port(0).dropped_for("mode"), FRAMES);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The walk over blocks made by hand, right and wrong ones.
 
-use linecard_hal::MempoolConfig;
 use linecard_hal::Mempool;
+use linecard_hal::MempoolConfig;
 use proptest::prelude::*;
 
 use super::*;
@@ -31,7 +31,15 @@ fn fill(bytes: &mut [u8], index: usize, frames: &[Vec<u8>]) {
     for (i, frame) in frames.iter().enumerate() {
         let mac = 114;
         let step = (mac + frame.len()).next_multiple_of(8);
-        put(block, at, if i + 1 == frames.len() { 0 } else { step as u32 });
+        put(
+            block,
+            at,
+            if i + 1 == frames.len() {
+                0
+            } else {
+                step as u32
+            },
+        );
         put(block, at + 4, 5);
         put(block, at + 8, i as u32);
         put(block, at + 12, frame.len() as u32);
@@ -48,11 +56,19 @@ fn fill(bytes: &mut [u8], index: usize, frames: &[Vec<u8>]) {
 }
 
 fn pool(size: usize) -> Mempool {
-    Mempool::new(MempoolConfig { cache: 0, ..MempoolConfig::new("test", size) }).unwrap()
+    Mempool::new(MempoolConfig {
+        cache: 0,
+        ..MempoolConfig::new("test", size)
+    })
+    .unwrap()
 }
 
 fn status(bytes: &[u8], index: usize) -> u32 {
-    u32::from_ne_bytes(bytes[index * SIZE + 8..index * SIZE + 12].try_into().unwrap())
+    u32::from_ne_bytes(
+        bytes[index * SIZE + 8..index * SIZE + 12]
+            .try_into()
+            .unwrap(),
+    )
 }
 
 #[test]
@@ -61,14 +77,18 @@ fn frames_come_out_as_they_went_in_and_the_block_goes_back_with_the_last() {
     let pool = pool(64);
     let mut headers = Burst::with_capacity(64);
     for round in 0..6 {
-        let frames: Vec<Vec<u8>> = (0..7u8).map(|i| vec![i ^ round; 60 + usize::from(i) * 33]).collect();
+        let frames: Vec<Vec<u8>> = (0..7u8)
+            .map(|i| vec![i ^ round; 60 + usize::from(i) * 33])
+            .collect();
         let index = usize::from(round) % AT;
         fill(bytes, index, &frames);
         pool.alloc_burst(&mut headers, 7);
         let mut got = Vec::new();
         for frame in &frames {
             assert!(ring.ready() > 0);
-            let Taken::Frame(mut mbuf, meta) = ring.take(&mut headers) else { panic!() };
+            let Taken::Frame(mut mbuf, meta) = ring.take(&mut headers) else {
+                panic!()
+            };
             assert_eq!(mbuf.data(), frame);
             assert_eq!(meta.timestamp_ns / 1_000_000_000, 5);
             assert!(mbuf.headroom() >= 112 && mbuf.data_mut().is_some());
@@ -99,7 +119,9 @@ fn a_block_that_is_still_out_is_not_read_again() {
     let mut held = Vec::new();
     for _ in 0..AT {
         assert_eq!(ring.ready(), 1);
-        let Taken::Frame(mbuf, _) = ring.take(&mut headers) else { panic!() };
+        let Taken::Frame(mbuf, _) = ring.take(&mut headers) else {
+            panic!()
+        };
         held.push(mbuf);
     }
     assert!(!ring.has_frames() && ring.ready() == 0);
@@ -120,7 +142,9 @@ fn a_long_frame_becomes_a_chain() {
     assert!(matches!(ring.take(&mut headers), Taken::NoHeader(2)));
     pool.alloc_burst(&mut headers, 7);
     for expected in [&frame, &vec![9; 60], &frame] {
-        let Taken::Frame(mbuf, _) = ring.take(&mut headers) else { panic!() };
+        let Taken::Frame(mbuf, _) = ring.take(&mut headers) else {
+            panic!()
+        };
         assert_eq!(mbuf.segments().collect::<Vec<_>>().concat(), *expected);
         assert_eq!(mbuf.frame_len(), expected.len());
     }

@@ -54,8 +54,12 @@ impl Draft {
             ..Self::default()
         };
         for error in &errors {
-            let place = error.span().map_or(Place::File, |span| lines.place(&span));
-            draft.problems.push(syntax(error.message()).at(place, ""));
+            let span = error.span();
+            let place = span.as_ref().map_or(Place::File, |span| lines.place(span));
+            let at = span.and_then(|span| text.get(span)).unwrap_or_default();
+            draft
+                .problems
+                .push(syntax(error.message(), at).at(place, ""));
         }
         if parsed {
             Reader {
@@ -85,17 +89,24 @@ impl Draft {
     }
 }
 
-/// What the parser has to say, with what usually helps.
-fn syntax(message: &str) -> Refusal {
+/// What the parser has to say about a piece of text, with what usually helps.
+fn syntax(message: &str, at: &str) -> Refusal {
     let message = message.trim().replace('\n', ", ");
-    let remedy = if message.contains("duplicate key") {
-        "a key or section is written once; only [[port]] may be repeated"
-    } else if message.contains("unquoted") || message.contains("quote") {
-        "text stands in double quotes, such as mode = \"io\""
+    let word: String = at
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '-')
+        .collect();
+    if message.contains("duplicate key") {
+        let remedy = "write each key and section once; only [[port]] may be repeated";
+        Refusal::new(format!("{message} {word}"), remedy)
+    } else if word.starts_with(char::is_alphabetic) && !message.contains("key") {
+        // The parser takes `io` for the beginning of `inf`, and says so.
+        let what = format!("{word} is not a value");
+        Refusal::new(what, format!("text stands in double quotes: \"{word}\""))
     } else {
-        "see `linecard config example` for how it is written"
-    };
-    Refusal::new(message, remedy)
+        let remedy = "see `linecard config example` for how it is written";
+        Refusal::new(message, remedy)
+    }
 }
 
 type Entry<'a> = Spanned<DeValue<'a>>;
@@ -171,6 +182,7 @@ impl Reader<'_> {
                 format!("{} is not a port", Given::Value(entry.get_ref())),
                 "write [[port]], and name and open on the lines below it",
             );
+            self.draft.ports_unread = true;
             return self.refuse(place, "port", refusal);
         };
         for (name, value) in table {

@@ -58,7 +58,7 @@ impl Session {
         for (peer, given) in config.peers.iter_mut().zip(&self.peers) {
             *peer = *given;
         }
-        self.say(&report::start(&engine, self.mode));
+        self.say(&report::start(&engine, self.mode))?;
         if self.dry_run {
             return Ok(ExitCode::SUCCESS);
         }
@@ -75,8 +75,12 @@ impl Session {
     }
 
     /// Prints what is not the result.
-    fn say(&self, text: &str) {
-        if self.json { eprint!("{text}") } else { print!("{text}") }
+    fn say(&self, text: &str) -> anyhow::Result<()> {
+        if !self.json {
+            return super::print(text);
+        }
+        watch::note(text);
+        Ok(())
     }
 }
 

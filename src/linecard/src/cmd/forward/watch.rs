@@ -1,5 +1,6 @@
 //! Figures while it runs.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -56,12 +57,17 @@ impl Live {
         }
         let now = running.snapshot();
         if self.bar.is_hidden() {
-            eprintln!("{}", line(&self.last, &now));
+            note(&(line(&self.last, &now) + "\n"));
         } else {
             self.bar.set_message(block(&self.last, &now, left));
         }
         self.last = now;
     }
+}
+
+/// Prints to standard error. That nobody reads there is no reason to stop forwarding.
+pub(super) fn note(text: &str) {
+    let _: std::io::Result<()> = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// One line: all ports in short.

@@ -5,55 +5,113 @@
 
 mod support;
 
-use std::hint::black_box;
-
 use crossbeam_queue::ArrayQueue;
+use linecard_hal::bench::BareStore;
 use linecard_hal::ring::{Consumer, Producer, spsc};
 use linecard_hal::{Burst, Mbuf, Mempool, MempoolConfig, lcore};
-use support::{BULKS, OBJECTS, report, time, time_across};
+use support::{BULKS, OBJECTS, opaque, opaque_slice, report, time, time_across};
 
 const SIZE: usize = 8192;
 const SLOTS: usize = 1024;
+const CACHE: usize = 256;
+const MAX_BULK: usize = 128;
 
 fn main() {
     support::quiet_or_say_so();
-    let pool = Mempool::new(MempoolConfig::new("bench", SIZE)).expect("memory for a pool");
+    let config = MempoolConfig { cache: CACHE, ..MempoolConfig::new("bench", SIZE) };
+    let pool = Mempool::new(config).expect("memory for a pool");
     eprintln!("# pages of {}", pool.region().page());
     for bulk in BULKS {
         report("mempool", "mbuf", "one-core", bulk, "linecard", Some(one_core(&pool, bulk, false)));
         report("mempool", "receive", "one-core", bulk, "linecard", Some(one_core(&pool, bulk, true)));
         report("mempool", "mbuf", "one-core", bulk, "crossbeam", Some(crossbeam(bulk)));
     }
+    let bare = BareStore::new(SIZE, CACHE);
     for bulk in BULKS {
+        report("mempool", "bare", "one-core", bulk, "linecard", Some(bare_one_core(&bare, bulk)));
+    }
+    for bulk in BULKS {
+        report("mempool", "bare", "two-cores", bulk, "linecard", bare_two_cores(&bare, bulk));
         report("mempool", "mbuf", "two-cores", bulk, "linecard", two_cores(&pool, bulk));
     }
     assert_eq!(pool.in_use(), 0);
 }
 
-/// Takes a burst and frees it; with `receive`, also does what a driver does to a received frame.
-fn one_core(pool: &Mempool, bulk: usize, receive: bool) -> f64 {
+/// Takes pointers and gives them back, without looking at what they point to.
+fn bare_one_core(store: &BareStore, bulk: usize) -> f64 {
+    on_lcore(|| {
+        let figure = time(|| bare_take_give(store, bulk));
+        store.flush();
+        figure
+    })
+}
+
+#[inline(never)]
+fn bare_take_give(store: &BareStore, bulk: usize) {
+    let mut held = [0; MAX_BULK];
+    for _ in 0..OBJECTS / bulk {
+        store.take(opaque_slice(&mut held, bulk));
+        store.give(opaque_slice(&mut held, bulk));
+    }
+}
+
+/// The same pointers, taken on one core and given back on the other.
+fn bare_two_cores(store: &BareStore, bulk: usize) -> Option<f64> {
+    let (mut tx, mut rx) = spsc::<usize>(SLOTS);
+    time_across(
+        move || {
+            let (mut held, mut left) = ([0; MAX_BULK], OBJECTS);
+            while left > 0 {
+                let n = store.take(&mut held[..bulk.min(left)]);
+                let mut done = 0;
+                while done < n {
+                    done += tx.push_slice(&held[done..n]);
+                }
+                left -= n;
+            }
+        },
+        move || {
+            let (mut held, mut left) = ([0; MAX_BULK], OBJECTS);
+            while left > 0 {
+                let n = rx.pop_slice(&mut held[..bulk]);
+                store.give(&held[..n]);
+                left -= n;
+            }
+        },
+        || store.flush(),
+    )
+}
+
+fn on_lcore<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             support::pin(0);
             let _lcore = lcore::register();
-            let mut burst = Burst::with_capacity(bulk);
-            let figure = if receive {
-                time(|| alloc_receive_free(pool, &mut burst, bulk))
-            } else {
-                time(|| alloc_free(pool, &mut burst, bulk))
-            };
-            pool.flush_cache();
-            figure
+            body()
         });
         worker.join().unwrap()
+    })
+}
+
+/// Takes a burst and frees it; with `receive`, also does what a driver does to a received frame.
+fn one_core(pool: &Mempool, bulk: usize, receive: bool) -> f64 {
+    on_lcore(|| {
+        let mut burst = Burst::with_capacity(bulk);
+        let figure = if receive {
+            time(|| alloc_receive_free(pool, &mut burst, bulk))
+        } else {
+            time(|| alloc_free(pool, &mut burst, bulk))
+        };
+        pool.flush_cache();
+        figure
     })
 }
 
 #[inline(never)]
 fn alloc_free(pool: &Mempool, burst: &mut Burst, bulk: usize) {
     for _ in 0..OBJECTS / bulk {
-        black_box(pool.alloc_burst(burst, bulk));
-        black_box(burst.as_ptr());
+        pool.alloc_burst(burst, bulk);
+        opaque(burst.as_ptr().cast_mut());
         burst.clear();
     }
 }
@@ -66,7 +124,7 @@ fn alloc_receive_free(pool: &Mempool, burst: &mut Burst, bulk: usize) {
             let _ = mbuf.set_data(128, 60);
             mbuf.set_port(0);
         }
-        black_box(burst.as_ptr());
+        opaque(burst.as_ptr().cast_mut());
         burst.clear();
     }
 }

@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use crossbeam_queue::ArrayQueue;
 use linecard_hal::ring::{Consumer, Mode, Multi, Producer, Single, ring};
-use support::{BULKS, OBJECTS, report, time, time_across};
+use support::{BULKS, OBJECTS, opaque_slice, report, time, time_across};
 
 const SLOTS: usize = 1024;
 const MAX_BULK: usize = 128;
@@ -44,10 +44,10 @@ fn push_and_pop<P: Mode, C: Mode>(
     rx: &mut Consumer<u64, P, C>,
     bulk: usize,
 ) {
-    let (items, mut out) = ([1; MAX_BULK], [0; MAX_BULK]);
+    let (mut items, mut out) = ([1; MAX_BULK], [0; MAX_BULK]);
     for _ in 0..OBJECTS / bulk {
-        tx.push_slice(black_box(&items[..bulk]));
-        rx.pop_slice(black_box(&mut out[..bulk]));
+        tx.push_slice(opaque_slice(&mut items, bulk));
+        rx.pop_slice(opaque_slice(&mut out, bulk));
     }
 }
 
@@ -59,10 +59,10 @@ fn two_cores<P: Mode, C: Mode>(bulk: usize) -> Option<f64> {
 
 #[inline(never)]
 fn push_all<P: Mode, C: Mode>(tx: &mut Producer<u64, P, C>, bulk: usize) {
-    let items = [1; MAX_BULK];
+    let mut items = [1; MAX_BULK];
     let mut left = OBJECTS;
     while left > 0 {
-        left -= tx.push_slice(black_box(&items[..bulk.min(left)]));
+        left -= tx.push_slice(opaque_slice(&mut items, bulk.min(left)));
     }
 }
 
@@ -71,7 +71,7 @@ fn pop_all<P: Mode, C: Mode>(rx: &mut Consumer<u64, P, C>, bulk: usize) {
     let mut out = [0; MAX_BULK];
     let mut left = OBJECTS;
     while left > 0 {
-        left -= rx.pop_slice(black_box(&mut out[..bulk.min(left)]));
+        left -= rx.pop_slice(opaque_slice(&mut out, bulk.min(left)));
     }
 }
 

@@ -305,7 +305,7 @@ int main(int argc, char **argv)
 		report("ring", "mpmc", "one-core", n, "dpdk", time_chunks(push_and_pop_mpmc, n));
 		report("mempool", "mbuf", "one-core", n, "dpdk", time_chunks(alloc_free, n));
 		report("mempool", "receive", "one-core", n, "dpdk", time_chunks(alloc_receive_free, n));
-		report("mempool", "mbuf", "one-core", n, "dpdk-bare", time_chunks(get_put, n));
+		report("mempool", "bare", "one-core", n, "dpdk", time_chunks(get_put, n));
 	}
 	for (unsigned i = 0; across && i < RTE_DIM(bulks); i++) {
 		unsigned n = bulks[i];
@@ -318,7 +318,7 @@ int main(int argc, char **argv)
 		       time_across(push_and_pop_mpmc, push_and_pop_mpmc, n));
 		ring = single;
 		report("mempool", "mbuf", "two-cores", n, "dpdk", time_across(hand_over, take_over, n));
-		report("mempool", "mbuf", "two-cores", n, "dpdk-bare",
+		report("mempool", "bare", "two-cores", n, "dpdk",
 		       time_across(hand_over_bare, take_over_bare, n));
 	}
 	rte_eal_cleanup();

@@ -1,6 +1,10 @@
-/* Counts frames: receive mmsg|ring wait|spin INTERFACE CPU. The ring is walked in place; of each frame
- * its length and first byte are read. */
+/*
+ * Counts frames: receive mmsg|meta|ring wait|spin INTERFACE CPU. Of each frame its length and first byte
+ * are read. `meta` is mmsg with all that comes beside a frame and that Linecard keeps: the virtio-net
+ * header, the auxiliary data (VLAN tag, checksum status) and the timestamp. The ring is walked in place.
+ */
 #include "peer.h"
+#include <linux/virtio_net.h>
 
 #define BLOCK (256 << 10)
 #define BLOCKS 256
@@ -19,12 +23,40 @@ static void wait_for(int fd, int spin)
 		poll(&poller, 1, 100);
 }
 
-static void by_mmsg(int fd, int spin, struct count *count)
+/* What comes beside the frames of a burst. */
+struct beside {
+	struct iovec parts[2];
+	struct virtio_net_hdr offload;
+	char control[CMSG_SPACE(sizeof(struct tpacket_auxdata)) + CMSG_SPACE(sizeof(struct timespec))];
+};
+
+static void ask_for_meta(int fd, struct messages *m, struct beside *beside)
+{
+	int on = 1;
+
+	set(fd, PACKET_VNET_HDR, on, "PACKET_VNET_HDR");
+	set(fd, PACKET_AUXDATA, on, "PACKET_AUXDATA");
+	check(setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)), "SO_TIMESTAMPNS");
+	for (int i = 0; i < BURST; i++) {
+		beside[i].parts[0] = (struct iovec){&beside[i].offload, sizeof(beside[i].offload)};
+		beside[i].parts[1] = m->part[i];
+		m->header[i].msg_hdr.msg_iov = beside[i].parts;
+		m->header[i].msg_hdr.msg_iovlen = 2;
+		m->header[i].msg_hdr.msg_control = beside[i].control;
+	}
+}
+
+static void by_mmsg(int fd, int spin, int meta, struct count *count)
 {
 	static struct messages m;
+	static struct beside beside[BURST];
 
 	prepare(&m);
+	if (meta)
+		ask_for_meta(fd, &m, beside);
 	while (!stopped) {
+		for (int i = 0; meta && i < BURST; i++)
+			m.header[i].msg_hdr.msg_controllen = sizeof(beside[i].control);
 		uint64_t start = __rdtsc();
 		int n = recvmmsg(fd, m.header, BURST, MSG_DONTWAIT, NULL);
 
@@ -88,18 +120,20 @@ int main(int argc, char **argv)
 	struct count count = {0};
 
 	if (argc != 5) {
-		fprintf(stderr, "receive mmsg|ring wait|spin INTERFACE CPU\n");
+		fprintf(stderr, "receive mmsg|meta|ring wait|spin INTERFACE CPU\n");
 		return 2;
 	}
 	int fd = packet_socket(), spin = strcmp(argv[2], "spin") == 0;
-	int ring = strcmp(argv[1], "ring") == 0, version = TPACKET_V3;
+	int ring = strcmp(argv[1], "ring") == 0;
 
 	if (ring)
-		set(fd, PACKET_VERSION, version, "PACKET_VERSION");
-	/* A ring can be had before bind() as well as after it; frames only come after it. */
+		set(fd, PACKET_VERSION, TPACKET_V3, "PACKET_VERSION");
 	bind_to(fd, argv[3], ETH_P_ALL);
 	begin(argv[4]);
-	(ring ? by_ring : by_mmsg)(fd, spin, &count);
+	if (ring)
+		by_ring(fd, spin, &count);
+	else
+		by_mmsg(fd, spin, strcmp(argv[1], "meta") == 0, &count);
 	printf("{\"rx\": %lu, \"bytes\": %lu, \"touched\": %lu, \"cycles_per_packet\": %.1f}\n", count.rx, count.bytes,
 	       count.touched, count.rx ? (double)count.busy_cycles / count.rx : 0.0);
 	return 0;

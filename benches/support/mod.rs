@@ -62,6 +62,9 @@ pub fn time_across(
     mut second: impl FnMut() + Send,
     finish: impl Fn() + Sync,
 ) -> Option<f64> {
+    if std::env::args().any(|arg| arg == "--one-core") {
+        return None;
+    }
     let start = Barrier::new(2);
     std::thread::scope(|scope| {
         let giver = scope.spawn(|| {
@@ -137,4 +140,21 @@ pub fn quiet_or_say_so() {
         Some(ns) => eprintln!("# quiet: {ns:.0} ns from core to core"),
     }
     println!("# cycles per object, median of {CHUNKS} chunks of {OBJECTS} objects");
+}
+
+/// A pointer that the compiler knows nothing about any more, and memory that may have changed: what the
+/// C program does with an empty `asm`. `std::hint::black_box` would send it through memory.
+#[inline(always)]
+pub fn opaque<T>(mut pointer: *mut T) -> *mut T {
+    // SAFETY: does nothing.
+    unsafe { core::arch::asm!("/* {0} */", inout(reg) pointer, options(nostack, preserves_flags)) };
+    pointer
+}
+
+/// The first `len` items, about which the compiler knows nothing any more.
+#[inline(always)]
+pub fn opaque_slice<T>(items: &mut [T], len: usize) -> &mut [T] {
+    let items = &mut items[..len];
+    // SAFETY: the same slice.
+    unsafe { core::slice::from_raw_parts_mut(opaque(items.as_mut_ptr()), len) }
 }

@@ -51,15 +51,15 @@ lab_start() {
 }
 
 # A host named $1 whose interface eth0 is one end of a cable; the other end is interface $2 here.
-# Both ends stay down. The end here gets no address, not even a link-local one: its kernel is to
-# stay silent, so that whatever the host receives was sent by the forwarder.
+# The host's end stays down. The end here gets no address, not even a link-local one, and answers
+# no ARP: its kernel is to stay silent, so that whatever the host receives was sent by the forwarder.
 lab_host() {
     local host=$1 port=$2
     lab_start unshare --net sleep infinity
     lab_holder[$host]=$!
     lab_await 10 "host $host" lab_namespace_differs "$!"
     ip link add name "$port" type veth peer name eth0 netns "$!"
-    ip link set dev "$port" addrgenmode none up
+    ip link set dev "$port" addrgenmode none arp off up
     on "$host" ip link set lo up
 }
 

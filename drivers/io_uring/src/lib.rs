@@ -74,15 +74,18 @@
 //! # Figures
 //!
 //! Two cores of a shared, busy virtual machine; 60-byte frames over a veth, sender and receiver pinned, 64
-//! to a burst; medians of bursts of at least 48 frames, beside C loops of the same shape in the same
-//! session. Read them as ratios.
+//! to a burst; C loops of the same shape in alternating rounds. Receiving: median over bursts of at least
+//! 48 frames. Sending: the thread's CPU time, to a peer that nobody listens on. Read them as ratios.
 //!
 //! | | ns a frame |
 //! | --- | --- |
-//! | `rx=ring`: receive, read a byte, free | 32 to 34 |
-//! | C, TPACKET_V3: walk the block, read a byte (no buffers to hand on) | 7 to 11 |
+//! | `rx=ring`: receive, read a byte, free | 20 to 24 |
+//! | C, TPACKET_V3: walk the block, read a byte (no buffers to hand on) | 6 to 11 |
 //! | `rx=mmsg` | 1,020 |
-//! | `tx=uring`, `tx=mmsg`, C `sendmmsg` | equal within 5 % |
+//! | `tx=uring`: allocate, fill, send | 1,170 to 1,220 |
+//! | `tx=mmsg`: the same | 1,225 to 1,290 |
+//! | C `sendmmsg` of the same 64 frames over and over, with a virtio-net header | 1,163 to 1,207 |
+//! | the same without the header | 1,116 to 1,183 |
 //!
 //! # Traps
 //!

@@ -234,7 +234,7 @@ impl Port for UringPort {
             let rx = Rx::new(group.clone(), id, pool.clone())?;
             let (socket, vnet) =
                 open_socket(index).map_err(|e| self.device.system("the sending socket", e))?;
-            let outlet = Some(Outlet::Socket(socket));
+            let outlet = Outlet::Socket(socket);
             let tx = Tx::new(self.device.clone(), outlet, self.sender(), vnet);
             pairs.push(QueuePair {
                 rx: Box::new(rx),

@@ -88,7 +88,13 @@ impl Context {
     fn forward_with_care(&mut self, port: PortIndex, mbuf: Mbuf) {
         let output = &mut self.outputs[port as usize];
         match output.owner {
-            Some(worker) => self.cross(worker, Crossing { mbuf, transmit_by: Some(port) }),
+            Some(worker) => self.cross(
+                worker,
+                Crossing {
+                    mbuf,
+                    transmit_by: Some(port),
+                },
+            ),
             None => output.push_finished(mbuf, &self.pool, &mut self.counters),
         }
     }
@@ -151,7 +157,13 @@ impl Context {
     /// Lets another worker process a frame.
     pub fn hand_off(&mut self, worker: WorkerIndex, mbuf: Mbuf) {
         if (worker as usize) < self.mailboxes.len() && worker != self.worker {
-            self.cross(worker, Crossing { mbuf, transmit_by: None });
+            self.cross(
+                worker,
+                Crossing {
+                    mbuf,
+                    transmit_by: None,
+                },
+            );
         } else {
             self.drop(DropReason::NoSuchPort, mbuf);
         }
@@ -189,6 +201,8 @@ impl Context {
 
 impl core::fmt::Debug for Context {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Context").field("worker", &self.worker).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
     }
 }

@@ -78,7 +78,10 @@ const PER_PORT: usize = 4 + 3 + 1 + DropReason::COUNT;
 impl WorkerCounters {
     /// Counters for `ports` ports, all 0.
     pub(crate) fn new(ports: usize) -> Self {
-        Self { ports: vec![PortCounters::default(); ports], ..Self::default() }
+        Self {
+            ports: vec![PortCounters::default(); ports],
+            ..Self::default()
+        }
     }
 
     /// Frames handed to a device.
@@ -121,7 +124,12 @@ pub(crate) struct Published {
 
 impl Published {
     pub(crate) fn new(ports: usize) -> Self {
-        Self { words: (0..OWN + ports * PER_PORT).map(|_| AtomicU64::new(0)).collect(), ports }
+        Self {
+            words: (0..OWN + ports * PER_PORT)
+                .map(|_| AtomicU64::new(0))
+                .collect(),
+            ports,
+        }
     }
 
     /// Called by the owning worker only.
@@ -129,9 +137,12 @@ impl Published {
         let own = counters.own().into_iter();
         let ports = counters.ports.iter().flat_map(|p| {
             let (rx, tx) = (p.rx, p.tx);
-            [rx.packets, rx.bytes, rx.misses, rx.errors, tx.packets, tx.bytes, tx.errors, p.taken]
-                .into_iter()
-                .chain(p.drops)
+            [
+                rx.packets, rx.bytes, rx.misses, rx.errors, tx.packets, tx.bytes, tx.errors,
+                p.taken,
+            ]
+            .into_iter()
+            .chain(p.drops)
         });
         for (word, value) in self.words.iter().zip(own.chain(ports)) {
             word.store(value, Ordering::Relaxed);
@@ -163,8 +174,17 @@ impl Published {
         };
         for _ in 0..self.ports {
             counters.ports.push(PortCounters {
-                rx: RxStats { packets: next(), bytes: next(), misses: next(), errors: next() },
-                tx: TxStats { packets: next(), bytes: next(), errors: next() },
+                rx: RxStats {
+                    packets: next(),
+                    bytes: next(),
+                    misses: next(),
+                    errors: next(),
+                },
+                tx: TxStats {
+                    packets: next(),
+                    bytes: next(),
+                    errors: next(),
+                },
                 taken: next(),
                 drops: std::array::from_fn(|_| next()),
             });
@@ -181,7 +201,11 @@ mod tests {
     fn what_is_published_is_read() {
         let mut counters = WorkerCounters::new(2);
         let mut numbers = 1..;
-        for field in [&mut counters.rx, &mut counters.pending, &mut counters.sleeps] {
+        for field in [
+            &mut counters.rx,
+            &mut counters.pending,
+            &mut counters.sleeps,
+        ] {
             *field = numbers.next().unwrap();
         }
         counters.ports[1].rx.misses = 77;

@@ -40,7 +40,13 @@ pub(crate) fn mailbox(capacity: usize) -> nix::Result<(Mailbox, Inbox)> {
         asleep: AtomicBool::new(false),
         event: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
     });
-    Ok((Mailbox { ring: tx, bell: bell.clone() }, Inbox { ring: rx, bell }))
+    Ok((
+        Mailbox {
+            ring: tx,
+            bell: bell.clone(),
+        },
+        Inbox { ring: rx, bell },
+    ))
 }
 
 impl Mailbox {

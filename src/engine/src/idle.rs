@@ -77,7 +77,12 @@ impl Idler {
             Idle::Adaptive => clock::cycles_of(Duration::from_micros(100)),
             Idle::Sleep => clock::cycles_of(Duration::from_micros(2)),
         };
-        Self { policy, patience, empty_since: None, naps: 0 }
+        Self {
+            policy,
+            patience,
+            empty_since: None,
+            naps: 0,
+        }
     }
 
     /// A turn found frames.
@@ -105,7 +110,11 @@ impl Idler {
     /// Sleeps until one of `fds` is readable (a queue has traffic), the bell rings or the tick ends.
     /// A queue that cannot be waited on is `None`: then the sleep is short. A descriptor whose device
     /// just vanished ends the sleep like a frame.
-    pub(crate) fn sleep<'a>(&mut self, fds: impl Iterator<Item = Option<BorrowedFd<'a>>>, bell: &Bell) {
+    pub(crate) fn sleep<'a>(
+        &mut self,
+        fds: impl Iterator<Item = Option<BorrowedFd<'a>>>,
+        bell: &Bell,
+    ) {
         let bell = bell.event.as_fd();
         let mut polled: [PollFd<'_>; MOST_QUEUES + 1] =
             std::array::from_fn(|_| PollFd::new(bell, PollFlags::POLLIN));
@@ -145,7 +154,10 @@ mod tests {
         assert!(!sleep.empty(1_000));
         assert!(sleep.empty(1_000 + sleep.patience));
         sleep.busy();
-        assert!(!sleep.empty(u64::MAX / 2), "patience starts anew after a frame");
+        assert!(
+            !sleep.empty(u64::MAX / 2),
+            "patience starts anew after a frame"
+        );
         assert!(Idler::new(Idle::Adaptive).patience > sleep.patience);
     }
 

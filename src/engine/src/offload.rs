@@ -71,7 +71,10 @@ fn insert_vlan(mut mbuf: Mbuf, pool: &Mempool) -> Result<Mbuf, DropReason> {
     } else {
         EtherType::VLAN
     };
-    let tag = VlanTag { tpid, tci: mbuf.vlan_tci() };
+    let tag = VlanTag {
+        tpid,
+        tci: mbuf.vlan_tci(),
+    };
     mbuf.prepend(TAG_LEN).ok_or(DropReason::NoMbuf)?;
     let data = mbuf.data_mut().ok_or(DropReason::NoMbuf)?;
     insert_tag(data, tag).map_err(|_| DropReason::BadOffload)?;
@@ -82,7 +85,10 @@ fn insert_vlan(mut mbuf: Mbuf, pool: &Mempool) -> Result<Mbuf, DropReason> {
     mbuf.set_flags(mbuf.flags() - taken);
     let lens = mbuf.tx_offload();
     if lens.l2_len > 0 {
-        let longer = TxOffload { l2_len: lens.l2_len + TAG_LEN as u16, ..lens };
+        let longer = TxOffload {
+            l2_len: lens.l2_len + TAG_LEN as u16,
+            ..lens
+        };
         if !longer.fits() {
             return Err(DropReason::BadOffload);
         }
@@ -103,7 +109,11 @@ fn checksums(mbuf: &mut Mbuf, wanted: MbufFlags) -> Result<u64, DropReason> {
         let first = segments.next().unwrap_or_default();
         let mut sum = Sum::of(first.get(l4_at..).ok_or(DropReason::BadOffload)?);
         segments.for_each(|segment| sum.add_bytes(segment));
-        let value = if udp { sum.udp_checksum() } else { sum.checksum() };
+        let value = if udp {
+            sum.udp_checksum()
+        } else {
+            sum.checksum()
+        };
         store(mbuf, field, value)?;
         done += 1;
     }
@@ -125,12 +135,19 @@ fn checksums(mbuf: &mut Mbuf, wanted: MbufFlags) -> Result<u64, DropReason> {
 
 fn store(mbuf: &mut Mbuf, at: usize, value: u16) -> Result<(), DropReason> {
     let field = mbuf.data_mut().and_then(|data| data.get_mut(at..at + 2));
-    field.ok_or(DropReason::BadOffload)?.copy_from_slice(&value.to_be_bytes());
+    field
+        .ok_or(DropReason::BadOffload)?
+        .copy_from_slice(&value.to_be_bytes());
     Ok(())
 }
 
 /// Cuts a super-frame into frames with complete checksums.
-fn cut(mbuf: &Mbuf, single_segment: bool, pool: &Mempool, out: &mut Burst) -> Result<(), DropReason> {
+fn cut(
+    mbuf: &Mbuf,
+    single_segment: bool,
+    pool: &Mempool,
+    out: &mut Burst,
+) -> Result<(), DropReason> {
     let lens = mbuf.tx_offload();
     let spec = SegmentSpec {
         l2_len: lens.l2_len as usize,
@@ -150,7 +167,11 @@ fn cut(mbuf: &Mbuf, single_segment: bool, pool: &Mempool, out: &mut Burst) -> Re
     }
     payload[0] = &headers[header_len..];
     let payload = &payload[..mbuf.segment_count()];
-    let maker = Maker { source: mbuf, single_segment, pool };
+    let maker = Maker {
+        source: mbuf,
+        single_segment,
+        pool,
+    };
     let bad = |_: SegmentError| DropReason::BadOffload;
     let result = if mbuf.flags().contains(MbufFlags::TX_UDP_SEG) {
         let mut s = UdpSegmenter::new(headers, spec, payload).map_err(bad)?;
@@ -215,7 +236,9 @@ impl Maker<'_> {
                     | MbufFlags::RX_LRO
                     | MbufFlags::RX_L4_CKSUM_BAD),
         );
-        head.append(header.len()).ok_or(DropReason::BadOffload)?.copy_from_slice(header);
+        head.append(header.len())
+            .ok_or(DropReason::BadOffload)?
+            .copy_from_slice(header);
         for mut piece in pieces {
             while !piece.is_empty() {
                 let n = head.tailroom().min(piece.len());
@@ -229,7 +252,9 @@ impl Maker<'_> {
                     }
                     continue;
                 }
-                head.append(n).ok_or(DropReason::BadOffload)?.copy_from_slice(&piece[..n]);
+                head.append(n)
+                    .ok_or(DropReason::BadOffload)?
+                    .copy_from_slice(&piece[..n]);
                 piece = &piece[n..];
             }
         }
@@ -244,8 +269,8 @@ mod tests {
     use linecard_hal::MempoolConfig;
     use linecard_wire::offload::{ChecksumState, seed_checksum, verify_checksums};
     use linecard_wire::{
-        EthernetHeader, EthernetMut, IpProtocol, Ipv4Header, Ipv4Mut, Layers, MacAddr, TcpFlags, TcpHeader,
-        TcpMut, UdpHeader, UdpMut, parse_layers,
+        EthernetHeader, EthernetMut, IpProtocol, Ipv4Header, Ipv4Mut, Layers, MacAddr, TcpFlags,
+        TcpHeader, TcpMut, UdpHeader, UdpMut, parse_layers,
     };
     use proptest::prelude::*;
 
@@ -266,11 +291,18 @@ mod tests {
         let payload = if protocol == IpProtocol::TCP {
             let mut tcp = TcpHeader::new(1, 2);
             tcp.set_flags(TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN);
-            TcpMut::emit(ip.payload_mut(), &tcp, &[]).unwrap().into_payload()
+            TcpMut::emit(ip.payload_mut(), &tcp, &[])
+                .unwrap()
+                .into_payload()
         } else {
-            UdpMut::emit(ip.payload_mut(), &UdpHeader::new(1, 2), len).unwrap().into_payload()
+            UdpMut::emit(ip.payload_mut(), &UdpHeader::new(1, 2), len)
+                .unwrap()
+                .into_payload()
         };
-        payload.iter_mut().zip(0u32..).for_each(|(b, i)| *b = (i * 7 + i / 251) as u8);
+        payload
+            .iter_mut()
+            .zip(0u32..)
+            .for_each(|(b, i)| *b = (i * 7 + i / 251) as u8);
         let layers = parse_layers(&frame);
         seed_checksum(&mut frame, &layers).unwrap();
         frame
@@ -301,16 +333,20 @@ mod tests {
     fn whole(frame: &[u8]) -> (Layers, Vec<u8>) {
         let layers = parse_layers(frame);
         let report = verify_checksums(frame, &layers).unwrap();
-        assert_eq!((report.ip, report.l4), (ChecksumState::Good, ChecksumState::Good));
+        assert_eq!(
+            (report.ip, report.l4),
+            (ChecksumState::Good, ChecksumState::Good)
+        );
         (layers, frame[layers.payload_offset()..].to_vec())
     }
 
     #[test]
     fn a_checksum_is_finished() {
         let pool = pool();
-        for (protocol, flag) in
-            [(IpProtocol::TCP, MbufFlags::TX_TCP_CKSUM), (IpProtocol::UDP, MbufFlags::TX_UDP_CKSUM)]
-        {
+        for (protocol, flag) in [
+            (IpProtocol::TCP, MbufFlags::TX_TCP_CKSUM),
+            (IpProtocol::UDP, MbufFlags::TX_UDP_CKSUM),
+        ] {
             for len in [0, 1, 100, 1999, 5000] {
                 let frame = unfinished(protocol, len);
                 let flags = flag | MbufFlags::TX_IPV4 | MbufFlags::RX_L4_CKSUM_NONE;
@@ -318,7 +354,10 @@ mod tests {
                 assert_eq!(finish(m, MbufFlags::empty(), false, &pool, &mut out), Ok(1));
                 let m = out.pop().unwrap();
                 assert!(!m.flags().intersects(MbufFlags::TX_REQUESTS));
-                assert_eq!(m.flags() & MbufFlags::RX_L4_CKSUM_NONE, MbufFlags::RX_L4_CKSUM_GOOD);
+                assert_eq!(
+                    m.flags() & MbufFlags::RX_L4_CKSUM_NONE,
+                    MbufFlags::RX_L4_CKSUM_GOOD
+                );
                 whole(&bytes(&m));
             }
         }
@@ -331,7 +370,14 @@ mod tests {
         frame[24..26].fill(0xaa);
         let flags = MbufFlags::TX_UDP_CKSUM | MbufFlags::TX_IP_CKSUM;
         let mut out = Burst::with_capacity(1);
-        finish(mbuf(&pool, &frame, flags, 0), MbufFlags::empty(), true, &pool, &mut out).unwrap();
+        finish(
+            mbuf(&pool, &frame, flags, 0),
+            MbufFlags::empty(),
+            true,
+            &pool,
+            &mut out,
+        )
+        .unwrap();
         whole(out.as_slice()[0].data());
     }
 
@@ -375,18 +421,42 @@ mod tests {
             result
         };
         let bad = Err(DropReason::BadOffload);
-        assert_eq!(refusal(MbufFlags::TX_TCP_SEG, 0, &frame), bad, "no segment size");
-        assert_eq!(refusal(MbufFlags::TX_TCP_SEG, 8, &frame), bad, "too many segments");
+        assert_eq!(
+            refusal(MbufFlags::TX_TCP_SEG, 0, &frame),
+            bad,
+            "no segment size"
+        );
+        assert_eq!(
+            refusal(MbufFlags::TX_TCP_SEG, 8, &frame),
+            bad,
+            "too many segments"
+        );
         assert_eq!(refusal(MbufFlags::TX_UDP_SEG, 1000, &frame), bad, "not UDP");
-        assert_eq!(refusal(MbufFlags::TX_QINQ, 0, &frame), bad, "no port asks for it");
-        assert_eq!(refusal(MbufFlags::empty(), 0, &frame), bad, "too long for one segment");
-        assert_eq!(refusal(MbufFlags::TX_TCP_CKSUM, 0, &[0; 14]), bad, "no header there");
+        assert_eq!(
+            refusal(MbufFlags::TX_QINQ, 0, &frame),
+            bad,
+            "no port asks for it"
+        );
+        assert_eq!(
+            refusal(MbufFlags::empty(), 0, &frame),
+            bad,
+            "too long for one segment"
+        );
+        assert_eq!(
+            refusal(MbufFlags::TX_TCP_CKSUM, 0, &[0; 14]),
+            bad,
+            "no header there"
+        );
         assert_eq!(pool.in_use(), 0);
     }
 
     #[test]
     fn an_exhausted_pool_leaves_nothing_half_done() {
-        let pool = Mempool::new(MempoolConfig { cache: 0, ..MempoolConfig::new("test", 6) }).unwrap();
+        let pool = Mempool::new(MempoolConfig {
+            cache: 0,
+            ..MempoolConfig::new("test", 6)
+        })
+        .unwrap();
         let frame = unfinished(IpProtocol::TCP, 6000);
         let m = mbuf(&pool, &frame, MbufFlags::TX_TCP_SEG, 1000);
         let mut out = Burst::with_capacity(MOST_SEGMENTS);

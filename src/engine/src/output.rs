@@ -48,7 +48,8 @@ impl Output {
         Self {
             port,
             takes_anything: owner.is_none()
-                && (!may_need_work || (rejected & !MbufFlags::TX_QINQ.bits() == 0 && accepts.chains)),
+                && (!may_need_work
+                    || (rejected & !MbufFlags::TX_QINQ.bits() == 0 && accepts.chains)),
             tx,
             owner,
             rejected,
@@ -87,7 +88,11 @@ impl Output {
     fn push_full(&mut self, mbuf: Mbuf, counters: &mut WorkerCounters) {
         self.flush(counters);
         if let Err(mbuf) = self.waiting.push(mbuf) {
-            let reason = if self.down { DropReason::PortDown } else { DropReason::TxFull };
+            let reason = if self.down {
+                DropReason::PortDown
+            } else {
+                DropReason::TxFull
+            };
             counters.ports[self.port as usize].drops[reason as usize] += 1;
             drop(mbuf);
         }
@@ -110,7 +115,12 @@ impl Output {
     }
 
     /// Carries out what the port does not, then queues the frame or the frames that came of it.
-    pub(crate) fn push_finished(&mut self, mbuf: Mbuf, pool: &Mempool, counters: &mut WorkerCounters) {
+    pub(crate) fn push_finished(
+        &mut self,
+        mbuf: Mbuf,
+        pool: &Mempool,
+        counters: &mut WorkerCounters,
+    ) {
         let accepted = MbufFlags::from_bits_retain(!self.rejected);
         let outcome = offload::finish(mbuf, accepted, self.single_segment, pool, &mut self.scratch);
         match outcome {

@@ -186,15 +186,19 @@ impl Sources<'_> {
         Report {
             duration_s: self.duration.as_secs_f64(),
             workers: (0..self.counters.len()).map(|i| self.worker(i)).collect(),
-            pools: self.pools.iter().map(|p| self.pool(p, &ports)).collect(),
+            pools: (0..self.pools.len())
+                .map(|i| self.pool(i, &ports))
+                .collect(),
             ports,
             account: account.balance(self.running),
         }
     }
 
     fn port(&self, index: usize) -> PortReport {
-        let mut port =
-            PortReport { name: self.plan.ports[index].name.clone(), ..PortReport::default() };
+        let mut port = PortReport {
+            name: self.plan.ports[index].name.clone(),
+            ..PortReport::default()
+        };
         let mut drops = [0; DropReason::COUNT];
         for counters in &self.counters {
             let p = &counters.ports[index];
@@ -237,10 +241,18 @@ impl Sources<'_> {
         }
     }
 
-    fn pool(&self, pool: &Mempool, ports: &[PortReport]) -> PoolReport {
-        let leaks = if self.running { Vec::new() } else { pool.leaks() };
+    fn pool(&self, index: usize, ports: &[PortReport]) -> PoolReport {
+        let pool = &self.pools[index];
+        let leaks = if self.running {
+            Vec::new()
+        } else {
+            pool.leaks()
+        };
+        let mut ledger = pool.ledger();
+        // Where there is only one node, the pool was not bound to it, but is there all the same.
+        ledger.node = ledger.node.or(self.plan.pools.get(index).map(|p| p.node));
         PoolReport {
-            ledger: pool.ledger(),
+            ledger,
             leaked: leaks.len(),
             leaks: leaks
                 .into_iter()

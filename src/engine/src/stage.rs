@@ -157,7 +157,12 @@ mod tests {
     #[test]
     fn reasons_are_numbered_and_named_apart() {
         let mut names: Vec<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
-        assert!(DropReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
+        assert!(
+            DropReason::ALL
+                .iter()
+                .enumerate()
+                .all(|(i, r)| *r as usize == i)
+        );
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), DropReason::COUNT);

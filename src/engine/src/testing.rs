@@ -38,7 +38,13 @@ impl TestPort {
         let mut arriving = vec![VecDeque::new(); queues as usize];
         arriving[0] = frames.into();
         let sent = vec![Vec::new(); queues as usize];
-        let wire = Wire { arriving, sent, room: usize::MAX, refuse: 0, ends: true };
+        let wire = Wire {
+            arriving,
+            sent,
+            room: usize::MAX,
+            refuse: 0,
+            ends: true,
+        };
         Self {
             name: name.into(),
             queues,
@@ -94,7 +100,11 @@ impl Port for TestPort {
                 wire: self.wire.clone(),
                 stats: RxStats::default(),
             }),
-            tx: Box::new(Tx { queue, wire: self.wire.clone(), stats: TxStats::default() }),
+            tx: Box::new(Tx {
+                queue,
+                wire: self.wire.clone(),
+                stats: TxStats::default(),
+            }),
         };
         Ok(pools.iter().enumerate().map(pair).collect())
     }
@@ -121,7 +131,9 @@ impl RxQueue for Rx {
         let mut wire = self.wire.lock().unwrap();
         let mut n = 0;
         while burst.room() > 0 && !wire.arriving[self.queue].is_empty() {
-            let Some(mut mbuf) = self.pool.alloc() else { break };
+            let Some(mut mbuf) = self.pool.alloc() else {
+                break;
+            };
             let frame = wire.arriving[self.queue].pop_front().unwrap();
             mbuf.append(frame.len()).unwrap().copy_from_slice(&frame);
             mbuf.set_port(self.port);
@@ -139,7 +151,11 @@ impl RxQueue for Rx {
     }
 
     fn maintain(&mut self) -> QueueState {
-        if self.finished() { QueueState::Finished } else { QueueState::Up }
+        if self.finished() {
+            QueueState::Finished
+        } else {
+            QueueState::Up
+        }
     }
 
     fn stats(&mut self) -> RxStats {

@@ -12,19 +12,32 @@ use crate::topology::Topology;
 use crate::{Context, DropReason, Engine, EngineConfig, Idle, Report, Running, Stage, Verdict};
 
 fn config() -> EngineConfig {
-    EngineConfig { pin: false, handoff: 64, ..EngineConfig::default() }
+    EngineConfig {
+        pin: false,
+        handoff: 64,
+        ..EngineConfig::default()
+    }
 }
 
 fn engine(ports: &[TestPort], config: EngineConfig) -> Engine {
     let topology = Topology::synthetic("core:4 pu:1").unwrap();
-    Engine::on(&topology, ports.iter().map(TestPort::boxed).collect(), config).unwrap()
+    Engine::on(
+        &topology,
+        ports.iter().map(TestPort::boxed).collect(),
+        config,
+    )
+    .unwrap()
 }
 
 /// Waits until all inputs have ended. The limit is for a bug that would otherwise hang the tests.
 fn run_to_end(running: Running) -> Report {
     let start = Instant::now();
     while !running.is_finished() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{:#?}", running.snapshot().account);
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "{:#?}",
+            running.snapshot().account
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
     running.finish()
@@ -40,11 +53,21 @@ fn forward(m: &mut Mbuf) -> Verdict {
 
 #[test]
 fn frames_cross_in_order_and_the_account_balances() {
-    let (a, b) = (TestPort::new("a", 1, frames(1000)), TestPort::new("b", 1, frames(10)));
-    let report = run_to_end(engine(&[a.clone(), b.clone()], config()).start(|_| Box::new(forward)).unwrap());
+    let (a, b) = (
+        TestPort::new("a", 1, frames(1000)),
+        TestPort::new("b", 1, frames(10)),
+    );
+    let report = run_to_end(
+        engine(&[a.clone(), b.clone()], config())
+            .start(|_| Box::new(forward))
+            .unwrap(),
+    );
     assert_eq!(b.sent(), frames(1000));
     assert_eq!(a.sent(), frames(10));
-    assert_eq!((report.account.rx, report.account.tx, report.account.drops), (1010, 1010, 0));
+    assert_eq!(
+        (report.account.rx, report.account.tx, report.account.drops),
+        (1010, 1010, 0)
+    );
     assert!(report.is_clean(), "{report:#?}");
     assert_eq!(report.ports[0].rx_bytes, report.ports[1].tx_bytes);
 }
@@ -66,7 +89,15 @@ fn every_verdict_has_its_counter() {
     };
     let report = run_to_end(engine(&[a], config()).start(|_| Box::new(stage)).unwrap());
     let account = report.account;
-    assert_eq!((account.tx, account.delivered, account.consumed, account.drops), (10, 10, 10, 30));
+    assert_eq!(
+        (
+            account.tx,
+            account.delivered,
+            account.consumed,
+            account.drops
+        ),
+        (10, 10, 10, 30)
+    );
     assert_eq!(report.ports[0].drops["no_such_port"], 20);
     assert_eq!(report.ports[0].drops["policy"], 10);
     assert!(report.is_clean());
@@ -86,12 +117,17 @@ fn a_stage_that_leaves_frames_behind_drops_them_as_unclaimed() {
 
 #[test]
 fn a_full_transmit_queue_and_a_refusing_device_are_counted_apart() {
-    let (a, b) = (TestPort::new("a", 1, frames(500)), TestPort::new("b", 1, vec![]));
+    let (a, b) = (
+        TestPort::new("a", 1, frames(500)),
+        TestPort::new("b", 1, vec![]),
+    );
     {
         let mut wire = b.wire.lock().unwrap();
         (wire.room, wire.refuse) = (100, 7);
     }
-    let running = engine(&[a.clone(), b.clone()], config()).start(|_| Box::new(forward)).unwrap();
+    let running = engine(&[a.clone(), b.clone()], config())
+        .start(|_| Box::new(forward))
+        .unwrap();
     while !a.wire.lock().unwrap().arriving[0].is_empty() {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -99,13 +135,19 @@ fn a_full_transmit_queue_and_a_refusing_device_are_counted_apart() {
     assert_eq!(report.ports[1].tx, 93);
     assert_eq!(report.ports[1].drops["tx_error"], 7);
     // One burst was still waiting when the engine stopped.
-    assert_eq!(report.ports[1].drops["tx_full"] + report.ports[1].drops["stopped"], 400);
+    assert_eq!(
+        report.ports[1].drops["tx_full"] + report.ports[1].drops["stopped"],
+        400
+    );
     assert!(report.is_clean(), "{report:#?}");
 }
 
 #[test]
 fn a_panicking_stage_is_contained() {
-    let (a, b) = (TestPort::new("a", 2, frames(100)), TestPort::new("b", 2, vec![]));
+    let (a, b) = (
+        TestPort::new("a", 2, frames(100)),
+        TestPort::new("b", 2, vec![]),
+    );
     a.wire.lock().unwrap().arriving[1] = frames(300).into();
     let stage = |worker: u16| -> Box<dyn Stage> {
         let mut left = 20;
@@ -115,12 +157,25 @@ fn a_panicking_stage_is_contained() {
             forward(m)
         })
     };
-    let config = EngineConfig { workers: Some(2), ..config() };
+    let config = EngineConfig {
+        workers: Some(2),
+        ..config()
+    };
     let report = run_to_end(engine(&[a, b], config).start(stage).unwrap());
-    assert!(report.workers[0].failure.as_ref().unwrap().contains("one too many"), "{report:#?}");
+    assert!(
+        report.workers[0]
+            .failure
+            .as_ref()
+            .unwrap()
+            .contains("one too many"),
+        "{report:#?}"
+    );
     assert_eq!(report.workers[1].failure, None);
     assert_eq!(report.workers[1].tx, 300, "the other worker goes on");
-    assert_eq!(report.workers[0].rx, report.workers[0].tx + report.ports[0].drops["stage_panic"]);
+    assert_eq!(
+        report.workers[0].rx,
+        report.workers[0].tx + report.ports[0].drops["stage_panic"]
+    );
     assert_eq!(report.account.unaccounted, 0, "{report:#?}");
     assert!(report.pools.iter().all(|p| p.leaked == 0));
     assert!(!report.is_clean(), "a failure is reported");
@@ -129,10 +184,20 @@ fn a_panicking_stage_is_contained() {
 #[test]
 fn frames_for_a_port_without_a_queue_of_ours_cross_once() {
     // Port b has one queue, which worker 0 owns; worker 1 has to hand over.
-    let (a, b) = (TestPort::new("a", 2, frames(50)), TestPort::new("b", 1, vec![]));
+    let (a, b) = (
+        TestPort::new("a", 2, frames(50)),
+        TestPort::new("b", 1, vec![]),
+    );
     a.wire.lock().unwrap().arriving[1] = frames(40).into();
-    let config = EngineConfig { workers: Some(2), ..config() };
-    let report = run_to_end(engine(&[a, b.clone()], config).start(|_| Box::new(forward)).unwrap());
+    let config = EngineConfig {
+        workers: Some(2),
+        ..config()
+    };
+    let report = run_to_end(
+        engine(&[a, b.clone()], config)
+            .start(|_| Box::new(forward))
+            .unwrap(),
+    );
     assert_eq!(b.sent().len(), 90);
     assert_eq!(report.workers.iter().map(|w| w.handed_out).sum::<u64>(), 40);
     assert_eq!(report.workers.iter().map(|w| w.handed_in).sum::<u64>(), 40);
@@ -147,13 +212,25 @@ fn a_handed_off_frame_is_processed_by_the_other_stage() {
         let seen = seen.clone();
         Box::new(move |_: &mut Mbuf| {
             seen[worker as usize].fetch_add(1, Ordering::Relaxed);
-            if worker == 0 { Verdict::HandOff(1) } else { Verdict::Consume }
+            if worker == 0 {
+                Verdict::HandOff(1)
+            } else {
+                Verdict::Consume
+            }
         })
     };
-    let config = EngineConfig { workers: Some(2), idle: Idle::Sleep, ..config() };
+    let config = EngineConfig {
+        workers: Some(2),
+        idle: Idle::Sleep,
+        ..config()
+    };
     let report = run_to_end(engine(&[a], config).start(stage).unwrap());
     assert_eq!(seen[0].load(Ordering::Relaxed), 64);
-    let full = report.ports[0].drops.get("handoff_full").copied().unwrap_or(0);
+    let full = report.ports[0]
+        .drops
+        .get("handoff_full")
+        .copied()
+        .unwrap_or(0);
     assert_eq!(seen[1].load(Ordering::Relaxed) as u64 + full, 64);
     assert_eq!(report.account.consumed + full, 64);
     assert!(report.is_clean(), "{report:#?}");
@@ -162,9 +239,20 @@ fn a_handed_off_frame_is_processed_by_the_other_stage() {
 #[test]
 fn a_packet_limit_stops_the_engine() {
     let a = TestPort::new("a", 1, frames(1000));
-    let config = EngineConfig { packet_limit: Some(100), ..config() };
-    let report = run_to_end(engine(&[a], config).start(|_| Box::new(forward_back)).unwrap());
-    assert!((100..132).contains(&report.account.rx), "{}", report.account.rx);
+    let config = EngineConfig {
+        packet_limit: Some(100),
+        ..config()
+    };
+    let report = run_to_end(
+        engine(&[a], config)
+            .start(|_| Box::new(forward_back))
+            .unwrap(),
+    );
+    assert!(
+        (100..132).contains(&report.account.rx),
+        "{}",
+        report.account.rx
+    );
     assert!(report.is_clean());
 }
 
@@ -174,13 +262,20 @@ fn forward_back(_: &mut Mbuf) -> Verdict {
 
 #[test]
 fn a_kept_mbuf_is_reported_as_a_leak_with_its_port() {
-    let (a, b) = (TestPort::new("a", 1, vec![]), TestPort::new("b", 1, frames(3)));
+    let (a, b) = (
+        TestPort::new("a", 1, vec![]),
+        TestPort::new("b", 1, frames(3)),
+    );
     // What a stage must not do: keep a frame for good.
     struct Keeper(Vec<Mbuf>);
     impl Stage for Keeper {
         fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
             for mbuf in burst.drain() {
-                if self.0.is_empty() { self.0.push(mbuf) } else { cx.consume(mbuf) }
+                if self.0.is_empty() {
+                    self.0.push(mbuf)
+                } else {
+                    cx.consume(mbuf)
+                }
             }
         }
     }
@@ -189,7 +284,11 @@ fn a_kept_mbuf_is_reported_as_a_leak_with_its_port() {
             self.0.drain(..).for_each(std::mem::forget);
         }
     }
-    let report = run_to_end(engine(&[a, b], config()).start(|_| Box::new(Keeper(Vec::new()))).unwrap());
+    let report = run_to_end(
+        engine(&[a, b], config())
+            .start(|_| Box::new(Keeper(Vec::new())))
+            .unwrap(),
+    );
     assert_eq!(report.pools[0].leaked, 1);
     assert_eq!(report.pools[0].leaks[0].received_on.as_deref(), Some("b"));
     assert_eq!(report.account.unaccounted, 1);
@@ -200,12 +299,27 @@ fn a_kept_mbuf_is_reported_as_a_leak_with_its_port() {
 fn a_pool_that_cannot_work_is_refused_with_the_least_size() {
     let topology = Topology::synthetic("core:2 pu:1").unwrap();
     let a = TestPort::new("a", 1, vec![]);
-    let tiny = EngineConfig { pool_size: Some(63), ..config() };
-    let error = Engine::on(&topology, vec![a.boxed()], tiny).unwrap_err().to_string();
-    assert!(error.contains("63") && error.contains("--pool-size 64"), "{error}");
-    let small = EngineConfig { pool_size: Some(64), ..config() };
+    let tiny = EngineConfig {
+        pool_size: Some(63),
+        ..config()
+    };
+    let error = Engine::on(&topology, vec![a.boxed()], tiny)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("63") && error.contains("--pool-size 64"),
+        "{error}"
+    );
+    let small = EngineConfig {
+        pool_size: Some(64),
+        ..config()
+    };
     let engine = Engine::on(&topology, vec![a.boxed()], small).unwrap();
-    assert!(engine.sizing().contains("may run dry"), "{}", engine.sizing());
+    assert!(
+        engine.sizing().contains("may run dry"),
+        "{}",
+        engine.sizing()
+    );
 }
 
 proptest! {

@@ -182,7 +182,9 @@ impl Worker {
     fn open_mail(&mut self) -> usize {
         let mut frames = 0;
         while frames < self.cx.burst_size {
-            let Some(crossing) = self.inbox.ring.pop() else { break };
+            let Some(crossing) = self.inbox.ring.pop() else {
+                break;
+            };
             frames += 1;
             self.cx.counters.handed_in += 1;
             let mut mbuf = crossing.mbuf;
@@ -209,7 +211,10 @@ impl Worker {
         }
         counters.busy_cycles += cycles;
         if self.control.limit > 0 {
-            let before = self.control.received.fetch_add(frames as u64, Ordering::Relaxed);
+            let before = self
+                .control
+                .received
+                .fetch_add(frames as u64, Ordering::Relaxed);
             if before + frames as u64 >= self.control.limit {
                 self.control.stop.store(true, Ordering::Relaxed);
             }
@@ -252,7 +257,10 @@ impl Worker {
             && !self.stage.is_source();
         if nothing {
             self.cx.counters.sleeps += 1;
-            idler.sleep(self.inputs.iter_mut().map(|i| i.rx.wait_fd()), &self.inbox.bell);
+            idler.sleep(
+                self.inputs.iter_mut().map(|i| i.rx.wait_fd()),
+                &self.inbox.bell,
+            );
         }
         self.inbox.bell.awake();
     }
@@ -275,7 +283,12 @@ impl Worker {
         loop {
             self.cx.transmit();
             let counters = &mut self.cx.counters;
-            let held: usize = self.cx.outputs.iter_mut().map(|o| o.maintain(counters)).sum();
+            let held: usize = self
+                .cx
+                .outputs
+                .iter_mut()
+                .map(|o| o.maintain(counters))
+                .sum();
             let waiting: usize = self.cx.outputs.iter().map(|o| o.waiting()).sum();
             if held + waiting == 0 || start.elapsed() > FAREWELL {
                 break;
@@ -286,7 +299,15 @@ impl Worker {
             output.give_up(DropReason::Stopped, &mut self.cx.counters);
         }
         self.publish();
-        let Self { inputs, stage, cx, burst, inbox, pools, .. } = self;
+        let Self {
+            inputs,
+            stage,
+            cx,
+            burst,
+            inbox,
+            pools,
+            ..
+        } = self;
         // Whatever held mbufs is gone before the caches are emptied.
         drop((stage, inputs, cx, burst));
         for pool in &pools {

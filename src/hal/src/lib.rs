@@ -19,6 +19,8 @@
 //! Unsafe code is confined to [`region`], [`mbuf`] with [`burst`], [`mempool`] and [`ring`]; everything
 //! it offers, but for the functions marked `unsafe` that drivers need, is sound to use from safe code.
 
+#[doc(hidden)]
+pub mod bench;
 pub mod burst;
 pub mod error;
 pub mod lcore;

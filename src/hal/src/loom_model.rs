@@ -170,7 +170,7 @@ fn positions_wrap() {
     explore(2, || {
         let ring = Arc::new(RawRing::<u32>::starting_at(2, u32::MAX));
         let other = ring.clone();
-        // SAFETY (both): the pointers are good for the counts, and both ends are Multi.
+        // SAFETY: for both: the pointers are good for the counts, and both ends are Multi.
         let pusher = thread::spawn(move || unsafe { other.push_raw::<Multi>([1, 2].as_ptr(), 2) });
         let mut out = [0; 2];
         let early = unsafe { ring.pop_raw::<Multi>(out.as_mut_ptr(), 2) };

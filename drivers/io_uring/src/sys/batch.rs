@@ -2,6 +2,7 @@
 //! writes or non-blocking reads.
 
 use std::io;
+use std::os::fd::RawFd;
 
 use io_uring::{IoUring, squeue};
 
@@ -28,6 +29,15 @@ impl BatchRing {
                 _ => Err(error),
             })?;
         Ok(Self { ring })
+    }
+
+    /// Registers the file that operations may then name as fixed file 0, which saves counting its users
+    /// for each of them. Until the next registration, or the ring's end, it stays open. `false` if
+    /// the kernel refuses.
+    pub(crate) fn fix(&mut self, file: RawFd) -> bool {
+        let submitter = self.ring.submitter();
+        let _ = submitter.unregister_files();
+        submitter.register_files(&[file]).is_ok()
     }
 
     /// Runs the operations, `results.len()` at most, and writes each one's result to its place.
@@ -79,5 +89,12 @@ impl BatchRing {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for BatchRing {
+    /// The kernel takes a ring apart later; the fixed file is let go now.
+    fn drop(&mut self) {
+        let _ = self.ring.submitter().unregister_files();
     }
 }

@@ -39,6 +39,8 @@ pub(crate) enum Sink {
 pub(crate) struct Sender {
     sink: Sink,
     ring: Option<BatchRing>,
+    /// Where frames go, and whether the ring knows it as its fixed file.
+    target: (RawFd, bool),
     iovecs: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
     results: Vec<i32>,
@@ -60,6 +62,7 @@ impl Sender {
         Self {
             sink,
             ring,
+            target: (-1, false),
             // A frame of one segment takes two; a chain can have as many as the kernel takes.
             iovecs: vec![NO_IOVEC; (burst * 4).max(libc::UIO_MAXIOV as usize)],
             messages: vec![empty; burst],
@@ -72,19 +75,31 @@ impl Sender {
         self.results.len()
     }
 
+    /// From now on frames go to `fd`. To be called again when that was closed.
+    pub(crate) fn set_target(&mut self, fd: RawFd) {
+        // A TAP device must be gone with its descriptor, so no ring may keep it.
+        let fix = self.sink == Sink::Socket;
+        let fixed = fix && self.ring.as_mut().is_some_and(|ring| ring.fix(fd));
+        self.target = (fd, fixed);
+    }
+
     /// Sends frames and returns a result for each: bytes, or a negative error. There may be fewer
     /// results than frames: the rest were not tried.
-    pub(crate) fn send(&mut self, fd: RawFd, frames: &[Mbuf], shapes: &[Shape]) -> &[i32] {
+    pub(crate) fn send(&mut self, frames: &[Mbuf], shapes: &[Shape]) -> &[i32] {
         let wanted = frames.len().min(shapes.len()).min(self.capacity());
+        let (fd, fixed) = self.target;
         let n = self.describe(&frames[..wanted], shapes);
         let mut broken = false;
         if let Some(ring) = &mut self.ring {
             let (sink, messages) = (self.sink, &self.messages);
-            let operations = frames[..n]
-                .iter()
-                .zip(shapes)
-                .zip(messages)
-                .map(|((frame, shape), message)| operation(sink, fd, frame, *shape, message));
+            let operations =
+                frames[..n]
+                    .iter()
+                    .zip(shapes)
+                    .zip(messages)
+                    .map(|((frame, shape), message)| {
+                        operation(sink, (fd, fixed), frame, *shape, message)
+                    });
             // SAFETY: frames and shapes are borrowed and the message headers ours during the call.
             // A send says MSG_DONTWAIT, a write RWF_NOWAIT.
             broken = unsafe { ring.run(operations, &mut self.results[..n]) }.is_err();
@@ -205,14 +220,14 @@ impl Sender {
 
 fn operation(
     sink: Sink,
-    fd: RawFd,
+    (fd, fixed): (RawFd, bool),
     frame: &Mbuf,
     shape: Shape,
     message: &libc::mmsghdr,
 ) -> squeue::Entry {
-    let fd = types::Fd(fd);
+    let fd = types::Fd(if fixed { 0 } else { fd });
     let (data, len) = (frame.data_ptr(), frame.data().len() as u32);
-    match (sink, shape) {
+    let entry = match (sink, shape) {
         (Sink::Socket, Shape::Whole) => opcode::Send::new(fd, data, len)
             .flags(libc::MSG_DONTWAIT)
             .build(),
@@ -228,6 +243,11 @@ fn operation(
                 .rw_flags(libc::RWF_NOWAIT)
                 .build()
         }
+    };
+    if fixed {
+        entry.flags(squeue::Flags::FIXED_FILE)
+    } else {
+        entry
     }
 }
 

@@ -66,32 +66,32 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    /// Without an outlet the queue is down until the interface is there.
-    pub(crate) fn new(
-        device: Arc<Device>,
-        outlet: Option<Outlet>,
-        sender: Sender,
-        vnet: bool,
-    ) -> Self {
+    pub(crate) fn new(device: Arc<Device>, outlet: Outlet, sender: Sender, vnet: bool) -> Self {
         let capacity = sender.capacity();
-        Self {
+        let mut tx = Self {
             device,
-            down: outlet.is_none(),
-            outlet,
+            down: false,
+            outlet: None,
             sender,
             preparer: Preparer::new(vnet),
             shapes: Vec::with_capacity(capacity),
             refusals: 0,
             stats: TxStats::default(),
-        }
+        };
+        tx.set_outlet(outlet);
+        tx
+    }
+
+    fn set_outlet(&mut self, outlet: Outlet) {
+        self.sender.set_target(outlet.fd());
+        self.outlet = Some(outlet);
     }
 
     /// Sends the first frames of `burst`; returns how many of them are gone and how many stay.
     fn round(&mut self, burst: &mut Burst) -> (usize, usize) {
-        let Some(outlet) = &self.outlet else {
+        if self.outlet.is_none() {
             return (self.refuse(burst, burst.len()), 0);
-        };
-        let fd = outlet.fd();
+        }
         let n = burst.len().min(self.sender.capacity());
         self.shapes.clear();
         let frames = &mut burst.as_mut_slice()[..n];
@@ -101,7 +101,7 @@ impl Tx {
             return (self.refuse(burst, 1), 0);
         }
         let n = bad.unwrap_or(n);
-        let results = self.sender.send(fd, &frames[..n], &self.shapes);
+        let results = self.sender.send(&frames[..n], &self.shapes);
         let tried = results.len();
         if tried == 0 {
             // More segments than a call takes.
@@ -201,7 +201,7 @@ impl TxQueue for Tx {
                 Some(Outlet::Socket(socket)) if socket.bound_to() == index => {}
                 Some(Outlet::Tap(_)) => {}
                 _ => match open_socket(index) {
-                    Ok((socket, _)) => self.outlet = Some(Outlet::Socket(socket)),
+                    Ok((socket, _)) => self.set_outlet(Outlet::Socket(socket)),
                     Err(error) => {
                         tracing::debug!(port = %self.device.port, %error, "cannot send yet");
                         self.outlet = None;

@@ -54,9 +54,11 @@ impl MempoolConfig {
         }
     }
 
-    /// Bytes of one mbuf with its header, rounded up to whole cache lines.
+    /// Bytes from one mbuf's header to the next one's: an odd number of cache lines, so that the
+    /// headers of a pool use all sets of a cache and not only every fourth or so.
     pub fn stride(&self) -> usize {
-        (HEADER_LEN + self.headroom as usize + self.data_room as usize).next_multiple_of(64)
+        let bytes = HEADER_LEN + self.headroom as usize + self.data_room as usize;
+        (bytes.div_ceil(64) | 1) * 64
     }
 
     fn check(&self) -> Result<(), MempoolError> {

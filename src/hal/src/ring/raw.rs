@@ -146,20 +146,34 @@ impl<T> RawRing<T> {
     }
 }
 
-/// A copy whose length is rarely known at compile time. One item, which is what `push` and `pop` move,
-/// is not worth a call.
+/// A copy whose length is not known at compile time. Up to 16 items it is a few moves in line, of which
+/// the last may write again what the one before wrote: a call costs more than it copies then.
 ///
 /// # Safety
 ///
 /// As `core::ptr::copy_nonoverlapping`.
 #[inline(always)]
 pub(crate) unsafe fn copy<T>(from: *const T, to: *mut T, n: usize) {
-    // SAFETY: by the contract.
+    /// # Safety
+    ///
+    /// As `copy`, and `K <= n`.
+    #[inline(always)]
+    unsafe fn ends<T, const K: usize>(from: *const T, to: *mut T, n: usize) {
+        // SAFETY: the first and the last `K` of `n` items.
+        unsafe {
+            to.copy_from_nonoverlapping(from, K);
+            to.add(n - K).copy_from_nonoverlapping(from.add(n - K), K);
+        }
+    }
+    // SAFETY: by the contract, and `K <= n` as asked for.
     unsafe {
-        if n == 1 {
-            to.cast::<MaybeUninit<T>>().write(from.cast::<MaybeUninit<T>>().read());
-        } else {
-            to.copy_from_nonoverlapping(from, n);
+        match n {
+            0 => {}
+            1 => to.copy_from_nonoverlapping(from, 1),
+            2..4 => ends::<T, 2>(from, to, n),
+            4..8 => ends::<T, 4>(from, to, n),
+            8..=16 => ends::<T, 8>(from, to, n),
+            _ => to.copy_from_nonoverlapping(from, n),
         }
     }
 }

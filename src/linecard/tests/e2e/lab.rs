@@ -65,7 +65,8 @@ impl Lab {
     /// A host with one interface, `eth0`; its cable ends in interface `port` of the lab.
     ///
     /// The host's end is down, so nothing moves yet. The lab's end has no address, not even a
-    /// link-local one: its kernel stays silent, so whatever a host receives was sent by the command.
+    /// link-local one, and answers no ARP: its kernel stays silent, so whatever a host receives was
+    /// sent by the command.
     pub fn host(&self, port: &str) -> Host {
         let mut command = self.here.command("unshare");
         command.arg("--net");
@@ -78,7 +79,7 @@ impl Lab {
     pub fn plug(&self, host: &Host, port: &str) {
         let pid = host.holder.id();
         self.here.sh(&format!("ip link add name {port} type veth peer name eth0 netns {pid}"));
-        self.here.sh(&format!("ip link set dev {port} addrgenmode none up"));
+        self.here.sh(&format!("ip link set dev {port} addrgenmode none arp off up"));
         host.sh("ip link set lo up");
     }
 
@@ -228,7 +229,7 @@ for _ in range(int(sys.argv[2])):
     /// Watches `eth0` from now on, until so many frames went by that the filter takes.
     pub fn tcpdump(&self, count: u32, filter: &str) -> Process {
         let dump =
-            self.start(&format!("tcpdump -i eth0 --immediate-mode -l -n -e -vv -c {count} '{filter}'"));
+            self.start(&format!("tcpdump -i eth0 --immediate-mode -s 256 -l -n -e -v -c {count} '{filter}'"));
         wait_until("tcpdump", || dump.stderr().contains("listening on"));
         dump
     }

@@ -16,3 +16,4 @@ mod files;
 mod forward;
 mod idle;
 mod modes;
+mod seccomp;

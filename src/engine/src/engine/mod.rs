@@ -1,0 +1,208 @@
+//! The engine: ports, a plan, pools, workers; started, watched, stopped, accounted for.
+
+mod config;
+mod running;
+mod sizing;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use linecard_hal::{
+    Mempool, MempoolConfig, Offloads, Port, PortConfig, PortError, PortInfo, QueuePair,
+};
+
+use crate::handoff::{Inbox, Mailbox, mailbox};
+use crate::placement::{PlacementRequest, Plan, PoolDemand, PortDemand};
+use crate::stage::{Stage, WorkerIndex};
+use crate::topology::Topology;
+use crate::worker::Control;
+
+pub use config::{EngineConfig, EngineError};
+pub use running::{Running, StopHandle};
+use sizing::Holders;
+
+/// Ports that are configured, a plan and pools: ready to start.
+pub struct Engine {
+    ports: Vec<Box<dyn Port>>,
+    config: EngineConfig,
+    plan: Plan,
+    pools: Vec<Mempool>,
+    sizing: String,
+}
+
+impl Engine {
+    /// Plans for this machine, configures the ports and makes the pools. Nothing runs yet.
+    pub fn new(ports: Vec<Box<dyn Port>>, config: EngineConfig) -> Result<Self, EngineError> {
+        let topology = Topology::detect()?;
+        Self::on(&topology, ports, config)
+    }
+
+    /// As [`new`](Self::new), for a topology that is known already.
+    pub fn on(
+        topology: &Topology,
+        mut ports: Vec<Box<dyn Port>>,
+        config: EngineConfig,
+    ) -> Result<Self, EngineError> {
+        config.check()?;
+        let infos: Vec<PortInfo> = ports.iter().map(|p| p.info()).collect();
+        let mut request = PlacementRequest {
+            ports: infos
+                .iter()
+                .map(|i| PortDemand::new(&i.name, i.node, i.max_queues))
+                .collect(),
+            workers: config.workers,
+            lcores: config.lcores.clone(),
+            oversubscribe: config.oversubscribe,
+            pool: PoolDemand::default(),
+        };
+        // First the queues, which the ports must know before they can say how many mbufs they hold.
+        let draft = Plan::compute(topology, &request)?;
+        for (index, (port, plan)) in (0..).zip(ports.iter_mut().zip(&draft.ports)) {
+            port.configure(&PortConfig {
+                index,
+                queues: plan.rx_queues,
+                rx_descriptors: config.rx_descriptors,
+                tx_descriptors: config.tx_descriptors,
+                burst: config.burst,
+                promiscuous: config.promiscuous,
+                offloads: Offloads::all(),
+            })?;
+        }
+        let sum = Holders::new(&ports, &config);
+        let mut pool = MempoolConfig::new("", sum.smallest_pool(&draft).max(1) as usize);
+        pool.data_room = ports
+            .iter()
+            .map(|p| p.info().data_room)
+            .fold(pool.data_room, u16::max);
+        request.pool = sum.demand(&config, pool.stride());
+        let plan = Plan::compute(topology, &request)?;
+        sum.check(&plan, &config)?;
+        let pools = plan
+            .pools
+            .iter()
+            .map(|p| {
+                let mut own = MempoolConfig::new(&p.name, p.mbufs as usize);
+                own.data_room = pool.data_room;
+                // On a machine with one node there is nothing to choose.
+                own.node = (topology.nodes.len() > 1 && !topology.synthetic).then_some(p.node);
+                Mempool::new(own)
+            })
+            .collect::<Result<_, _>>()?;
+        let sizing = sum.explain(&plan, &config);
+        Ok(Self {
+            ports,
+            config,
+            plan,
+            pools,
+            sizing,
+        })
+    }
+
+    /// Who runs where and polls what.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How the pool size comes about: a sum of every possible holder.
+    pub fn sizing(&self) -> &str {
+        &self.sizing
+    }
+
+    /// The ports as they were configured.
+    pub fn ports(&self) -> Vec<PortInfo> {
+        self.ports.iter().map(|p| p.info()).collect()
+    }
+
+    /// The pools.
+    pub fn pools(&self) -> &[Mempool] {
+        &self.pools
+    }
+
+    /// Starts the ports and one worker after the other; `stage` makes each worker's stage.
+    pub fn start(
+        mut self,
+        mut stage: impl FnMut(WorkerIndex) -> Box<dyn Stage>,
+    ) -> Result<Running, EngineError> {
+        let workers = self.plan.workers.len();
+        let mut boxes: Vec<(Mailbox, Inbox)> = Vec::new();
+        for worker in 0..workers {
+            let pair = mailbox(self.config.handoff).map_err(|e| EngineError::Worker {
+                worker: worker as WorkerIndex,
+                source: e.into(),
+            })?;
+            boxes.push(pair);
+        }
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = boxes.into_iter().unzip();
+        let mut queues = self.start_ports()?;
+        let control = Arc::new(Control::new(self.config.packet_limit, workers));
+        let infos = self.ports();
+        let mut running = Running {
+            started: Instant::now(),
+            bells: mailboxes.iter().map(|m| m.bell().clone()).collect(),
+            control,
+            published: Vec::new(),
+            threads: Vec::new(),
+            engine: self,
+        };
+        for (id, inbox) in (0..).zip(inboxes) {
+            let worker = running.worker(id, inbox, &mailboxes, &mut queues, &infos, stage(id));
+            running.published.push(worker.published.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("worker{id}"))
+                .spawn(move || worker.run());
+            match thread {
+                Ok(thread) => running.threads.push(thread),
+                Err(source) => {
+                    running.stop();
+                    return Err(EngineError::Worker { worker: id, source });
+                }
+            }
+        }
+        Ok(running)
+    }
+
+    /// Starts every port; queues by port and number. If one fails, those before it are stopped.
+    fn start_ports(&mut self) -> Result<Vec<Vec<Option<QueuePair>>>, EngineError> {
+        let mut all = Vec::new();
+        for index in 0..self.ports.len() {
+            let pools = self.pools_of(index);
+            match self.ports[index].start(&pools) {
+                Ok(queues) => all.push(queues.into_iter().map(Some).collect()),
+                Err(error) => {
+                    drop(all);
+                    for port in &mut self.ports[..index] {
+                        // The first failure is the one to report.
+                        let _: Result<(), PortError> = port.stop();
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The pool of each queue of a port, in order of the queues.
+    fn pools_of(&self, port: usize) -> Vec<Mempool> {
+        let mut queues: Vec<_> = self
+            .plan
+            .workers
+            .iter()
+            .flat_map(|w| &w.queues)
+            .filter(|q| q.port == port)
+            .map(|q| (q.queue, q.pool))
+            .collect();
+        queues.sort_unstable();
+        queues
+            .into_iter()
+            .map(|(_, pool)| self.pools[pool].clone())
+            .collect()
+    }
+}
+
+impl core::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Engine")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
+    }
+}

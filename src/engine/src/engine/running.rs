@@ -1,0 +1,235 @@
+//! An engine at work.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use linecard_hal::{Burst, Offloads, PortInfo, QueuePair};
+
+use super::Engine;
+use crate::context::Context;
+use crate::counters::{Published, WorkerCounters};
+use crate::handoff::{Bell, Inbox, Mailbox};
+use crate::output::{Accepts, Output};
+use crate::placement::Plan;
+use crate::report::{Report, Sources};
+use crate::stage::{Stage, WorkerIndex};
+use crate::worker::{Control, Ending, Input, Worker};
+
+/// An engine at work. Dropping it stops it.
+pub struct Running {
+    pub(super) engine: Engine,
+    pub(super) started: Instant,
+    pub(super) control: Arc<Control>,
+    pub(super) bells: Vec<Arc<Bell>>,
+    pub(super) published: Vec<Arc<Published>>,
+    pub(super) threads: Vec<JoinHandle<(Ending, Inbox)>>,
+}
+
+/// Stops an engine from anywhere, such as a signal handler's thread. Clonable.
+#[derive(Clone)]
+pub struct StopHandle {
+    control: Arc<Control>,
+    bells: Vec<Arc<Bell>>,
+}
+
+impl StopHandle {
+    /// Asks all workers to stop; returns at once.
+    pub fn stop(&self) {
+        self.control.stop.store(true, Ordering::Relaxed);
+        for bell in &self.bells {
+            bell.ring();
+        }
+    }
+}
+
+impl core::fmt::Debug for StopHandle {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("StopHandle")
+    }
+}
+
+impl Running {
+    pub(super) fn worker(
+        &self,
+        id: WorkerIndex,
+        inbox: Inbox,
+        mailboxes: &[Mailbox],
+        queues: &mut [Vec<Option<QueuePair>>],
+        infos: &[PortInfo],
+        stage: Box<dyn Stage>,
+    ) -> Worker {
+        let (engine, plan) = (&self.engine, &self.engine.plan.workers[id as usize]);
+        let ports = engine.ports.len();
+        let burst = engine.config.burst;
+        let mut inputs = Vec::new();
+        let mut ways_out: Vec<_> = (0..ports).map(|_| None).collect();
+        for assigned in &plan.queues {
+            let pair = queues[assigned.port]
+                .get_mut(assigned.queue as usize)
+                .and_then(Option::take);
+            if let Some(QueuePair { rx, tx }) = pair {
+                inputs.push(Input {
+                    port: assigned.port as u16,
+                    rx,
+                });
+                ways_out[assigned.port] = Some(tx);
+            }
+        }
+        // Frames with requests or in chains come only from ports that deliver such.
+        let makes_work = Offloads::RX_SUPER_FRAMES | Offloads::RX_VLAN_STRIP | Offloads::RX_SCATTER;
+        let may_need_work = infos.iter().any(|i| i.offloads.intersects(makes_work));
+        let outputs = (0..)
+            .zip(ways_out.into_iter().zip(infos))
+            .map(|(port, (tx, info))| {
+                let accepts = Accepts {
+                    requests: info.offloads.accepted_requests(),
+                    chains: info.offloads.contains(Offloads::TX_MULTI_SEGS),
+                };
+                let owner = tx.is_none().then(|| self.transmitter(port, id));
+                Output::new(port, tx, owner, accepts, may_need_work, burst)
+            });
+        let pool = plan.queues.first().map_or(0, |q| q.pool);
+        Worker {
+            lcore: (engine.config.pin && !engine.plan.synthetic).then_some(plan.lcore),
+            inputs,
+            stage,
+            cx: Context {
+                outputs: outputs.collect(),
+                mailboxes: mailboxes.to_vec(),
+                counters: WorkerCounters::new(ports),
+                pool: engine.pools[pool].clone(),
+                worker: id,
+                port: plan.queues.first().map_or(0, |q| q.port as u16),
+                burst_size: burst,
+            },
+            burst: Burst::with_capacity(burst),
+            inbox,
+            idle: engine.config.idle,
+            control: self.control.clone(),
+            published: Arc::new(Published::new(ports)),
+            pools: engine.pools.clone(),
+            finished: false,
+        }
+    }
+
+    /// Which worker transmits by `port` for worker `id`, which has no queue there.
+    fn transmitter(&self, port: u16, id: WorkerIndex) -> WorkerIndex {
+        let owners: Vec<_> = self
+            .engine
+            .plan
+            .workers_of_port(port as usize)
+            .map(|w| w.id)
+            .collect();
+        owners[id as usize % owners.len()]
+    }
+
+    /// The figures at this moment, as last published (about ten times a second).
+    pub fn snapshot(&self) -> Report {
+        Sources {
+            plan: &self.engine.plan,
+            pools: &self.engine.pools,
+            duration: self.started.elapsed(),
+            counters: self.published.iter().map(|p| p.read()).collect(),
+            failures: Vec::new(),
+            undelivered: Vec::new(),
+            running: true,
+        }
+        .report()
+    }
+
+    /// How long it has run.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The plan it follows.
+    pub fn plan(&self) -> &Plan {
+        &self.engine.plan
+    }
+
+    /// A handle that stops it.
+    pub fn stop_handle(&self) -> StopHandle {
+        StopHandle {
+            control: self.control.clone(),
+            bells: self.bells.clone(),
+        }
+    }
+
+    /// Asks all workers to stop; returns at once.
+    pub fn stop(&self) {
+        self.stop_handle().stop();
+    }
+
+    /// Whether every worker has ended by itself: all inputs ended, the packet limit was reached, or
+    /// they failed.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(|t| t.is_finished())
+    }
+
+    /// Stops, waits for the workers and stops the ports; then gives the final account.
+    pub fn finish(mut self) -> Report {
+        self.wind_up()
+    }
+
+    fn wind_up(&mut self) -> Report {
+        self.stop();
+        let mut failures = Vec::new();
+        let mut inboxes = Vec::new();
+        for thread in self.threads.drain(..) {
+            match thread.join() {
+                Ok((ending, inbox)) => {
+                    failures.push(ending.failure());
+                    inboxes.push(inbox);
+                }
+                // The worker contains its stage's panics; this would be one of our own.
+                Err(panic) => failures.push(Some(crate::worker::message_of(&*panic))),
+            }
+        }
+        let duration = self.started.elapsed();
+        let undelivered = empty(inboxes, self.engine.ports.len());
+        for port in &mut self.engine.ports {
+            if let Err(error) = port.stop() {
+                tracing::warn!(%error, "stopping a port");
+            }
+        }
+        Sources {
+            plan: &self.engine.plan,
+            pools: &self.engine.pools,
+            duration,
+            counters: self.published.iter().map(|p| p.read()).collect(),
+            failures,
+            undelivered,
+            running: false,
+        }
+        .report()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.wind_up();
+        }
+    }
+}
+
+impl core::fmt::Debug for Running {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Running")
+            .field("engine", &self.engine)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Frees what was still crossing when the workers stopped; counts by receiving port.
+fn empty(inboxes: Vec<Inbox>, ports: usize) -> Vec<u64> {
+    let mut undelivered = vec![0; ports];
+    for mut inbox in inboxes {
+        while let Some(crossing) = inbox.ring.pop() {
+            undelivered[(crossing.mbuf.port() as usize).min(ports - 1)] += 1;
+        }
+    }
+    undelivered
+}

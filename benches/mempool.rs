@@ -78,6 +78,7 @@ fn bare_two_cores(store: &BareStore, bulk: usize) -> Option<f64> {
                 left -= n;
             }
         },
+        false,
         || store.flush(),
     )
 }
@@ -137,6 +138,7 @@ fn two_cores(pool: &Mempool, bulk: usize) -> Option<f64> {
     time_across(
         move || hand_over(pool, &mut tx, &mut giving, bulk),
         move || take_over(&mut rx, &mut taking),
+        false,
         || pool.flush_cache(),
     )
 }

@@ -54,7 +54,7 @@ fn push_and_pop<P: Mode, C: Mode>(
 /// One core pushes as fast as it can, the other pops.
 fn two_cores<P: Mode, C: Mode>(bulk: usize) -> Option<f64> {
     let (mut tx, mut rx) = ring::<u64, P, C>(SLOTS);
-    time_across(move || push_all(&mut tx, bulk), move || pop_all(&mut rx, bulk), || ())
+    time_across(move || push_all(&mut tx, bulk), move || pop_all(&mut rx, bulk), false, || ())
 }
 
 #[inline(never)]
@@ -82,6 +82,7 @@ fn contended(bulk: usize) -> Option<f64> {
     time_across(
         move || push_and_pop(&mut tx, &mut rx, bulk),
         move || push_and_pop(&mut tx2, &mut rx2, bulk),
+        true,
         || (),
     )
 }
@@ -123,6 +124,7 @@ fn crossbeam_two_cores(bulk: usize) -> Option<f64> {
                 }
             }
         },
+        false,
         || (),
     )
 }
@@ -132,6 +134,7 @@ fn crossbeam_contended(bulk: usize) -> Option<f64> {
     time_across(
         || crossbeam_push_and_pop(&queue, bulk),
         || crossbeam_push_and_pop(&queue, bulk),
+        true,
         || (),
     )
 }

@@ -5,7 +5,7 @@
 #![allow(unsafe_code, unreachable_pub)]
 
 use std::sync::{Barrier, OnceLock};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use core_affinity::CoreId;
@@ -55,22 +55,25 @@ pub fn time(mut chunk: impl FnMut()) -> f64 {
     each[CHUNKS / 2] as f64 / OBJECTS as f64
 }
 
-/// Runs `first` on one core and `second`, which is timed, on another, each as an lcore. Each is called
-/// `CHUNKS + 1` times for a chunk; at its end a thread calls `finish`. `None` if there is only one core.
+/// Runs `first` on one core and `second`, which is timed, on another, each as an lcore. Both are called
+/// for `CHUNKS + 1` chunks; if they do not wait for one another, `first` goes on until the other is done,
+/// as `endless` says. At its end a thread calls `finish`. `None` if there is only one core.
 pub fn time_across(
     mut first: impl FnMut() + Send,
     mut second: impl FnMut() + Send,
+    endless: bool,
     finish: impl Fn() + Sync,
 ) -> Option<f64> {
     if std::env::args().any(|arg| arg == "--one-core") {
         return None;
     }
-    let start = Barrier::new(2);
+    let (start, done) = (Barrier::new(2), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let giver = scope.spawn(|| {
             let (pinned, _lcore) = (pin(0), lcore::register());
             start.wait();
-            for _ in 0..=CHUNKS {
+            let mut chunks = 0..=CHUNKS;
+            while if endless { !done.load(Ordering::Acquire) } else { chunks.next().is_some() } {
                 first();
             }
             finish();
@@ -80,6 +83,7 @@ pub fn time_across(
             let (pinned, _lcore) = (pin(1), lcore::register());
             start.wait();
             let figure = time(&mut second);
+            done.store(true, Ordering::Release);
             finish();
             (figure, pinned)
         });

@@ -55,7 +55,7 @@ impl Device {
                 let what = format!("cannot set {doing} of {}", self.name);
                 self.error(PortErrorKind::System, what)
                     .remedy("try: linecard doctor")
-                    .source(source)
+                    .cause(source)
             }
         }
     }
@@ -64,7 +64,7 @@ impl Device {
         let what = format!("no such interface as {:?}", self.name);
         self.error(PortErrorKind::NotFound, what)
             .remedy("try: linecard ports")
-            .source(source)
+            .cause(source)
     }
 
     /// The number that it has now.
@@ -134,15 +134,15 @@ pub(crate) fn socket_error(port: &str, source: io::Error) -> PortError {
             "grant it: sudo setcap cap_net_raw,cap_net_admin+ep $(which linecard); \
              or try in a namespace of your own: unshare -Urn",
         )
-        .source(source),
+        .cause(source),
         Some(libc::EAFNOSUPPORT) => PortError::new(
             port,
             PortErrorKind::Unsupported,
             "this kernel has no packet sockets (CONFIG_PACKET)",
         )
-        .source(source),
+        .cause(source),
         _ => PortError::new(port, PortErrorKind::System, "cannot open a raw socket")
             .remedy("try: linecard doctor")
-            .source(source),
+            .cause(source),
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 ///
 /// Prints as `uring:eth9: no such interface; try: linecard ports`.
 #[derive(Debug, thiserror::Error)]
-#[error("{port}: {what}{}{}", cause(.source.as_ref()), next(.remedy))]
+#[error("{port}: {what}{}{}", after(.cause.as_ref()), next(.remedy))]
 pub struct PortError {
     /// The port as it was named.
     pub port: String,
@@ -16,9 +16,8 @@ pub struct PortError {
     pub what: String,
     /// What to do about it; a command where there is one. May be empty.
     pub remedy: String,
-    /// The system's answer.
-    #[source]
-    pub source: Option<io::Error>,
+    /// The system's answer. Part of the message, and so not a `source()` to be printed after it.
+    pub cause: Option<io::Error>,
 }
 
 /// What sort of failure a [`PortError`] is.
@@ -46,7 +45,7 @@ pub enum PortErrorKind {
 impl PortError {
     /// An error without a remedy or a cause.
     pub fn new(port: impl Into<String>, kind: PortErrorKind, what: impl Into<String>) -> Self {
-        Self { port: port.into(), kind, what: what.into(), remedy: String::new(), source: None }
+        Self { port: port.into(), kind, what: what.into(), remedy: String::new(), cause: None }
     }
 
     /// Adds what to do about it.
@@ -58,14 +57,14 @@ impl PortError {
 
     /// Adds the system's answer.
     #[must_use]
-    pub fn source(mut self, source: io::Error) -> Self {
-        self.source = Some(source);
+    pub fn cause(mut self, cause: io::Error) -> Self {
+        self.cause = Some(cause);
         self
     }
 }
 
-fn cause(source: Option<&io::Error>) -> String {
-    source.map_or_else(String::new, |e| format!(": {e}"))
+fn after(cause: Option<&io::Error>) -> String {
+    cause.map_or_else(String::new, |e| format!(": {e}"))
 }
 
 fn next(remedy: &str) -> String {

@@ -97,7 +97,7 @@ fn tap_error(port: &str, name: &str, source: io::Error) -> PortError {
     };
     PortError::new(port, kind, what)
         .remedy(remedy)
-        .source(source)
+        .cause(source)
 }
 
 struct TapPort {

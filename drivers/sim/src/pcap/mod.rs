@@ -199,7 +199,7 @@ impl PcapPort {
                         }
                         _ => "check that the file can be read",
                     })
-                    .source(e)
+                    .cause(e)
             }
             OpenError::Broken(broken) => PortError::new(
                 &self.name,
@@ -221,7 +221,7 @@ impl PcapPort {
                     kind_of(&e),
                     format!("cannot write {}", path.display()),
                 )
-                .source(e)
+                .cause(e)
             })?;
             self.writer = Some(Arc::new(Mutex::new(writer)));
         }
@@ -296,7 +296,7 @@ impl Port for PcapPort {
         let mut writer = lock(writer);
         writer.finish().map_err(|e| {
             let what = format!("{} is not complete", writer.path().display());
-            PortError::new(&self.name, kind_of(&e), what).source(e)
+            PortError::new(&self.name, kind_of(&e), what).cause(e)
         })
     }
 

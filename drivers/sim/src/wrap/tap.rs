@@ -37,7 +37,7 @@ impl Tap {
                 kind_of(&e),
                 format!("cannot write {}", path.display()),
             )
-            .source(e)
+            .cause(e)
         })?;
         Ok(Self {
             inner,
@@ -84,7 +84,7 @@ impl Port for Tap {
         let mut writer = lock(&self.writer);
         writer.finish().map_err(|e| {
             let what = format!("{} is not complete", writer.path().display());
-            PortError::new(self.inner.info().name, kind_of(&e), what).source(e)
+            PortError::new(self.inner.info().name, kind_of(&e), what).cause(e)
         })
     }
 

@@ -87,15 +87,14 @@ pub(crate) unsafe fn free_bulk(mbufs: &[NonNull<RawMbuf>]) {
         let pool = first.as_ref().pool;
         // Nearly always all are plain and of one pool: one pass without a branch finds that out, and
         // its loads, of headers that another core may have had last, do not wait for one another.
-        let mut odd = 0;
+        let (mut counts, mut flags, mut others) = (1, 0, 0);
         for &m in mbufs {
-            let owners = RawMbuf::owners(m).load(Ordering::Acquire);
-            let m = m.as_ref();
-            odd |= u64::from(owners ^ 1) | u64::from(m.nb_segs ^ 1);
-            odd |= m.ol_flags & MbufFlags::NOT_DIRECT.bits();
-            odd |= (m.pool.addr() ^ pool.addr()) as u64;
+            // Neither count is ever 0, so all are 1 if no other bit is set in any of them.
+            counts |= RawMbuf::owners(m).load(Ordering::Acquire) | m.as_ref().nb_segs;
+            flags |= m.as_ref().ol_flags;
+            others |= m.as_ref().pool.addr() ^ pool.addr();
         }
-        if odd == 0 {
+        if counts == 1 && flags & MbufFlags::NOT_DIRECT.bits() == 0 && others == 0 {
             (*pool).put(mbufs);
         } else {
             free_mixed(mbufs);

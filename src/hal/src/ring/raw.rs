@@ -146,8 +146,8 @@ impl<T> RawRing<T> {
     }
 }
 
-/// A copy whose length is not known at compile time. Up to 16 items it is a few moves in line, of which
-/// the last may write again what the one before wrote: a call costs more than it copies then.
+/// A copy whose length is not known at compile time. Up to 64 items it is moves in line, of which the
+/// last may write again what the one before wrote: a call costs more than it gains then.
 ///
 /// # Safety
 ///
@@ -173,6 +173,14 @@ pub(crate) unsafe fn copy<T>(from: *const T, to: *mut T, n: usize) {
             2..4 => ends::<T, 2>(from, to, n),
             4..8 => ends::<T, 4>(from, to, n),
             8..=16 => ends::<T, 8>(from, to, n),
+            17..=64 => {
+                let mut done = 0;
+                while done + 16 < n {
+                    to.add(done).copy_from_nonoverlapping(from.add(done), 16);
+                    done += 16;
+                }
+                to.add(n - 16).copy_from_nonoverlapping(from.add(n - 16), 16);
+            }
             _ => to.copy_from_nonoverlapping(from, n),
         }
     }

@@ -229,7 +229,7 @@ for _ in range(int(sys.argv[2])):
     /// Watches `eth0` from now on, until so many frames went by that the filter takes.
     pub fn tcpdump(&self, count: u32, filter: &str) -> Process {
         let dump =
-            self.start(&format!("tcpdump -i eth0 --immediate-mode -s 256 -l -n -e -v -c {count} '{filter}'"));
+            self.start(&format!("tcpdump -i eth0 --immediate-mode -s 256 -l -n -e -vv -c {count} '{filter}'"));
         wait_until("tcpdump", || dump.stderr().contains("listening on"));
         dump
     }
@@ -313,11 +313,6 @@ impl Process {
 
     pub fn stderr(&self) -> String {
         self.output[1].lock().unwrap().clone()
-    }
-
-    /// The process: nothing on the way to it forks.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// The lines of figures that a forwarder prints on the way, since there were `from` of them.

@@ -23,7 +23,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 QUIET_NS = 110
 HUGE = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
-TESTPMD_MIB = 320
+TESTPMD_MIB = 256
+SPARE_PAGES = 32
 
 
 class CannotRun(Exception):
@@ -122,6 +123,7 @@ class Testpmd(Process):
     """DPDK's testpmd at its prompt, with one forwarding core, bursts of 32 and no PCI device."""
 
     def __init__(self, bench, vdevs, mode, *options):
+        bench.top_up()
         # Into a file it would write by the block.
         super().__init__([
             "stdbuf", "-oL", bench.testpmd(), "--no-pci", "--no-telemetry", *bench.dpdk_memory, "--main-lcore=0",
@@ -220,19 +222,27 @@ class Bench:
         return process
 
     def hugepages(self):
-        """Reserves pages for testpmd (Linecard takes some if its pools need them) until the end."""
+        """Has pages for testpmd (Linecard takes some if its pools need them) until the end."""
         try:
-            before = int((HUGE / "nr_hugepages").read_text())
-            free = int((HUGE / "free_hugepages").read_text())
-            wanted = before + max(0, TESTPMD_MIB // 2 - free)
-            (HUGE / "nr_hugepages").write_text(str(wanted))
-            self.exit.callback((HUGE / "nr_hugepages").write_text, str(before))
-            if int((HUGE / "nr_hugepages").read_text()) >= wanted:
-                self.dpdk_memory = ["--in-memory", "-m", str(TESTPMD_MIB - 64)]
-                return
-        except (OSError, ValueError):
-            pass
-        self.say("# no hugepages can be reserved: testpmd runs with --no-huge, at about 0.8 of its rate")
+            before = (HUGE / "nr_hugepages").read_text()
+            (HUGE / "nr_hugepages").write_text(before)
+        except OSError:
+            self.say("# no hugepages can be reserved: testpmd runs with --no-huge, at about 0.8 of its rate")
+            return
+        self.exit.callback((HUGE / "nr_hugepages").write_text, before)
+        self.dpdk_memory = ["--in-memory", "-m", str(TESTPMD_MIB)]
+        self.top_up()
+
+    def top_up(self):
+        """Before each testpmd, because others may have taken pages since the last."""
+        if "--in-memory" not in self.dpdk_memory:
+            return
+        free, all_pages = (int((HUGE / f"{name}_hugepages").read_text()) for name in ("free", "nr"))
+        missing = max(0, TESTPMD_MIB // 2 + SPARE_PAGES - free)
+        (HUGE / "nr_hugepages").write_text(str(all_pages + missing))
+        free = int((HUGE / "free_hugepages").read_text())
+        if free < TESTPMD_MIB // 2:
+            raise CannotRun(f"{TESTPMD_MIB // 2} hugepages of 2 MiB are needed and {free} can be had")
 
     # --- quietness -----------------------------------------------------------------------------------
 

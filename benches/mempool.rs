@@ -73,7 +73,7 @@ fn bare_two_cores(store: &BareStore, bulk: usize) -> Option<f64> {
         move || {
             let (mut held, mut left) = ([0; MAX_BULK], OBJECTS);
             while left > 0 {
-                let n = rx.pop_slice(&mut held[..bulk]);
+                let n = rx.pop_slice(&mut held[..bulk.min(left)]);
                 store.give(&held[..n]);
                 left -= n;
             }
@@ -135,9 +135,10 @@ fn two_cores(pool: &Mempool, bulk: usize) -> Option<f64> {
     let (mut tx, mut rx) = spsc::<Mbuf>(SLOTS);
     let mut giving = Burst::with_capacity(bulk);
     let mut taking = Burst::with_capacity(bulk);
+    let mut ahead = 0;
     time_across(
         move || hand_over(pool, &mut tx, &mut giving, bulk),
-        move || take_over(&mut rx, &mut taking),
+        move || take_over(&mut rx, &mut taking, &mut ahead),
         false,
         || pool.flush_cache(),
     )
@@ -155,12 +156,14 @@ fn hand_over(pool: &Mempool, tx: &mut Producer<Mbuf>, burst: &mut Burst, bulk: u
 }
 
 #[inline(never)]
-fn take_over(rx: &mut Consumer<Mbuf>, burst: &mut Burst) {
-    let mut left = OBJECTS;
-    while left > 0 {
-        left -= rx.pop_burst(burst);
+fn take_over(rx: &mut Consumer<Mbuf>, burst: &mut Burst, ahead: &mut usize) {
+    // A burst may reach into the next chunk.
+    let mut freed = *ahead;
+    while freed < OBJECTS {
+        freed += rx.pop_burst(burst);
         burst.clear();
     }
+    *ahead = freed - OBJECTS;
 }
 
 /// The usual stand-in for a pool: a queue of free buffers.

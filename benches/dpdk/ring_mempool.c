@@ -182,7 +182,8 @@ static __rte_noinline void take_over(unsigned bulk)
 	unsigned left = OBJECTS;
 
 	while (left > 0) {
-		unsigned n = rte_ring_sc_dequeue_burst(ring, (void **)burst, bulk, NULL);
+		unsigned n = rte_ring_sc_dequeue_burst(ring, (void **)burst,
+						       RTE_MIN(bulk, left), NULL);
 
 		if (n > 0)
 			rte_pktmbuf_free_bulk(burst, n);
@@ -212,7 +213,7 @@ static __rte_noinline void take_over_bare(unsigned bulk)
 	unsigned left = OBJECTS;
 
 	while (left > 0) {
-		unsigned n = rte_ring_sc_dequeue_burst(ring, burst, bulk, NULL);
+		unsigned n = rte_ring_sc_dequeue_burst(ring, burst, RTE_MIN(bulk, left), NULL);
 
 		if (n > 0)
 			rte_mempool_put_bulk(bare, burst, n);

@@ -2,7 +2,7 @@
  * request, polls for the reply without sleeping, and gives every latency in nanoseconds. */
 #include "peer.h"
 
-#define PATIENCE_NS 200000000ull
+#define PATIENCE_NS 2000000000ull
 
 static uint16_t checksum(const uint8_t *data, int length)
 {

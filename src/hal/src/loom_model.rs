@@ -34,23 +34,27 @@ fn in_order(seen: &[u32]) -> bool {
     (0..4).all(|id| seen.iter().filter(|x| **x / 10 == id).is_sorted())
 }
 
-/// `producers` threads push `burst` items twice, `consumers` threads pop twice, one of them on the main
-/// thread; what is left is popped afterwards. Nothing is lost, doubled or out of order.
+/// Each producer, on a thread of its own, pushes `burst` items `times` times; each consumer, one of them
+/// on the main thread, pops as often; what is left is popped afterwards. Nothing is lost, doubled or out
+/// of order.
 fn every_item_comes_out_once<P: Mode, C: Mode>(
     capacity: usize,
     producers: Vec<Producer<u32, P, C>>,
     mut consumers: Vec<Consumer<u32, P, C>>,
-    burst: u32,
+    burst: usize,
+    times: usize,
 ) {
     let givers: Vec<_> = producers
         .into_iter()
         .enumerate()
         .map(|(id, mut tx)| {
             thread::spawn(move || {
-                let items: Vec<u32> = (0..2 * burst).map(|i| id as u32 * 10 + i).collect();
-                let first = tx.push_slice(&items[..burst as usize]);
-                let second = tx.push_slice(&items[first..]);
-                first + second
+                let items: Vec<u32> = (0..times * burst).map(|i| (id * 10 + i) as u32).collect();
+                let mut given = 0;
+                for _ in 0..times {
+                    given += tx.push_slice(&items[given..][..burst]);
+                }
+                given
             })
         })
         .collect();
@@ -60,16 +64,14 @@ fn every_item_comes_out_once<P: Mode, C: Mode>(
         .map(|mut rx| {
             thread::spawn(move || {
                 let mut seen = Vec::new();
-                pop(&mut rx, burst as usize, &mut seen);
-                pop(&mut rx, burst as usize, &mut seen);
+                (0..times).for_each(|_| pop(&mut rx, burst, &mut seen));
                 assert!(in_order(&seen));
                 seen
             })
         })
         .collect();
     let mut seen = Vec::new();
-    pop(&mut mine, burst as usize, &mut seen);
-    pop(&mut mine, burst as usize, &mut seen);
+    (0..times).for_each(|_| pop(&mut mine, burst, &mut seen));
     let given: usize = givers.into_iter().map(|t| t.join().unwrap()).sum();
     let others: Vec<u32> = takers.into_iter().flat_map(|t| t.join().unwrap()).collect();
     pop(&mut mine, capacity, &mut seen);
@@ -86,7 +88,7 @@ fn every_item_comes_out_once<P: Mode, C: Mode>(
 fn one_producer_one_consumer() {
     explore(3, || {
         let (tx, rx) = ring::<u32, Single, Single>(2);
-        every_item_comes_out_once(2, vec![tx], vec![rx], 2);
+        every_item_comes_out_once(2, vec![tx], vec![rx], 2, 2);
     });
 }
 
@@ -94,7 +96,7 @@ fn one_producer_one_consumer() {
 fn two_producers_one_consumer() {
     explore(2, || {
         let (tx, rx) = ring::<u32, Multi, Single>(4);
-        every_item_comes_out_once(4, vec![tx.clone(), tx], vec![rx], 1);
+        every_item_comes_out_once(4, vec![tx.clone(), tx], vec![rx], 1, 2);
     });
 }
 
@@ -102,7 +104,7 @@ fn two_producers_one_consumer() {
 fn two_producers_fill_the_ring() {
     explore(2, || {
         let (tx, rx) = ring::<u32, Multi, Single>(2);
-        every_item_comes_out_once(2, vec![tx.clone(), tx], vec![rx], 2);
+        every_item_comes_out_once(2, vec![tx.clone(), tx], vec![rx], 2, 2);
     });
 }
 
@@ -110,7 +112,7 @@ fn two_producers_fill_the_ring() {
 fn one_producer_two_consumers() {
     explore(2, || {
         let (tx, rx) = ring::<u32, Single, Multi>(2);
-        every_item_comes_out_once(2, vec![tx], vec![rx.clone(), rx], 1);
+        every_item_comes_out_once(2, vec![tx], vec![rx.clone(), rx], 1, 2);
     });
 }
 
@@ -118,7 +120,7 @@ fn one_producer_two_consumers() {
 fn two_producers_two_consumers() {
     explore(2, || {
         let (tx, rx) = ring::<u32, Multi, Multi>(2);
-        every_item_comes_out_once(2, vec![tx.clone(), tx], vec![rx.clone(), rx], 1);
+        every_item_comes_out_once(2, vec![tx.clone(), tx], vec![rx.clone(), rx], 1, 1);
     });
 }
 

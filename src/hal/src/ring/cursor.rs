@@ -104,10 +104,10 @@ impl Cursor {
             // Acquire and release on `seen`: a thread that relies on what its neighbour saw must
             // also be ordered after the other end's accesses to those slots.
             let seen = self.seen.load(Ordering::Acquire);
+            let mut tail = seen;
             let mut room = lead.wrapping_add(seen).wrapping_sub(start) as i32;
             if room < want as i32 {
-                let tail = other.tail.load(Ordering::Acquire);
-                self.seen.store(tail, Ordering::Release);
+                tail = other.tail.load(Ordering::Acquire);
                 room = lead.wrapping_add(tail).wrapping_sub(start) as i32;
             }
             // `start` may be stale by now, which can make `room` anything; the compare-and-swap
@@ -121,6 +121,11 @@ impl Cursor {
             }
             let end = start.wrapping_add(count);
             if self.head.compare_exchange_weak(start, end, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                // Only now, when the cache line is ours anyway: a thread that found nothing, or came
+                // too late, has not taken it from the others.
+                if tail != seen {
+                    self.seen.store(tail, Ordering::Release);
+                }
                 return Claim { start, count };
             }
         }

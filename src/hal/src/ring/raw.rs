@@ -1,6 +1,8 @@
 //! The ring itself: two cursors, padded apart, and the slots.
 
 use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 
 use crossbeam_utils::CachePadded;
 
@@ -12,7 +14,7 @@ pub(crate) struct RawRing<T> {
     producers: CachePadded<Cursor>,
     consumers: CachePadded<Cursor>,
     mask: u32,
-    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
+    slots: Slots<T>,
 }
 
 // SAFETY: the ring moves items between threads, which `T: Send` allows, and never gives out a
@@ -37,7 +39,7 @@ impl<T> RawRing<T> {
             producers: CachePadded::new(Cursor::new(position)),
             consumers: CachePadded::new(Cursor::new(position)),
             mask: (capacity - 1) as u32,
-            slots: (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
+            slots: Slots::new(capacity),
         }
     }
 
@@ -182,6 +184,59 @@ pub(crate) unsafe fn copy<T>(from: *const T, to: *mut T, n: usize) {
                 to.add(n - 16).copy_from_nonoverlapping(from.add(n - 16), 16);
             }
             _ => to.copy_from_nonoverlapping(from, n),
+        }
+    }
+}
+
+/// The array of slots. It begins with a cache line, so that the bursts of two threads, being powers of
+/// two as a rule, do not meet in one.
+struct Slots<T> {
+    first: NonNull<Slot<T>>,
+    len: usize,
+}
+
+type Slot<T> = UnsafeCell<MaybeUninit<T>>;
+
+impl<T> Slots<T> {
+    fn layout(len: usize) -> Layout {
+        let array = Layout::array::<Slot<T>>(len).and_then(|array| array.align_to(128));
+        array.expect("a ring of that many items is larger than the address space")
+    }
+
+    fn new(len: usize) -> Self {
+        let layout = Self::layout(len);
+        // SAFETY: the layout's size is checked; each slot is within the allocation and written once.
+        // (An array of nothing is at any aligned address.)
+        unsafe {
+            let first = if layout.size() == 0 { core::ptr::without_provenance_mut(layout.align()) } else { alloc(layout) };
+            let Some(first) = NonNull::new(first.cast::<Slot<T>>()) else { handle_alloc_error(layout) };
+            for i in 0..len {
+                first.add(i).write(UnsafeCell::new(MaybeUninit::uninit()));
+            }
+            Self { first, len }
+        }
+    }
+}
+
+impl<T> core::ops::Deref for Slots<T> {
+    type Target = [Slot<T>];
+
+    #[inline(always)]
+    fn deref(&self) -> &[Slot<T>] {
+        // SAFETY: `new` wrote that many.
+        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.len) }
+    }
+}
+
+impl<T> Drop for Slots<T> {
+    fn drop(&mut self) {
+        let layout = Self::layout(self.len);
+        // SAFETY: made by `new`; a slot does not drop what is in it, so what remains is the memory.
+        unsafe {
+            core::ptr::slice_from_raw_parts_mut(self.first.as_ptr(), self.len).drop_in_place();
+            if layout.size() > 0 {
+                dealloc(self.first.as_ptr().cast(), layout);
+            }
         }
     }
 }

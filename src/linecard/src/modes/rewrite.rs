@@ -1,18 +1,45 @@
 //! Modes that change addresses on the way through.
 
-use linecard_engine::{DropReason, PortIndex, Stage, Verdict};
-use linecard_hal::Mbuf;
+use std::cmp::Ordering;
+
+use linecard_engine::{Context, DropReason, PortIndex, Stage, Verdict};
+use linecard_hal::{Burst, Mbuf};
 use linecard_wire::{EthernetMut, MacAddr, parse_layers, swap_flow, swap_macs};
 
 use super::{ModeConfig, partner};
 
 /// Lets `change` work on the first segment, where the headers are.
 #[inline(always)]
-fn rewrite<E>(mbuf: &mut Mbuf, to: PortIndex, change: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Verdict {
+fn rewrite<E>(
+    mbuf: &mut Mbuf,
+    to: PortIndex,
+    change: impl FnOnce(&mut [u8]) -> Result<(), E>,
+) -> Verdict {
     // Nobody shares the bytes of a frame that was just received.
     match mbuf.data_mut().map(change) {
         Some(Ok(())) => Verdict::Forward(to),
         _ => Verdict::Drop(DropReason::Malformed),
+    }
+}
+
+/// Changes a whole burst, all of which leaves by one port, and sends it on in one piece. A frame that
+/// cannot be changed is dropped on its own, and those before it have left by then.
+#[inline(always)]
+fn rewrite_burst(burst: &mut Burst, cx: &mut Context, to: PortIndex, stage: &mut impl Stage) {
+    let bad = burst
+        .iter_mut()
+        .position(|mbuf| stage.frame(mbuf) != Verdict::Forward(to));
+    let Some(bad) = bad else {
+        return cx.forward_burst(to, burst);
+    };
+    // The frames before the bad one are changed already; this one and those behind are not.
+    for (i, mut mbuf) in burst.drain().enumerate() {
+        let verdict = match i.cmp(&bad) {
+            Ordering::Less => Verdict::Forward(to),
+            Ordering::Equal => Verdict::Drop(DropReason::Malformed),
+            Ordering::Greater => stage.frame(&mut mbuf),
+        };
+        cx.settle(mbuf, verdict);
     }
 }
 
@@ -25,6 +52,11 @@ impl Stage for MacSwap {
     fn frame(&mut self, mbuf: &mut Mbuf) -> Verdict {
         rewrite(mbuf, partner(&self.partners, mbuf.port()), swap_macs)
     }
+
+    fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
+        let to = partner(&self.partners, cx.port());
+        rewrite_burst(burst, cx, to, self);
+    }
 }
 
 pub(super) struct MacRewrite {
@@ -36,7 +68,10 @@ pub(super) struct MacRewrite {
 impl MacRewrite {
     pub(super) fn new(config: ModeConfig) -> Self {
         let addresses = config.peers.into_iter().zip(config.macs).collect();
-        Self { partners: config.partners, addresses }
+        Self {
+            partners: config.partners,
+            addresses,
+        }
     }
 }
 
@@ -54,6 +89,11 @@ impl Stage for MacRewrite {
             })
         })
     }
+
+    fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
+        let to = partner(&self.partners, cx.port());
+        rewrite_burst(burst, cx, to, self);
+    }
 }
 
 pub(super) struct FiveTupleSwap {
@@ -67,5 +107,10 @@ impl Stage for FiveTupleSwap {
             let layers = parse_layers(data);
             swap_flow(data, &layers).map(|_| ())
         })
+    }
+
+    fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
+        let to = partner(&self.partners, cx.port());
+        rewrite_burst(burst, cx, to, self);
     }
 }

@@ -25,7 +25,7 @@ fn wait_for_frames(host: &Host, more: u64) {
 fn an_interface_is_removed_and_made_again_under_load() {
     for engine in ENGINES {
         let mut wire = Wire::new(engine, &[]);
-        wire.a.ping(&format!("-c 5 {B4}"));
+        wire.a.ping(5, B4);
         let load = flood(&wire.b);
         wait_for_frames(&wire.b, 1000);
         wire.lab.here.sh("ip link delete dev a");
@@ -35,7 +35,7 @@ fn an_interface_is_removed_and_made_again_under_load() {
         wait_for_frames(&wire.b, 1000);
         drop(load);
         wait_until("the port to come back", || wire.a.try_sh(&format!("ping -c 1 -W 1 {B4}")).0.success());
-        wire.a.ping(&format!("-c 20 {B4}"));
+        wire.a.ping(20, B4);
 
         wire.a.down();
         wire.b.down();
@@ -54,7 +54,7 @@ fn an_interface_is_removed_and_made_again_under_load() {
 fn an_interface_goes_down_and_up_under_load() {
     for engine in ENGINES {
         let wire = Wire::new(engine, &[]);
-        wire.a.ping(&format!("-c 5 {B4}"));
+        wire.a.ping(5, B4);
         let load = flood(&wire.b);
         wait_for_frames(&wire.b, 1000);
         wire.lab.here.sh("ip link set dev a down");
@@ -63,7 +63,7 @@ fn an_interface_goes_down_and_up_under_load() {
         wait_for_frames(&wire.b, 1000);
         drop(load);
         wait_until("the port to come back", || wire.a.try_sh(&format!("ping -c 1 -W 1 {B4}")).0.success());
-        wire.a.ping(&format!("-c 20 {B4}"));
+        wire.a.ping(20, B4);
         // This end was down, so that one could not send: nothing it counts was lost.
         wire.finish();
     }
@@ -130,7 +130,7 @@ fn jumbo_frames_cross_where_both_sides_take_them() {
         let linecard = lab.linecard(&arguments).ready();
         a.up(&["10.77.0.1/24"]);
         b.up(&["10.77.0.2/24"]);
-        a.ping("-c 20 -s 8972 -M do 10.77.0.2");
+        a.ping(20, "-s 8972 -M do 10.77.0.2");
         Wire { lab, a, b, linecard }.finish();
     }
 }
@@ -190,7 +190,7 @@ fn a_panicking_stage_takes_down_one_worker_only() {
 #[test]
 fn after_kill_9_the_next_start_is_clean() {
     let wire = Wire::new("", &[]);
-    wire.a.ping(&format!("-c 5 {B4}"));
+    wire.a.ping(5, B4);
     let load = flood(&wire.a);
     wait_for_frames(&wire.a, 1000);
     wire.linecard.signal(Signal::SIGKILL);
@@ -201,7 +201,7 @@ fn after_kill_9_the_next_start_is_clean() {
     // Counters go on from before, so only what comes now can be compared.
     let arguments = ["fwd", "-p", "uring:a", "-p", "uring:b", "--json", "--stats-interval", "100ms"];
     let linecard = wire.lab.linecard(&arguments).ready();
-    wire.a.ping(&format!("-c 20 {B4}"));
+    wire.a.ping(20, B4);
     let ended = linecard.interrupt();
     assert_eq!(ended.code, 0, "{ended:#?}");
     ended.report().assert_balanced();
@@ -215,7 +215,7 @@ fn after_kill_9_a_tap_device_is_gone() {
     for _ in 0..2 {
         let linecard = lab.linecard(&arguments).ready();
         lab.here.sh("ip address add 10.77.0.1/24 dev t0 && ip link set t0 up");
-        lab.here.ping(&format!("-c 5 {B4}"));
+        lab.here.ping(5, B4);
         linecard.signal(Signal::SIGKILL);
         linecard.end();
         lab.assert_left(&[]);
@@ -282,7 +282,7 @@ fn without_io_uring_it_says_so_and_forwards_all_the_same() {
         assert!(said.contains("io_uring: EPERM") && said.contains("seccomp"), "{said}");
         a.up(&["10.77.0.1/24"]);
         b.up(&["10.77.0.2/24"]);
-        a.ping("-c 20 10.77.0.2");
+        a.ping(20, "10.77.0.2");
         let server = b.serve(5201, "iperf3 --server");
         a.sh("iperf3 --client 10.77.0.2 --time 1");
         drop(server);

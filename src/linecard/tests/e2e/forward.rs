@@ -8,9 +8,9 @@ use crate::wire::{A4, B4, B6, Wire};
 /// Ping, iperf3 and curl from a to b and back, with everything at its defaults.
 fn converse(wire: &Wire) {
     let (a, b) = (&wire.a, &wire.b);
-    a.ping(&format!("-c 20 {B4}"));
-    a.ping(&format!("-c 20 {B6}"));
-    b.ping(&format!("-c 20 -s 1400 {A4}"));
+    a.ping(20, B4);
+    a.ping(20, B6);
+    b.ping(20, &format!("-s 1400 {A4}"));
 
     let server = b.serve(5201, "iperf3 --server");
     let iperf = |arguments: &str| {
@@ -79,7 +79,7 @@ fn traffic_crosses_two_workers_with_multishot_receive() {
 #[test]
 fn the_json_report_has_what_is_promised() {
     let wire = Wire::new("", &[]);
-    wire.a.ping(&format!("-c 5 {B4}"));
+    wire.a.ping(5, B4);
     let report = wire.finish().0;
     let has = |object: &serde_json::Value, keys: &[&str]| {
         for key in keys {
@@ -121,9 +121,9 @@ fn a_cable_between_a_tap_device_and_a_host() {
     // Our own kernel is the other host, by way of the TAP device.
     lab.here.sh("ip address add 10.77.0.2/24 dev t0 && ip link set t0 up");
     a.up(&["10.77.0.1/24"]);
-    a.ping("-c 20 10.77.0.2");
-    a.ping("-c 20 -s 1400 10.77.0.2");
-    lab.here.ping("-c 20 10.77.0.1");
+    a.ping(20, "10.77.0.2");
+    a.ping(20, "-s 1400 10.77.0.2");
+    lab.here.ping(20, "10.77.0.1");
     curl(&a, &lab.here);
     a.down();
     lab.here.sh("ip link set t0 down");

@@ -7,10 +7,10 @@ use crate::wire::{B4, Wire};
 fn sleeps_and_wakes(options: &str, idle: &str, workers: &str) {
     let mut wire = Wire::new(options, &["--idle", idle, "--workers", workers, "--oversubscribe"]);
     // So that the only frames are ours.
-    wire.a.ping(&format!("-c 1 {B4}"));
+    wire.a.ping(1, B4);
     for _ in 0..5 {
         wire.linecard.quiet();
-        wire.a.ping(&format!("-c 1 {B4}"));
+        wire.a.ping(1, B4);
     }
     let report = wire.finish();
     assert!(report.workers("sleeps") > 0, "{report:#?}");
@@ -50,7 +50,7 @@ fn sleep_without_io_uring() {
 #[test]
 fn spin_never_sleeps() {
     let wire = Wire::new("", &["--idle", "spin"]);
-    wire.a.ping(&format!("-c 3 {B4}"));
+    wire.a.ping(3, B4);
     let report = wire.finish();
     assert_eq!(report.workers("sleeps"), 0);
 }

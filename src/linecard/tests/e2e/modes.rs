@@ -134,14 +134,14 @@ fn icmp_echo_answers_ping_and_arping() {
         ["fwd", "--port", "uring:a", "--mode", "icmp-echo", "--json", "--stats-interval", "100ms"];
     let mut linecard = lab.linecard(&arguments).ready();
     a.up(&["10.77.0.1/24", "fd77::1/64"]);
-    a.ping(&format!("-c 20 {B4}"));
-    a.ping(&format!("-c 5 -s 1472 {B4}"));
+    a.ping(20, B4);
+    a.ping(5, &format!("-s 1472 {B4}"));
     let mac = lab.here.mac("a").map(|byte| format!("{byte:02X}")).join(":");
     let said = a.sh("arping -c 3 -I eth0 10.77.0.77");
     assert_eq!(said.matches(&format!("reply from 10.77.0.77 [{mac}]")).count(), 3, "{said}");
     // It answers no neighbour solicitation, so the neighbour has to be known.
     a.sh(&format!("ip neighbour add {B6} lladdr {mac} dev eth0"));
-    a.ping(&format!("-c 5 {B6}"));
+    a.ping(5, B6);
     a.down();
     linecard.quiet();
     let ended = linecard.interrupt();
@@ -159,7 +159,7 @@ fn a_kernel_talks_with_a_tap_device() {
         ["fwd", "--port", "tap:t0", "--mode", "icmp-echo", "--json", "--stats-interval", "100ms"];
     let linecard = lab.linecard(&arguments).ready();
     lab.here.sh("ip address add 10.77.0.1/24 dev t0 && ip link set t0 up");
-    lab.here.ping(&format!("-c 20 {B4}"));
+    lab.here.ping(20, B4);
     let ended = linecard.interrupt();
     assert_eq!(ended.code, 0, "{ended:#?}");
     let report = ended.report();

@@ -18,21 +18,66 @@ const MAX_BULK: usize = 128;
 
 fn main() {
     support::quiet_or_say_so();
-    let config = MempoolConfig { cache: CACHE, ..MempoolConfig::new("bench", SIZE) };
+    let config = MempoolConfig {
+        cache: CACHE,
+        ..MempoolConfig::new("bench", SIZE)
+    };
     let pool = Mempool::new(config).expect("memory for a pool");
     eprintln!("# pages of {}", pool.region().page());
     for bulk in BULKS {
-        report("mempool", "mbuf", "one-core", bulk, "linecard", Some(one_core(&pool, bulk, false)));
-        report("mempool", "receive", "one-core", bulk, "linecard", Some(one_core(&pool, bulk, true)));
-        report("mempool", "mbuf", "one-core", bulk, "crossbeam", Some(crossbeam(bulk)));
+        report(
+            "mempool",
+            "mbuf",
+            "one-core",
+            bulk,
+            "linecard",
+            Some(one_core(&pool, bulk, false)),
+        );
+        report(
+            "mempool",
+            "receive",
+            "one-core",
+            bulk,
+            "linecard",
+            Some(one_core(&pool, bulk, true)),
+        );
+        report(
+            "mempool",
+            "mbuf",
+            "one-core",
+            bulk,
+            "crossbeam",
+            Some(crossbeam(bulk)),
+        );
     }
     let bare = BareStore::new(SIZE, CACHE);
     for bulk in BULKS {
-        report("mempool", "bare", "one-core", bulk, "linecard", Some(bare_one_core(&bare, bulk)));
+        report(
+            "mempool",
+            "bare",
+            "one-core",
+            bulk,
+            "linecard",
+            Some(bare_one_core(&bare, bulk)),
+        );
     }
     for bulk in BULKS {
-        report("mempool", "bare", "two-cores", bulk, "linecard", bare_two_cores(&bare, bulk));
-        report("mempool", "mbuf", "two-cores", bulk, "linecard", two_cores(&pool, bulk));
+        report(
+            "mempool",
+            "bare",
+            "two-cores",
+            bulk,
+            "linecard",
+            bare_two_cores(&bare, bulk),
+        );
+        report(
+            "mempool",
+            "mbuf",
+            "two-cores",
+            bulk,
+            "linecard",
+            two_cores(&pool, bulk),
+        );
     }
     assert_eq!(pool.in_use(), 0);
 }

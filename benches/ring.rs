@@ -16,18 +16,74 @@ const MAX_BULK: usize = 128;
 fn main() {
     support::quiet_or_say_so();
     for bulk in BULKS {
-        report("ring", "spsc", "one-core", bulk, "linecard", Some(one_core::<Single, Single>(bulk)));
-        report("ring", "mpmc", "one-core", bulk, "linecard", Some(one_core::<Multi, Multi>(bulk)));
-        report("ring", "mpmc", "one-core", bulk, "crossbeam", Some(crossbeam_one_core(bulk)));
+        report(
+            "ring",
+            "spsc",
+            "one-core",
+            bulk,
+            "linecard",
+            Some(one_core::<Single, Single>(bulk)),
+        );
+        report(
+            "ring",
+            "mpmc",
+            "one-core",
+            bulk,
+            "linecard",
+            Some(one_core::<Multi, Multi>(bulk)),
+        );
+        report(
+            "ring",
+            "mpmc",
+            "one-core",
+            bulk,
+            "crossbeam",
+            Some(crossbeam_one_core(bulk)),
+        );
     }
     for bulk in BULKS {
-        report("ring", "spsc", "two-cores", bulk, "linecard", two_cores::<Single, Single>(bulk));
-        report("ring", "mpmc", "two-cores", bulk, "linecard", two_cores::<Multi, Multi>(bulk));
-        report("ring", "mpmc", "two-cores", bulk, "crossbeam", crossbeam_two_cores(bulk));
+        report(
+            "ring",
+            "spsc",
+            "two-cores",
+            bulk,
+            "linecard",
+            two_cores::<Single, Single>(bulk),
+        );
+        report(
+            "ring",
+            "mpmc",
+            "two-cores",
+            bulk,
+            "linecard",
+            two_cores::<Multi, Multi>(bulk),
+        );
+        report(
+            "ring",
+            "mpmc",
+            "two-cores",
+            bulk,
+            "crossbeam",
+            crossbeam_two_cores(bulk),
+        );
     }
     for bulk in BULKS {
-        report("ring", "mpmc", "contended", bulk, "linecard", contended(bulk));
-        report("ring", "mpmc", "contended", bulk, "crossbeam", crossbeam_contended(bulk));
+        report(
+            "ring",
+            "mpmc",
+            "contended",
+            bulk,
+            "linecard",
+            contended(bulk),
+        );
+        report(
+            "ring",
+            "mpmc",
+            "contended",
+            bulk,
+            "crossbeam",
+            crossbeam_contended(bulk),
+        );
     }
 }
 
@@ -54,7 +110,12 @@ fn push_and_pop<P: Mode, C: Mode>(
 /// One core pushes as fast as it can, the other pops.
 fn two_cores<P: Mode, C: Mode>(bulk: usize) -> Option<f64> {
     let (mut tx, mut rx) = ring::<u64, P, C>(SLOTS);
-    time_across(move || push_all(&mut tx, bulk), move || pop_all(&mut rx, bulk), false, || ())
+    time_across(
+        move || push_all(&mut tx, bulk),
+        move || pop_all(&mut rx, bulk),
+        false,
+        || (),
+    )
 }
 
 #[inline(never)]

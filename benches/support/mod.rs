@@ -4,8 +4,8 @@
 //! short against a scheduler's time slice, so that a preemption spoils one chunk and not the figure.
 #![allow(unsafe_code, unreachable_pub)]
 
-use std::sync::{Barrier, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, OnceLock};
 use std::time::Instant;
 
 use core_affinity::CoreId;
@@ -37,7 +37,8 @@ pub fn pin(index: usize) -> bool {
     // Asked once, before any thread is pinned: a pinned thread and its children see one CPU only.
     static CPUS: OnceLock<Vec<CoreId>> = OnceLock::new();
     let cpus = CPUS.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default());
-    cpus.get(index).is_some_and(|&cpu| core_affinity::set_for_current(cpu))
+    cpus.get(index)
+        .is_some_and(|&cpu| core_affinity::set_for_current(cpu))
 }
 
 /// Times `CHUNKS` calls of `chunk`, each for [`OBJECTS`] objects, after one to warm up; gives the
@@ -73,7 +74,11 @@ pub fn time_across(
             let (pinned, _lcore) = (pin(0), lcore::register());
             start.wait();
             let mut chunks = 0..=CHUNKS;
-            while if endless { !done.load(Ordering::Acquire) } else { chunks.next().is_some() } {
+            while if endless {
+                !done.load(Ordering::Acquire)
+            } else {
+                chunks.next().is_some()
+            } {
                 first();
             }
             finish();

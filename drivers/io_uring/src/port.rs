@@ -15,7 +15,7 @@ use crate::rx::{Engine, Group, Plan, Rx};
 use crate::sys::batch::BatchRing;
 use crate::sys::send::{Sender, Sink};
 use crate::sys::socket::PacketSocket;
-use crate::tx::{Outlet, Tx, open_socket};
+use crate::tx::{Outlet, Sockets, Tx};
 use crate::{DATA_ROOM, MAX_BURST, MAX_QUEUES, SUPER_DATA_ROOM};
 
 /// Buffers of a multishot request: each has room for a super-frame, and the socket's own buffer stands
@@ -206,7 +206,7 @@ impl Port for UringPort {
         match self.engine() {
             Engine::Ring(_) => burst + 64,
             Engine::Multishot(buffers) => usize::from(buffers),
-            Engine::Mmsg => burst,
+            Engine::Mmsg => burst, // At least a batch.
         }
     }
 
@@ -232,10 +232,10 @@ impl Port for UringPort {
         let mut pairs = Vec::with_capacity(queues);
         for (id, pool) in pools.iter().take(queues).enumerate() {
             let rx = Rx::new(group.clone(), id, pool.clone())?;
-            let (socket, vnet) =
-                open_socket(index).map_err(|e| self.device.system("the sending socket", e))?;
-            let outlet = Outlet::Socket(socket);
-            let tx = Tx::new(self.device.clone(), outlet, self.sender(), vnet);
+            let sockets =
+                Sockets::open(index).map_err(|e| self.device.system("the sending sockets", e))?;
+            let outlet = Outlet::Sockets(sockets);
+            let tx = Tx::new(self.device.clone(), outlet, self.sender());
             pairs.push(QueuePair {
                 rx: Box::new(rx),
                 tx: Box::new(tx),

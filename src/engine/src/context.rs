@@ -4,12 +4,15 @@
 //! leaves through exactly one function here, and is counted by it. The worker compares the two sums
 //! when it stops, so a frame cannot vanish without a counter.
 
+use std::sync::Arc;
+
 use linecard_hal::{Burst, Mbuf, Mempool};
 
 use crate::counters::WorkerCounters;
 use crate::handoff::{Crossing, Mailbox};
 use crate::output::Output;
 use crate::stage::{DropReason, PortIndex, Verdict, WorkerIndex};
+use crate::worker::Control;
 
 /// What a worker offers to its stage. See the [module](self).
 pub struct Context {
@@ -22,6 +25,7 @@ pub struct Context {
     /// The port of the burst in hand.
     pub(crate) port: PortIndex,
     pub(crate) burst_size: usize,
+    pub(crate) control: Arc<Control>,
 }
 
 impl Context {
@@ -170,18 +174,37 @@ impl Context {
     }
 
     fn cross(&mut self, worker: WorkerIndex, crossing: Crossing) {
-        match self.mailboxes[worker as usize].send(crossing) {
-            Ok(()) => self.counters.handed_out += 1,
-            Err(crossing) => self.drop(DropReason::HandoffFull, crossing.mbuf),
+        if !self.mailboxes[worker as usize].put(crossing) {
+            self.send_mail(worker as usize);
+        }
+    }
+
+    #[cold]
+    fn send_mail(&mut self, worker: usize) {
+        self.counters.handed_out += self.mailboxes[worker].send(&self.control.crossing) as u64;
+        for mbuf in self.mailboxes[worker].refused() {
+            let port = (mbuf.port() as usize).min(self.counters.ports.len() - 1);
+            self.counters.ports[port].drops[DropReason::HandoffFull as usize] += 1;
+            drop(mbuf);
         }
     }
 
     /// Sends what is waiting; called at the end of a turn.
     #[inline(always)]
     pub(crate) fn transmit(&mut self) {
+        for worker in 0..self.mailboxes.len() {
+            if !self.mailboxes[worker].is_empty() {
+                self.send_mail(worker);
+            }
+        }
         for output in &mut self.outputs {
             output.flush(&mut self.counters);
         }
+    }
+
+    /// Frames that wait for room in a transmit queue.
+    pub(crate) fn waiting_in_all(&self) -> usize {
+        self.outputs.iter().map(Output::waiting).sum()
     }
 
     /// Frames that came into this worker's hands.
@@ -194,7 +217,8 @@ impl Context {
     pub(crate) fn settled(&self) -> u64 {
         let c = &self.counters;
         let taken: u64 = c.ports.iter().map(|p| p.taken).sum();
-        let waiting: u64 = self.outputs.iter().map(|o| o.waiting() as u64).sum();
+        let crossing: usize = self.mailboxes.iter().map(Mailbox::waiting).sum();
+        let waiting = (self.waiting_in_all() + crossing) as u64;
         taken + c.drops() + c.delivered + c.consumed + c.handed_out + waiting
     }
 }

@@ -5,7 +5,7 @@
 //! for this worker to have one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use linecard_hal::Mbuf;
 use linecard_hal::ring::{Consumer, Multi, Producer, Single, mpsc};
@@ -20,45 +20,92 @@ pub(crate) struct Crossing {
     pub(crate) transmit_by: Option<PortIndex>,
 }
 
-/// The way to a worker: its ring and its bell.
-#[derive(Clone)]
+/// The way to a worker: what is to cross in this turn, its ring, its bell.
 pub(crate) struct Mailbox {
     ring: Producer<Crossing, Multi, Single>,
     bell: Arc<Bell>,
+    outgoing: Vec<Crossing>,
 }
 
 /// The worker's own side.
 pub(crate) struct Inbox {
     pub(crate) ring: Consumer<Crossing, Multi, Single>,
     pub(crate) bell: Arc<Bell>,
+    /// What was taken out of the ring and is to be processed in this turn.
+    pub(crate) opened: Vec<Crossing>,
 }
 
-/// Makes a worker's ring and bell.
-pub(crate) fn mailbox(capacity: usize) -> nix::Result<(Mailbox, Inbox)> {
+/// Makes a worker's ring and bell. Runs of up to `burst` frames go through it.
+pub(crate) fn mailbox(capacity: usize, burst: usize) -> nix::Result<(Mailbox, Inbox)> {
     let (tx, rx) = mpsc(capacity);
     let bell = Arc::new(Bell {
         asleep: AtomicBool::new(false),
         event: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
     });
+    let mailbox = Mailbox {
+        ring: tx,
+        bell: bell.clone(),
+        outgoing: Vec::with_capacity(burst),
+    };
     Ok((
-        Mailbox {
-            ring: tx,
-            bell: bell.clone(),
+        mailbox,
+        Inbox {
+            ring: rx,
+            bell,
+            opened: Vec::with_capacity(burst),
         },
-        Inbox { ring: rx, bell },
     ))
 }
 
 impl Mailbox {
-    /// Gives the frame back when the ring is full.
-    pub(crate) fn send(&mut self, crossing: Crossing) -> Result<(), Crossing> {
-        self.ring.push(crossing)?;
-        self.bell.ring();
-        Ok(())
+    /// Puts a frame with those that cross at the end of the turn. `false` when there is a whole run of
+    /// them, which has to be [sent](Self::send) first.
+    #[must_use]
+    pub(crate) fn put(&mut self, crossing: Crossing) -> bool {
+        self.outgoing.push(crossing);
+        self.outgoing.len() < self.outgoing.capacity()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    /// Sends the run: one index published, one bell rung. What does not fit stays for
+    /// [`refused`](Self::refused). Frames are counted in `crossing` before anybody can see them.
+    pub(crate) fn send(&mut self, crossing: &AtomicUsize) -> usize {
+        let run = self.outgoing.len();
+        crossing.fetch_add(run, Ordering::AcqRel);
+        let sent = self.ring.push_from(&mut self.outgoing);
+        if sent < run {
+            crossing.fetch_sub(run - sent, Ordering::AcqRel);
+        }
+        if sent > 0 {
+            self.bell.ring();
+        }
+        sent
+    }
+
+    /// The frames that the ring had no room for.
+    pub(crate) fn refused(&mut self) -> impl Iterator<Item = Mbuf> {
+        self.outgoing.drain(..).map(|crossing| crossing.mbuf)
     }
 
     pub(crate) fn bell(&self) -> &Arc<Bell> {
         &self.bell
+    }
+}
+
+impl Clone for Mailbox {
+    fn clone(&self) -> Self {
+        Self {
+            ring: self.ring.clone(),
+            bell: self.bell.clone(),
+            outgoing: Vec::with_capacity(self.outgoing.capacity()),
+        }
     }
 }
 
@@ -88,9 +135,32 @@ impl Bell {
 
     /// The worker is awake again.
     pub(crate) fn awake(&self) {
-        if !self.asleep.swap(false, Ordering::Relaxed) {
-            // Rung: empty the counter, or the next sleep would end at once.
-            let _: nix::Result<u64> = self.event.read();
-        }
+        self.asleep.store(false, Ordering::Relaxed);
+        // Always: a ringer that saw us asleep may write only now, and an event that nobody reads would
+        // end every later sleep at once.
+        let _: nix::Result<u64> = self.event.read();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_ring_ends_one_sleep_and_no_more() {
+        let (_mailbox, inbox) = mailbox(4, 4).unwrap();
+        let bell = &inbox.bell;
+        bell.about_to_sleep();
+        // The ringer has seen that we sleep; something else wakes us; only then does it write.
+        assert!(bell.asleep.swap(false, Ordering::Relaxed));
+        bell.awake();
+        bell.event.write(1).unwrap();
+        bell.about_to_sleep();
+        bell.awake();
+        assert_eq!(
+            bell.event.read(),
+            Err(nix::Error::EAGAIN),
+            "the event was taken"
+        );
     }
 }

@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_bell_that_rang_before_the_sleep_ends_it() {
-        let (_mailbox, inbox) = crate::handoff::mailbox(4).unwrap();
+        let (_mailbox, inbox) = crate::handoff::mailbox(4, 4).unwrap();
         inbox.bell.about_to_sleep();
         inbox.bell.ring();
         let mut idler = Idler::new(Idle::Sleep);

@@ -29,7 +29,17 @@ pub(crate) fn finish(
     out: &mut Burst,
 ) -> Result<u64, DropReason> {
     let mut done = 0;
-    let missing = |mbuf: &Mbuf| mbuf.flags() & MbufFlags::TX_REQUESTS & !accepted;
+    // A port that cuts finishes the checksums of what it cuts; the field holds the pseudo-header's sum.
+    let cuts = MbufFlags::TX_TCP_SEG | MbufFlags::TX_UDP_SEG;
+    let missing = |mbuf: &Mbuf| {
+        let flags = mbuf.flags();
+        let implied = if (flags & accepted).intersects(cuts) {
+            MbufFlags::TX_L4_MASK
+        } else {
+            MbufFlags::empty()
+        };
+        flags & MbufFlags::TX_REQUESTS & !accepted & !implied
+    };
     if missing(&mbuf).contains(MbufFlags::TX_QINQ) {
         return Err(DropReason::BadOffload);
     }
@@ -216,7 +226,12 @@ impl Maker<'_> {
             let frame = self.make(&header[..header_len], pieces)?;
             out.push(frame).map_err(|_| DropReason::BadOffload)?;
         }
-        Ok(())
+        // Fewer would be a frame that is silently shorter.
+        if out.len() == count {
+            Ok(())
+        } else {
+            Err(DropReason::BadOffload)
+        }
     }
 
     /// One frame: headers and payload in fresh mbufs, as many as the pool's buffers make necessary.
@@ -448,6 +463,21 @@ mod tests {
             "no header there"
         );
         assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn a_port_that_cuts_gets_the_pseudo_header_sum_as_it_is() {
+        let pool = pool();
+        let frame = unfinished(IpProtocol::TCP, 3000);
+        let flags = MbufFlags::TX_TCP_SEG | MbufFlags::TX_TCP_CKSUM;
+        let mut out = Burst::with_capacity(4);
+        let m = mbuf(&pool, &frame, flags, 1000);
+        assert_eq!(
+            finish(m, MbufFlags::TX_TCP_SEG, false, &pool, &mut out),
+            Ok(0)
+        );
+        assert_eq!(bytes(&out.as_slice()[0]), frame);
+        assert_eq!(out.as_slice()[0].flags(), flags);
     }
 
     #[test]

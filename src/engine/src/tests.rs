@@ -256,6 +256,115 @@ fn a_packet_limit_stops_the_engine() {
     assert!(report.is_clean());
 }
 
+#[test]
+fn the_packet_limit_counts_each_frame_once() {
+    let a = TestPort::new("a", 2, frames(3000));
+    let config = EngineConfig {
+        packet_limit: Some(2000),
+        workers: Some(2),
+        handoff: 4096,
+        ..config()
+    };
+    let stage = |worker: u16| -> Box<dyn Stage> {
+        Box::new(move |_: &mut Mbuf| {
+            if worker == 0 {
+                Verdict::HandOff(1)
+            } else {
+                Verdict::Consume
+            }
+        })
+    };
+    let report = run_to_end(engine(&[a], config).start(stage).unwrap());
+    assert!(
+        (2000..2032).contains(&report.account.rx),
+        "{}",
+        report.account.rx
+    );
+    assert!(report.is_clean(), "{report:#?}");
+}
+
+#[test]
+fn what_comes_back_to_a_worker_at_the_end_of_input_is_not_lost() {
+    // Worker 0 hands everything to worker 1, which sends it by port b, whose only queue is worker 0's.
+    let (a, b) = (
+        TestPort::new("a", 2, frames(3000)),
+        TestPort::new("b", 1, vec![]),
+    );
+    let config = EngineConfig {
+        workers: Some(2),
+        handoff: 8192,
+        ..config()
+    };
+    let stage = |worker: u16| -> Box<dyn Stage> {
+        Box::new(move |_: &mut Mbuf| {
+            if worker == 0 {
+                return Verdict::HandOff(1);
+            }
+            // Slower than the other: it still has mail when all input has ended.
+            std::thread::sleep(Duration::from_micros(50));
+            Verdict::Forward(1)
+        })
+    };
+    let report = run_to_end(engine(&[a, b.clone()], config).start(stage).unwrap());
+    assert_eq!(b.sent().len(), 3000, "{report:#?}");
+    assert!(report.is_clean(), "{report:#?}");
+}
+
+#[test]
+fn frames_handed_to_a_worker_that_panicked_are_counted_and_the_others_end() {
+    let a = TestPort::new("a", 2, frames(2000));
+    let config = EngineConfig {
+        workers: Some(2),
+        handoff: 4096,
+        ..config()
+    };
+    let stage = |worker: u16| -> Box<dyn Stage> {
+        let mut left = 100;
+        Box::new(move |_: &mut Mbuf| {
+            if worker == 0 {
+                return Verdict::HandOff(1);
+            }
+            left -= 1;
+            assert!(left > 0, "one too many");
+            Verdict::Consume
+        })
+    };
+    let report = run_to_end(engine(&[a], config).start(stage).unwrap());
+    assert_eq!(report.account.consumed, 99);
+    assert_eq!(report.account.drops, 1901, "{report:#?}");
+    assert_eq!(report.account.unaccounted, 0, "{report:#?}");
+    assert!(report.pools.iter().all(|p| p.leaked == 0));
+}
+
+#[test]
+fn a_stage_that_panics_when_it_is_dropped_loses_nothing() {
+    struct Bomb;
+    impl Stage for Bomb {
+        fn frame(&mut self, _: &mut Mbuf) -> Verdict {
+            Verdict::Consume
+        }
+    }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on the way out");
+        }
+    }
+    let a = TestPort::new("a", 1, frames(50));
+    let report = run_to_end(engine(&[a], config()).start(|_| Box::new(Bomb)).unwrap());
+    assert!(
+        report.workers[0]
+            .failure
+            .as_ref()
+            .unwrap()
+            .contains("on the way out")
+    );
+    assert_eq!(
+        (report.account.consumed, report.account.unaccounted),
+        (50, 0)
+    );
+    assert!(report.pools.iter().all(|p| p.leaked == 0), "{report:#?}");
+}
+
 fn forward_back(_: &mut Mbuf) -> Verdict {
     Verdict::Reply
 }

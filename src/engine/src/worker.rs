@@ -13,7 +13,7 @@ use linecard_hal::{Burst, Mempool, PortError, RxQueue};
 use crate::clock;
 use crate::context::Context;
 use crate::counters::Published;
-use crate::handoff::Inbox;
+use crate::handoff::{Crossing, Inbox};
 use crate::idle::{Idle, Idler, TICK};
 use crate::pin;
 use crate::stage::{DropReason, PortIndex, Stage};
@@ -33,6 +33,9 @@ pub(crate) struct Control {
     received: AtomicU64,
     /// Workers whose inputs may still give frames.
     unfinished: AtomicUsize,
+    /// Frames between one worker's hands and another's, counted before the sender lets go and until
+    /// the receiver has settled them.
+    pub(crate) crossing: AtomicUsize,
 }
 
 impl Control {
@@ -42,7 +45,14 @@ impl Control {
             limit: limit.unwrap_or(0),
             received: AtomicU64::new(0),
             unfinished: AtomicUsize::new(workers),
+            crossing: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether no frame can ever come to any worker again.
+    fn is_over(&self) -> bool {
+        // In this order: a worker adds what it sends before it is finished itself.
+        self.unfinished.load(Ordering::Acquire) == 0 && self.crossing.load(Ordering::Acquire) == 0
     }
 }
 
@@ -60,6 +70,10 @@ pub(crate) struct Worker {
     pub(crate) pools: Vec<Mempool>,
     /// Whether our inputs are known to have ended, and `Control::unfinished` knows it.
     pub(crate) finished: bool,
+    /// Frames that the packet limit knows of.
+    pub(crate) limited: u64,
+    /// Frames of the mail that was opened in this turn.
+    pub(crate) mail: usize,
 }
 
 /// How a worker ended.
@@ -102,6 +116,8 @@ impl Worker {
                 let lost = self.cx.entered().saturating_sub(self.cx.settled());
                 let port = self.cx.port as usize;
                 self.cx.counters.ports[port].drops[DropReason::StagePanic as usize] += lost;
+                // What was left of the mail was freed with the rest of the turn.
+                self.settle_mail();
                 Ending::Panicked(message_of(&*panic))
             }
         };
@@ -174,21 +190,25 @@ impl Worker {
             frames += (self.cx.counters.generated - before) as usize;
         }
         self.cx.transmit();
+        self.settle_mail();
         frames
     }
 
     /// Takes over frames from other workers, a burst at most.
     #[inline(always)]
     fn open_mail(&mut self) -> usize {
-        let mut frames = 0;
-        while frames < self.cx.burst_size {
-            let Some(crossing) = self.inbox.ring.pop() else {
-                break;
-            };
-            frames += 1;
-            self.cx.counters.handed_in += 1;
-            let mut mbuf = crossing.mbuf;
-            match crossing.transmit_by {
+        let frames = self.inbox.ring.pop_into(&mut self.inbox.opened);
+        if frames == 0 {
+            return 0;
+        }
+        self.mail = frames;
+        self.cx.counters.handed_in += frames as u64;
+        for Crossing {
+            mut mbuf,
+            transmit_by,
+        } in self.inbox.opened.drain(..)
+        {
+            match transmit_by {
                 Some(port) => self.cx.forward(port, mbuf),
                 None => {
                     self.cx.port = mbuf.port().min(self.cx.ports() as u16 - 1);
@@ -198,6 +218,17 @@ impl Worker {
             }
         }
         frames
+    }
+
+    /// At the end of a turn: the mail that was opened is with the outputs, or crosses again and is
+    /// counted again.
+    #[inline(always)]
+    fn settle_mail(&mut self) {
+        if self.mail > 0 {
+            self.control
+                .crossing
+                .fetch_sub(core::mem::take(&mut self.mail), Ordering::AcqRel);
+        }
     }
 
     #[inline(always)]
@@ -211,11 +242,9 @@ impl Worker {
         }
         counters.busy_cycles += cycles;
         if self.control.limit > 0 {
-            let before = self
-                .control
-                .received
-                .fetch_add(frames as u64, Ordering::Relaxed);
-            if before + frames as u64 >= self.control.limit {
+            let received = counters.rx - core::mem::replace(&mut self.limited, counters.rx);
+            let before = self.control.received.fetch_add(received, Ordering::Relaxed);
+            if before + received >= self.control.limit {
                 self.control.stop.store(true, Ordering::Relaxed);
             }
         }
@@ -235,11 +264,11 @@ impl Worker {
         if finished {
             self.mark_finished();
         }
-        // As long as one worker has inputs, it may hand us frames.
+        // As long as one worker has inputs or mail, it may hand us frames.
         finished
-            && self.control.unfinished.load(Ordering::Acquire) == 0
+            && self.control.is_over()
             && self.inbox.ring.is_empty()
-            && self.cx.outputs.iter().all(|o| o.waiting() == 0)
+            && self.cx.waiting_in_all() == 0
     }
 
     fn mark_finished(&mut self) {
@@ -253,7 +282,7 @@ impl Worker {
         self.inbox.bell.about_to_sleep();
         let nothing = self.inbox.ring.is_empty()
             && !self.control.stop.load(Ordering::Relaxed)
-            && self.cx.outputs.iter().all(|o| o.waiting() == 0)
+            && self.cx.waiting_in_all() == 0
             && !self.stage.is_source();
         if nothing {
             self.cx.counters.sleeps += 1;
@@ -272,13 +301,44 @@ impl Worker {
         for output in &mut self.cx.outputs {
             output.collect(&mut self.cx.counters);
         }
-        self.cx.counters.pending = self.cx.outputs.iter().map(|o| o.waiting() as u64).sum();
+        self.cx.counters.pending = self.cx.waiting_in_all() as u64;
         self.published.publish(&self.cx.counters);
     }
 
     /// Sends what waits, for a while; then closes everything and gives the final counters.
-    fn close(mut self, ending: Ending) -> (Ending, Inbox) {
+    fn close(mut self, mut ending: Ending) -> (Ending, Inbox) {
         self.mark_finished();
+        self.say_farewell();
+        self.publish();
+        let Self {
+            inputs,
+            stage,
+            mut cx,
+            burst,
+            mut inbox,
+            pools,
+            control,
+            published,
+            ..
+        } = self;
+        // The stage's own code may panic once more.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(stage))) {
+            ending = Ending::Panicked(message_of(&*panic));
+        }
+        cx.outputs.clear();
+        drop((inputs, burst));
+        if ending != Ending::Stopped {
+            refuse_mail(&mut inbox, &mut cx, &control, &published);
+        }
+        // Whatever held mbufs is gone before the caches are emptied.
+        drop(cx);
+        for pool in &pools {
+            pool.flush_cache();
+        }
+        (ending, inbox)
+    }
+
+    fn say_farewell(&mut self) {
         let start = Instant::now();
         loop {
             self.cx.transmit();
@@ -289,8 +349,7 @@ impl Worker {
                 .iter_mut()
                 .map(|o| o.maintain(counters))
                 .sum();
-            let waiting: usize = self.cx.outputs.iter().map(|o| o.waiting()).sum();
-            if held + waiting == 0 || start.elapsed() > FAREWELL {
+            if held + self.cx.waiting_in_all() == 0 || start.elapsed() > FAREWELL {
                 break;
             }
             std::thread::yield_now();
@@ -298,22 +357,25 @@ impl Worker {
         for output in &mut self.cx.outputs {
             output.give_up(DropReason::Stopped, &mut self.cx.counters);
         }
-        self.publish();
-        let Self {
-            inputs,
-            stage,
-            cx,
-            burst,
-            inbox,
-            pools,
-            ..
-        } = self;
-        // Whatever held mbufs is gone before the caches are emptied.
-        drop((stage, inputs, cx, burst));
-        for pool in &pools {
-            pool.flush_cache();
+    }
+}
+
+/// What a failed worker still does: drops what others hand to it, so that they need not know.
+fn refuse_mail(inbox: &mut Inbox, cx: &mut Context, control: &Control, published: &Published) {
+    let mut idler = Idler::new(Idle::Sleep);
+    while !control.stop.load(Ordering::Relaxed) && !control.is_over() {
+        inbox.bell.about_to_sleep();
+        if inbox.ring.is_empty() && !control.stop.load(Ordering::Relaxed) {
+            idler.sleep(std::iter::empty(), &inbox.bell);
         }
-        (ending, inbox)
+        inbox.bell.awake();
+        let frames = inbox.ring.pop_into(&mut inbox.opened);
+        cx.counters.handed_in += frames as u64;
+        for Crossing { mbuf, .. } in inbox.opened.drain(..) {
+            cx.drop(DropReason::StagePanic, mbuf);
+        }
+        published.publish(&cx.counters);
+        control.crossing.fetch_sub(frames, Ordering::AcqRel);
     }
 }
 

@@ -24,14 +24,20 @@ impl BareStore {
     #[inline]
     pub fn take(&self, out: &mut [usize]) -> usize {
         // SAFETY: room for its length; the id is the calling thread's.
-        unsafe { self.store.take(lcore::current(), out.as_mut_ptr(), out.len()) }
+        unsafe {
+            self.store
+                .take(lcore::current(), out.as_mut_ptr(), out.len())
+        }
     }
 
     /// Gives numbers back. Never more than were taken, or this waits for ever.
     #[inline]
     pub fn give(&self, items: &[usize]) {
         // SAFETY: numbers may be copied at will; the id is the calling thread's.
-        unsafe { self.store.give(lcore::current(), items.as_ptr(), items.len()) }
+        unsafe {
+            self.store
+                .give(lcore::current(), items.as_ptr(), items.len())
+        }
     }
 
     /// Gives the calling lcore's cache back.

@@ -16,7 +16,10 @@ pub struct Burst {
 impl Burst {
     /// An empty burst with room for `capacity` mbufs. Allocates once.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { slots: (0..capacity).map(|_| MaybeUninit::uninit()).collect(), len: 0 }
+        Self {
+            slots: (0..capacity).map(|_| MaybeUninit::uninit()).collect(),
+            len: 0,
+        }
     }
 
     /// Mbufs in the burst.
@@ -92,7 +95,10 @@ impl Burst {
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_> {
         let len = core::mem::take(&mut self.len);
-        Drain { slots: &mut self.slots[..len], next: 0 }
+        Drain {
+            slots: &mut self.slots[..len],
+            next: 0,
+        }
     }
 
     /// Moves as many mbufs as fit from the front of `self` to the end of `to`; returns how many.
@@ -102,7 +108,10 @@ impl Burst {
         // SAFETY: the first `n` slots of `self` are initialised and `to` has room for them; each mbuf
         // is then counted in `to` and no longer in `self`.
         unsafe {
-            to.slots.as_mut_ptr().add(to.len).copy_from_nonoverlapping(self.slots.as_ptr(), n);
+            to.slots
+                .as_mut_ptr()
+                .add(to.len)
+                .copy_from_nonoverlapping(self.slots.as_ptr(), n);
             to.len += n;
             self.forget_front(n);
         }
@@ -263,7 +272,6 @@ impl Extend<Mbuf> for Burst {
         }
     }
 }
-
 
 #[cfg(all(test, not(loom)))]
 mod tests {

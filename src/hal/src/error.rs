@@ -45,7 +45,13 @@ pub enum PortErrorKind {
 impl PortError {
     /// An error without a remedy or a cause.
     pub fn new(port: impl Into<String>, kind: PortErrorKind, what: impl Into<String>) -> Self {
-        Self { port: port.into(), kind, what: what.into(), remedy: String::new(), cause: None }
+        Self {
+            port: port.into(),
+            kind,
+            what: what.into(),
+            remedy: String::new(),
+            cause: None,
+        }
     }
 
     /// Adds what to do about it.
@@ -68,5 +74,9 @@ fn after(cause: Option<&io::Error>) -> String {
 }
 
 fn next(remedy: &str) -> String {
-    if remedy.is_empty() { String::new() } else { format!("; {remedy}") }
+    if remedy.is_empty() {
+        String::new()
+    } else {
+        format!("; {remedy}")
+    }
 }

@@ -33,14 +33,19 @@ pub fn register() -> Option<Lcore> {
     if current() != NONE {
         return None;
     }
-    let mut taken = TAKEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut taken = TAKEN
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let id = taken.trailing_ones();
     if id as usize >= MAX_LCORES {
         return None;
     }
     *taken |= 1 << id;
     CURRENT.set(id);
-    Some(Lcore { id, not_send: PhantomData })
+    Some(Lcore {
+        id,
+        not_send: PhantomData,
+    })
 }
 
 /// The calling thread's id, or [`NONE`].
@@ -61,7 +66,9 @@ impl Drop for Lcore {
         CURRENT.set(NONE);
         // The lock also orders this thread's last use of its pool caches before the next owner's
         // first one.
-        *TAKEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) &= !(1 << self.id);
+        *TAKEN
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) &= !(1 << self.id);
     }
 }
 
@@ -73,7 +80,9 @@ mod tests {
     fn ids_are_exclusive_and_come_back() {
         let mine = register().unwrap();
         assert!(register().is_none(), "one registration a thread");
-        let other = std::thread::spawn(|| register().unwrap().id()).join().unwrap();
+        let other = std::thread::spawn(|| register().unwrap().id())
+            .join()
+            .unwrap();
         assert_ne!(mine.id(), other);
         assert_eq!(current(), mine.id());
         drop(mine);

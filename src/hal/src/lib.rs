@@ -42,5 +42,6 @@ pub use mempool::{Ledger, Mempool, MempoolConfig, MempoolError};
 pub use name::PortName;
 pub use offload::{MbufFlags, Offloads, TxOffload};
 pub use port::{
-    LinkState, Port, PortConfig, PortInfo, QueuePair, QueueState, RxQueue, RxStats, TxQueue, TxStats,
+    LinkState, Port, PortConfig, PortInfo, QueuePair, QueueState, RxQueue, RxStats, TxQueue,
+    TxStats,
 };

@@ -34,13 +34,14 @@ fn in_order(seen: &[u32]) -> bool {
     (0..4).all(|id| seen.iter().filter(|x| **x / 10 == id).is_sorted())
 }
 
-/// Each producer, on a thread of its own, pushes `burst` items `times` times; each consumer, one of them
-/// on the main thread, pops as often; what is left is popped afterwards. Nothing is lost, doubled or out
-/// of order.
+/// Each producer pushes `burst` items `times` times, each consumer pops as often; what is left is popped
+/// afterwards. Nothing is lost, doubled or out of order.
+///
+/// All of them are on threads of their own: loom does not try every order of the main thread's loads
+/// and a thread's first stores.
 fn every_item_comes_out_once<P: Mode, C: Mode>(
-    capacity: usize,
     producers: Vec<Producer<u32, P, C>>,
-    mut consumers: Vec<Consumer<u32, P, C>>,
+    consumers: Vec<Consumer<u32, P, C>>,
     burst: usize,
     times: usize,
 ) {
@@ -58,7 +59,6 @@ fn every_item_comes_out_once<P: Mode, C: Mode>(
             })
         })
         .collect();
-    let mut mine = consumers.pop().unwrap();
     let takers: Vec<_> = consumers
         .into_iter()
         .map(|mut rx| {
@@ -66,29 +66,37 @@ fn every_item_comes_out_once<P: Mode, C: Mode>(
                 let mut seen = Vec::new();
                 (0..times).for_each(|_| pop(&mut rx, burst, &mut seen));
                 assert!(in_order(&seen));
-                seen
+                (rx, seen)
             })
         })
         .collect();
-    let mut seen = Vec::new();
-    (0..times).for_each(|_| pop(&mut mine, burst, &mut seen));
     let given: usize = givers.into_iter().map(|t| t.join().unwrap()).sum();
-    let others: Vec<u32> = takers.into_iter().flat_map(|t| t.join().unwrap()).collect();
-    pop(&mut mine, capacity, &mut seen);
-    assert!(in_order(&seen));
-    assert_eq!(mine.len(), 0);
-    seen.extend(others);
-    assert_eq!(seen.len(), given);
+    let mut seen = Vec::new();
+    let mut last = None;
+    for taker in takers {
+        let (rx, items) = taker.join().unwrap();
+        seen.extend(items);
+        last = Some(rx);
+    }
+    let mut rx = last.unwrap();
+    let mut left = Vec::new();
+    pop(&mut rx, given, &mut left);
+    assert!(in_order(&left));
+    assert_eq!(rx.len(), 0);
+    seen.extend(left);
     seen.sort_unstable();
-    seen.dedup();
-    assert_eq!(seen.len(), given, "an item came out twice");
+    assert!(
+        seen.windows(2).all(|w| w[0] != w[1]),
+        "an item came out twice"
+    );
+    assert_eq!(seen.len(), given);
 }
 
 #[test]
 fn one_producer_one_consumer() {
     explore(3, || {
         let (tx, rx) = ring::<u32, Single, Single>(2);
-        every_item_comes_out_once(2, vec![tx], vec![rx], 2, 2);
+        every_item_comes_out_once(vec![tx], vec![rx], 2, 2);
     });
 }
 
@@ -96,7 +104,7 @@ fn one_producer_one_consumer() {
 fn two_producers_one_consumer() {
     explore(2, || {
         let (tx, rx) = ring::<u32, Multi, Single>(4);
-        every_item_comes_out_once(4, vec![tx.clone(), tx], vec![rx], 1, 2);
+        every_item_comes_out_once(vec![tx.clone(), tx], vec![rx], 1, 2);
     });
 }
 
@@ -104,7 +112,7 @@ fn two_producers_one_consumer() {
 fn two_producers_fill_the_ring() {
     explore(2, || {
         let (tx, rx) = ring::<u32, Multi, Single>(2);
-        every_item_comes_out_once(2, vec![tx.clone(), tx], vec![rx], 2, 2);
+        every_item_comes_out_once(vec![tx.clone(), tx], vec![rx], 2, 2);
     });
 }
 
@@ -112,7 +120,7 @@ fn two_producers_fill_the_ring() {
 fn one_producer_two_consumers() {
     explore(2, || {
         let (tx, rx) = ring::<u32, Single, Multi>(2);
-        every_item_comes_out_once(2, vec![tx], vec![rx.clone(), rx], 1, 2);
+        every_item_comes_out_once(vec![tx], vec![rx.clone(), rx], 1, 2);
     });
 }
 
@@ -120,7 +128,7 @@ fn one_producer_two_consumers() {
 fn two_producers_two_consumers() {
     explore(2, || {
         let (tx, rx) = ring::<u32, Multi, Multi>(2);
-        every_item_comes_out_once(2, vec![tx.clone(), tx], vec![rx.clone(), rx], 1, 1);
+        every_item_comes_out_once(vec![tx.clone(), tx], vec![rx.clone(), rx], 1, 1);
     });
 }
 
@@ -134,11 +142,15 @@ fn a_later_publication_covers_the_earlier_ones() {
             .into_iter()
             .map(|mut tx| thread::spawn(move || assert_eq!(tx.push_slice(&[7]), 1)))
             .collect();
-        let mut seen = Vec::new();
-        pop(&mut rx, 2, &mut seen);
+        let popper = thread::spawn(move || {
+            let mut seen = Vec::new();
+            pop(&mut rx, 2, &mut seen);
+            (rx, seen)
+        });
         for thread in threads {
             thread.join().unwrap();
         }
+        let (mut rx, mut seen) = popper.join().unwrap();
         pop(&mut rx, 2, &mut seen);
         assert_eq!(seen, [7, 7]);
     });
@@ -171,12 +183,19 @@ fn items_left_behind_are_dropped_once() {
 fn positions_wrap() {
     explore(2, || {
         let ring = Arc::new(RawRing::<u32>::starting_at(2, u32::MAX));
-        let other = ring.clone();
-        // SAFETY: for both: the pointers are good for the counts, and both ends are Multi.
-        let pusher = thread::spawn(move || unsafe { other.push_raw::<Multi>([1, 2].as_ptr(), 2) });
-        let mut out = [0; 2];
-        let early = unsafe { ring.pop_raw::<Multi>(out.as_mut_ptr(), 2) };
+        let (one, other) = (ring.clone(), ring.clone());
+        let pusher = thread::spawn(move || {
+            // SAFETY: two items; a Multi end.
+            unsafe { one.push_raw::<Multi>([1, 2].as_ptr(), 2) }
+        });
+        let popper = thread::spawn(move || {
+            let mut out = [0; 2];
+            // SAFETY: room for two; a Multi end.
+            (unsafe { other.pop_raw::<Multi>(out.as_mut_ptr(), 2) }, out)
+        });
         assert_eq!(pusher.join().unwrap(), 2);
+        let (early, mut out) = popper.join().unwrap();
+        // SAFETY: room for what is missing.
         let late = unsafe { ring.pop_raw::<Multi>(out.as_mut_ptr().add(early), 2 - early) };
         assert_eq!((early + late, out), (2, [1, 2]));
     });
@@ -198,7 +217,10 @@ fn take_and_give(store: &Store<u32>, held: &[loom::sync::atomic::AtomicBool], id
     // SAFETY: room for `n`; each test thread has its own id; what was taken is given back once.
     let got = unsafe { store.take(id, out.as_mut_ptr(), n) };
     for &object in &out[..got] {
-        assert!(!held[object as usize].swap(true, Relaxed), "given out twice");
+        assert!(
+            !held[object as usize].swap(true, Relaxed),
+            "given out twice"
+        );
     }
     for &object in &out[..got] {
         held[object as usize].store(false, Relaxed);
@@ -210,8 +232,11 @@ fn take_and_give(store: &Store<u32>, held: &[loom::sync::atomic::AtomicBool], id
 fn nothing_is_lost(size: usize, cache: usize, n: usize, ids: &'static [u32], preemptions: usize) {
     explore(preemptions, move || {
         let store = filled(size, 2, cache);
-        let held: Arc<Vec<_>> =
-            Arc::new((0..size).map(|_| loom::sync::atomic::AtomicBool::new(false)).collect());
+        let held: Arc<Vec<_>> = Arc::new(
+            (0..size)
+                .map(|_| loom::sync::atomic::AtomicBool::new(false))
+                .collect(),
+        );
         let threads: Vec<_> = ids
             .iter()
             .map(|&id| {
@@ -230,7 +255,8 @@ fn nothing_is_lost(size: usize, cache: usize, n: usize, ids: &'static [u32], pre
         }
         let mut all = vec![0; size];
         // SAFETY: room for all.
-        assert_eq!(unsafe { store.take(lcore::NONE, all.as_mut_ptr(), size) }, size);
+        let got = unsafe { store.take(lcore::NONE, all.as_mut_ptr(), size) };
+        assert_eq!(got, size);
         all.sort_unstable();
         assert_eq!(all, (0..size as u32).collect::<Vec<_>>());
     });
@@ -266,14 +292,21 @@ fn objects_travel_from_one_lcore_to_the_other() {
                 assert_eq!(tx.push_slice(&out[..got]), got);
             })
         };
+        let giver = {
+            let store = store.clone();
+            thread::spawn(move || {
+                let mut seen = Vec::new();
+                pop(&mut rx, 2, &mut seen);
+                // SAFETY: what was popped is given back once; the id is this thread's alone.
+                unsafe { store.give(1, seen.as_ptr(), seen.len()) };
+                rx
+            })
+        };
+        taker.join().unwrap();
+        let mut rx = giver.join().unwrap();
         let mut seen = Vec::new();
         pop(&mut rx, 2, &mut seen);
-        // SAFETY: what was popped is given back once; the id is this thread's alone.
-        unsafe { store.give(1, seen.as_ptr(), seen.len()) };
-        taker.join().unwrap();
-        seen.clear();
-        pop(&mut rx, 2, &mut seen);
-        // SAFETY: as above.
+        // SAFETY: as above, and that thread has ended.
         unsafe { store.give(1, seen.as_ptr(), seen.len()) };
         assert_eq!(store.available(), 4);
     });

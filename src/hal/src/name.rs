@@ -37,24 +37,39 @@ impl FromStr for PortName {
             PortError::new(full, PortErrorKind::Name, what)
                 .remedy("a port is named driver:device, for example uring:eth1 or sim:a")
         };
-        let (driver, rest) =
-            full.split_once(':').ok_or_else(|| wrong("the name has no driver".into()))?;
+        let (driver, rest) = full
+            .split_once(':')
+            .ok_or_else(|| wrong("the name has no driver".into()))?;
         let (device, query) = match rest.split_once('?') {
             Some((device, query)) => (device, Some(query)),
             None => (rest, None),
         };
-        if driver.is_empty() || !driver.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        if driver.is_empty()
+            || !driver
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        {
             return Err(wrong(format!("{driver:?} is not a driver's name")));
         }
         let mut options = BTreeMap::new();
-        for pair in query.into_iter().flat_map(|q| q.split('&')).filter(|p| !p.is_empty()) {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| wrong(format!("option {pair:?} has no value")))?;
+        for pair in query
+            .into_iter()
+            .flat_map(|q| q.split('&'))
+            .filter(|p| !p.is_empty())
+        {
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| wrong(format!("option {pair:?} has no value")))?;
             if options.insert(key.to_owned(), value.to_owned()).is_some() {
                 return Err(wrong(format!("option {key:?} is given twice")));
             }
         }
-        Ok(Self { full: full.into(), driver: driver.into(), device: device.into(), options })
+        Ok(Self {
+            full: full.into(),
+            driver: driver.into(),
+            device: device.into(),
+            options,
+        })
     }
 }
 
@@ -79,22 +94,34 @@ impl PortName {
     where
         T::Err: fmt::Display,
     {
-        let Some(value) = self.options.remove(key) else { return Ok(None) };
+        let Some(value) = self.options.remove(key) else {
+            return Ok(None);
+        };
         value.parse().map(Some).map_err(|e| {
-            PortError::new(&self.full, PortErrorKind::Name, format!("option {key}={value}: {e}"))
+            PortError::new(
+                &self.full,
+                PortErrorKind::Name,
+                format!("option {key}={value}: {e}"),
+            )
         })
     }
 
     /// Refuses the options that nobody took. `known` are all that the driver has, for the remedy.
     pub fn finish(&self, known: &[&str]) -> Result<(), PortError> {
-        let Some(key) = self.options.keys().next() else { return Ok(()) };
+        let Some(key) = self.options.keys().next() else {
+            return Ok(());
+        };
         let remedy = if known.is_empty() {
             format!("the {} driver has no options", self.driver)
         } else {
             format!("the {} driver has: {}", self.driver, known.join(", "))
         };
-        Err(PortError::new(&self.full, PortErrorKind::Name, format!("unknown option {key:?}"))
-            .remedy(remedy))
+        Err(PortError::new(
+            &self.full,
+            PortErrorKind::Name,
+            format!("unknown option {key:?}"),
+        )
+        .remedy(remedy))
     }
 }
 
@@ -135,6 +162,11 @@ mod tests {
             assert!(error.contains(says) && error.contains(name), "{error}");
         }
         let mut name: PortName = "uring:eth1?queues=x".parse().unwrap();
-        assert!(name.take::<u16>("queues").unwrap_err().to_string().contains("queues=x"));
+        assert!(
+            name.take::<u16>("queues")
+                .unwrap_err()
+                .to_string()
+                .contains("queues=x")
+        );
     }
 }

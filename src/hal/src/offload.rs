@@ -140,7 +140,10 @@ impl Offloads {
             (Self::TX_UDP_SEG, MbufFlags::TX_UDP_SEG),
             (Self::TX_VLAN_INSERT, MbufFlags::TX_VLAN),
             // The layer-4 requests share two bits: accepted only together.
-            (Self::TX_TCP_CKSUM | Self::TX_UDP_CKSUM, MbufFlags::TX_L4_MASK),
+            (
+                Self::TX_TCP_CKSUM | Self::TX_UDP_CKSUM,
+                MbufFlags::TX_L4_MASK,
+            ),
         ] {
             if self.contains(offload) {
                 accepted |= request;
@@ -200,7 +203,12 @@ mod tests {
 
     #[test]
     fn tx_offload_round_trips() {
-        let t = TxOffload { l2_len: 18, l3_len: 60, l4_len: 32, tso_segsz: 1448 };
+        let t = TxOffload {
+            l2_len: 18,
+            l3_len: 60,
+            l4_len: 32,
+            tso_segsz: 1448,
+        };
         assert!(t.fits());
         assert_eq!(TxOffload::from_bits(t.to_bits()), t);
         assert!(!TxOffload { l3_len: 512, ..t }.fits());

@@ -107,24 +107,46 @@ impl Region {
                 }
             }
         }
-        Err(RegionError { len_bytes: request.len_bytes, node: request.node, source: last })
+        Err(RegionError {
+            len_bytes: request.len_bytes,
+            node: request.node,
+            source: last,
+        })
     }
 
-    fn try_page(request: &RegionRequest, page: PageKind, notes: &mut Vec<String>) -> io::Result<Self> {
+    fn try_page(
+        request: &RegionRequest,
+        page: PageKind,
+        notes: &mut Vec<String>,
+    ) -> io::Result<Self> {
         let granule = page.bytes() as usize;
         let len = request.len_bytes.max(1).next_multiple_of(granule);
         let mut options = MmapOptions::new();
         // A transparent page must start at a multiple of its size: map one more and cut the front.
-        let slack = if page == PageKind::Transparent { granule } else { 0 };
+        let slack = if page == PageKind::Transparent {
+            granule
+        } else {
+            0
+        };
         options.len(len + slack);
         if matches!(page, PageKind::Huge1G | PageKind::Huge2M) {
             options.huge(Some(granule.trailing_zeros() as u8));
         }
         let map = options.map_anon()?;
         let start = map.as_ptr() as usize;
-        let offset = if slack > 0 { start.next_multiple_of(granule) - start } else { 0 };
-        let mut region =
-            Self { map, offset, len, page, node: None, notes: Vec::new() };
+        let offset = if slack > 0 {
+            start.next_multiple_of(granule) - start
+        } else {
+            0
+        };
+        let mut region = Self {
+            map,
+            offset,
+            len,
+            page,
+            node: None,
+            notes: Vec::new(),
+        };
         if page == PageKind::Transparent {
             region.advise(libc::MADV_HUGEPAGE)?;
         }
@@ -147,7 +169,9 @@ impl Region {
         match self.advise(MADV_POPULATE_WRITE) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 if matches!(self.page, PageKind::Huge1G | PageKind::Huge2M) {
-                    return Err(io::Error::other("the kernel cannot check huge pages before use (needs Linux 5.14)"));
+                    return Err(io::Error::other(
+                        "the kernel cannot check huge pages before use (needs Linux 5.14)",
+                    ));
                 }
                 for at in (0..self.len).step_by(4096) {
                     // SAFETY: within the mapping, which nobody else knows yet.
@@ -165,7 +189,11 @@ impl Region {
         }
         // SAFETY: the range is our own mapping; neither advice changes its contents.
         let result = unsafe { libc::madvise(self.base().as_ptr().cast(), self.len, advice) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     fn bind(&self, node: u32) -> io::Result<()> {
@@ -192,7 +220,11 @@ impl Region {
                 0,
             )
         };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     /// The first byte.
@@ -229,7 +261,10 @@ fn wasteful(page: PageKind, len_bytes: usize) -> Option<String> {
         return Some(format!("{page} pages: not under Miri"));
     }
     (page != PageKind::Base4K && (len_bytes as u64) < bytes / 2).then(|| {
-        format!("{page} pages: {} KiB would leave most of a page unused", len_bytes.div_ceil(1024))
+        format!(
+            "{page} pages: {} KiB would leave most of a page unused",
+            len_bytes.div_ceil(1024)
+        )
     })
 }
 
@@ -251,7 +286,11 @@ mod tests {
 
     #[test]
     fn a_region_is_zeroed_and_writable_to_its_end() {
-        let region = Region::new(&RegionRequest { len_bytes: 3 * 4096 + 1, node: None }).unwrap();
+        let region = Region::new(&RegionRequest {
+            len_bytes: 3 * 4096 + 1,
+            node: None,
+        })
+        .unwrap();
         assert_eq!(region.len_bytes(), 4 * 4096);
         assert_eq!(region.page(), PageKind::Base4K);
         let last = region.len_bytes() - 1;
@@ -264,8 +303,15 @@ mod tests {
 
     #[test]
     fn every_page_kind_that_was_not_used_has_a_reason() {
-        let region = Region::new(&RegionRequest { len_bytes: 8 << 20, node: None }).unwrap();
-        let larger = PageKind::LARGEST_FIRST.iter().filter(|p| **p > region.page()).count();
+        let region = Region::new(&RegionRequest {
+            len_bytes: 8 << 20,
+            node: None,
+        })
+        .unwrap();
+        let larger = PageKind::LARGEST_FIRST
+            .iter()
+            .filter(|p| **p > region.page())
+            .count();
         assert_eq!(region.notes().len(), larger, "{:?}", region.notes());
         if region.page() == PageKind::Transparent {
             assert_eq!(region.base().as_ptr() as usize % (2 << 20), 0);
@@ -274,15 +320,30 @@ mod tests {
 
     #[test]
     fn a_node_that_does_not_exist_is_a_note_not_a_failure() {
-        let region = Region::new(&RegionRequest { len_bytes: 4096, node: Some(900) }).unwrap();
+        let region = Region::new(&RegionRequest {
+            len_bytes: 4096,
+            node: Some(900),
+        })
+        .unwrap();
         assert_eq!(region.node(), None);
-        assert!(region.notes().iter().any(|n| n.contains("node 900")), "{:?}", region.notes());
+        assert!(
+            region.notes().iter().any(|n| n.contains("node 900")),
+            "{:?}",
+            region.notes()
+        );
     }
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri ends instead of refusing")]
     fn more_than_there_is_is_an_error_that_says_how_much() {
-        let error = Region::new(&RegionRequest { len_bytes: 1 << 46, node: None }).unwrap_err();
-        assert!(error.to_string().contains(&(1u64 << 46).to_string()), "{error}");
+        let error = Region::new(&RegionRequest {
+            len_bytes: 1 << 46,
+            node: None,
+        })
+        .unwrap_err();
+        assert!(
+            error.to_string().contains(&(1u64 << 46).to_string()),
+            "{error}"
+        );
     }
 }

@@ -41,8 +41,9 @@ enum Receiver {
 pub(crate) struct Rx {
     group: Arc<Group>,
     id: usize,
-    pool: Mempool,
+    // What holds mbufs goes before the pool they return to.
     receiver: Option<Receiver>,
+    pool: Mempool,
     attached: bool,
     stats: RxStats,
 }
@@ -72,7 +73,7 @@ impl Rx {
             Engine::Multishot(buffers) => Receiver::Multishot(Box::new(MultishotRx::new(
                 socket, plan, buffers, &self.pool,
             )?)),
-            Engine::Mmsg => Receiver::Mmsg(MmsgRx::new(socket, plan)),
+            Engine::Mmsg => Receiver::Mmsg(MmsgRx::new(socket, plan)?),
         };
         if self.attached
             && let Receiver::Multishot(multishot) = &mut receiver

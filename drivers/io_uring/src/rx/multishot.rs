@@ -13,11 +13,16 @@ use crate::sys::socket::PacketSocket;
 /// After a sleep, completions are gathered: so many, but no longer than so many microseconds.
 const GATHER: (usize, u32) = (64, 100);
 
+/// But only if so many frames came after the sleep before: a lone frame is given out at once.
+const CROWD: u64 = 16;
+
 pub(super) struct MultishotRx {
     // The request goes before its socket.
     multishot: Multishot,
     socket: PacketSocket,
     slept: bool,
+    /// Frames since the last sleep.
+    since: u64,
 }
 
 impl MultishotRx {
@@ -35,6 +40,7 @@ impl MultishotRx {
             multishot,
             socket,
             slept: false,
+            since: 0,
         })
     }
 
@@ -55,7 +61,10 @@ impl MultishotRx {
         burst: &mut Burst,
     ) -> Found {
         let mut found = Found::default();
-        let gather = std::mem::take(&mut self.slept).then_some(GATHER);
+        let mut gather = None;
+        if std::mem::take(&mut self.slept) {
+            gather = (std::mem::take(&mut self.since) >= CROWD).then_some(GATHER);
+        }
         if self.multishot.poll(gather).is_err() {
             return found;
         }
@@ -92,6 +101,7 @@ impl MultishotRx {
         }
         // Whatever ended the request; nothing if it runs.
         let _ = self.multishot.arm();
+        self.since += found.packets;
         found
     }
 

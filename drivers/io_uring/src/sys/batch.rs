@@ -31,13 +31,13 @@ impl BatchRing {
         Ok(Self { ring })
     }
 
-    /// Registers the file that operations may then name as fixed file 0, which saves counting its users
-    /// for each of them. Until the next registration, or the ring's end, it stays open. `false` if
-    /// the kernel refuses.
-    pub(crate) fn fix(&mut self, file: RawFd) -> bool {
+    /// Registers files that operations may then name by their place here as fixed files, which saves
+    /// counting a file's users for each of them. Until the next registration, or the ring's end, they
+    /// stay open. `false` if the kernel refuses.
+    pub(crate) fn fix(&mut self, files: &[RawFd]) -> bool {
         let submitter = self.ring.submitter();
         let _ = submitter.unregister_files();
-        submitter.register_files(&[file]).is_ok()
+        submitter.register_files(files).is_ok()
     }
 
     /// Runs the operations, `results.len()` at most, and writes each one's result to its place.
@@ -93,7 +93,7 @@ impl BatchRing {
 }
 
 impl Drop for BatchRing {
-    /// The kernel takes a ring apart later; the fixed file is let go now.
+    /// The kernel takes a ring apart later; the fixed files are let go now.
     fn drop(&mut self) {
         let _ = self.ring.submitter().unregister_files();
     }

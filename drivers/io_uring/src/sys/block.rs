@@ -38,6 +38,10 @@ const RESERVE: libc::c_int = 22;
 /// A buffer's largest length; frames that are longer take several mbufs.
 const PIECE: usize = u16::MAX as usize;
 
+/// How far ahead of the walk memory is fetched. The kernel wrote it on another core, so it takes as
+/// long as some ten frames.
+const AHEAD: usize = 1024;
+
 const STATUS_KERNEL: u32 = 0;
 const STATUS_USER: u32 = 1;
 
@@ -260,22 +264,21 @@ impl BlockRing {
 
     #[inline(always)]
     fn is_next_ready(&self) -> bool {
-        // In this order: while mbufs hold the block, its status is still that of last time.
-        !self.blocks.state[self.index].out.load(Ordering::Acquire)
-            && self.blocks.status(self.index).load(Ordering::Acquire) & STATUS_USER != 0
+        // SAFETY: as in `Blocks::status`; `block` is the one at `index`.
+        let status = unsafe { &*self.block.as_ptr().add(8).cast::<AtomicU32>() };
+        // One word says that there is nothing. If it says more, then in this order: while mbufs hold the
+        // block, its status is still that of last time.
+        status.load(Ordering::Relaxed) & STATUS_USER != 0
+            && !self.blocks.state[self.index].out.load(Ordering::Acquire)
+            && status.load(Ordering::Acquire) & STATUS_USER != 0
     }
 
+    #[inline(always)]
     fn word(&self, at: usize) -> u32 {
         debug_assert!(at + 4 <= self.blocks.block_size);
         // SAFETY: within the block that is ours. Volatile, so that it is read once: what was checked
         // is what is used.
-        unsafe {
-            self.blocks
-                .block(self.index)
-                .add(at)
-                .cast::<u32>()
-                .read_volatile()
-        }
+        unsafe { self.block.add(at).cast::<u32>().read_volatile() }
     }
 
     /// Opens the block at `index`, which is the kernel's no more.
@@ -297,7 +300,9 @@ impl BlockRing {
         // One for each frame, one for each further piece of a long frame, one for the walk.
         self.counts = (self.left + size / PIECE + 1) as u16;
         let state = &self.blocks.state[self.index];
-        state.shared.arm(self.counts);
+        // SAFETY: the kernel has just handed this block over, which it does only after `give_back`, so
+        // no mbuf points into it.
+        unsafe { state.shared.arm(self.counts) };
         state.out.store(true, Ordering::Relaxed);
         // SAFETY: the pointer is of a live `Arc`; `give_back` ends this count.
         unsafe { Arc::increment_strong_count(Arc::as_ptr(&self.blocks)) };
@@ -361,8 +366,7 @@ impl BlockRing {
             return self.close();
         }
         self.next += step;
-        // Frames mostly are of one size: fetch a header that is a few ahead.
-        self.prefetch(self.next.wrapping_add(step.wrapping_mul(2)));
+        self.prefetch(self.next.wrapping_add(AHEAD));
     }
 
     #[inline(always)]
@@ -382,10 +386,16 @@ impl BlockRing {
         let _ = at;
     }
 
+    #[inline(always)]
     fn meta(&self, frame: &Frame) -> RxMeta {
         let at = frame.at;
         let (sec, nsec) = (self.word(at + 4), self.word(at + 8));
-        let vlan = self.word(at + 36); // tp_vlan_tpid, padding
+        let status = self.word(at + 20);
+        let (mut vlan_tci, mut vlan_tpid) = (0, 0);
+        if status & libc::TP_STATUS_VLAN_VALID != 0 {
+            vlan_tci = self.word(at + 32) as u16;
+            vlan_tpid = self.word(at + 36) as u16; // And padding.
+        }
         let mut vnet = VnetHdr::default();
         if self.vnet {
             // SAFETY: `frame` checked that the ten bytes before the data lie behind the header.
@@ -396,9 +406,9 @@ impl BlockRing {
         }
         RxMeta {
             vnet,
-            status: self.word(at + 20),
-            vlan_tci: self.word(at + 32) as u16,
-            vlan_tpid: vlan as u16,
+            status,
+            vlan_tci,
+            vlan_tpid,
             timestamp_ns: u64::from(sec) * 1_000_000_000 + u64::from(nsec),
         }
     }
@@ -419,12 +429,15 @@ impl BlockRing {
             self.advance(step);
             return Taken::Bad(1);
         }
-        let pieces = (frame.mac + frame.len).div_ceil(PIECE);
-        if headers.len() < pieces {
-            return Taken::NoHeader(pieces);
+        let whole = frame.mac + frame.len <= PIECE;
+        if headers.is_empty() || !whole {
+            let pieces = (frame.mac + frame.len).div_ceil(PIECE);
+            if headers.len() < pieces {
+                return Taken::NoHeader(pieces);
+            }
         }
         let meta = self.meta(&frame);
-        let mbuf = if pieces == 1 {
+        let mbuf = if whole {
             self.attach(headers, &frame)
         } else {
             self.attach_long(headers, &frame)

@@ -27,7 +27,8 @@ pub(crate) struct RecvBatch {
     vnet: bool,
 }
 
-// SAFETY: the pointers are only used during `receive`, which fills them anew.
+// SAFETY: the pointers are to memory of its own, on the heap, or filled anew by `receive`, and used only
+// there.
 unsafe impl Send for RecvBatch {}
 
 impl RecvBatch {
@@ -35,18 +36,34 @@ impl RecvBatch {
     pub(crate) fn new(burst: usize, vnet: bool) -> Self {
         // SAFETY: null pointers and numbers, for which zeros are valid.
         let (message, iovec) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-        Self {
+        let side = Side {
+            control: [0; CONTROL_LEN],
+            vnet: [0; VNET_LEN],
+        };
+        let mut this = Self {
             messages: vec![message; burst],
             iovecs: vec![iovec; burst],
-            sides: vec![
-                Side {
-                    control: [0; CONTROL_LEN],
-                    vnet: [0; VNET_LEN]
-                };
-                burst
-            ],
+            sides: vec![side; burst],
             vnet,
+        };
+        // Once for all calls: only the place of the frame changes.
+        let parts = this
+            .messages
+            .iter_mut()
+            .zip(&mut this.iovecs)
+            .zip(&mut this.sides);
+        for ((message, iovecs), side) in parts {
+            iovecs[0] = libc::iovec {
+                iov_base: side.vnet.as_mut_ptr().cast(),
+                iov_len: VNET_LEN,
+            };
+            let first = usize::from(!vnet);
+            let header: &mut libc::msghdr = &mut message.msg_hdr;
+            header.msg_iov = iovecs[first..].as_mut_ptr();
+            header.msg_iovlen = (2 - first) as _;
+            header.msg_control = side.control.as_mut_ptr().cast();
         }
+        this
     }
 
     /// Receives into the buffers of `mbufs`, behind their headroom; returns how many were filled. What
@@ -55,34 +72,22 @@ impl RecvBatch {
         let n = mbufs.len().min(self.messages.len());
         for (i, mbuf) in mbufs[..n].iter_mut().enumerate() {
             let (headroom, len) = (mbuf.headroom(), mbuf.buffer_len());
-            let side = &mut self.sides[i];
-            let first = usize::from(!self.vnet);
-            self.iovecs[i][0] = libc::iovec {
-                iov_base: side.vnet.as_mut_ptr().cast(),
-                iov_len: VNET_LEN,
-            };
-            self.iovecs[i][1] = match mbuf.buffer_ptr() {
+            let (base, len) = match mbuf.buffer_ptr() {
                 // SAFETY: the headroom is at most the buffer's length.
-                Some(buffer) => unsafe {
-                    libc::iovec {
-                        iov_base: buffer.add(headroom).as_ptr().cast(),
-                        iov_len: len - headroom,
-                    }
-                },
-                None => libc::iovec {
-                    iov_base: std::ptr::null_mut(),
-                    iov_len: 0,
-                },
+                Some(buffer) => unsafe { (buffer.add(headroom).as_ptr(), len - headroom) },
+                None => (std::ptr::null_mut(), 0),
             };
+            self.iovecs[i][1] = libc::iovec {
+                iov_base: base.cast(),
+                iov_len: len,
+            };
+            // What the last call wrote.
             let header = &mut self.messages[i].msg_hdr;
-            header.msg_iov = self.iovecs[i][first..].as_mut_ptr();
-            header.msg_iovlen = (2 - first) as _;
-            header.msg_control = side.control.as_mut_ptr().cast();
             header.msg_controllen = CONTROL_LEN as _;
             header.msg_flags = 0;
         }
-        // SAFETY: the headers were filled above with memory that is ours, or that `mbufs` lends
-        // exclusively and not shared.
+        // SAFETY: the headers point to `iovecs` and `sides`, which never move, and those to memory that
+        // is ours, or that `mbufs` lends exclusively and not shared.
         let got = unsafe {
             libc::recvmmsg(
                 socket,

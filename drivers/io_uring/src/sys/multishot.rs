@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
-use linecard_hal::{Mbuf, Mempool};
+use linecard_hal::{Burst, Mbuf, Mempool};
 
 use crate::control::{self, CONTROL_LEN};
 use crate::meta::RxMeta;
@@ -150,6 +150,8 @@ pub(crate) struct Multishot {
     mbufs: Vec<Option<Mbuf>>,
     /// Ids without an mbuf.
     empty: Vec<u16>,
+    /// Mbufs on their way from the pool to `mbufs`; empty between calls.
+    fresh: Burst,
     enabled: bool,
     armed: bool,
 }
@@ -194,6 +196,7 @@ impl Multishot {
             buffers,
             mbufs: (0..count).map(|_| None).collect(),
             empty: (0..count).rev().collect(),
+            fresh: Burst::with_capacity(usize::from(count)),
             enabled: false,
             armed: false,
         };
@@ -241,17 +244,15 @@ impl Multishot {
 
     /// Gives the kernel a buffer for each id that has none, as far as the pool has any.
     pub(crate) fn refill(&mut self, pool: &Mempool) {
-        let before = self.buffers.tail;
-        while let Some(id) = self.empty.pop() {
-            let Some(mbuf) = pool.alloc() else {
-                self.empty.push(id);
-                break;
-            };
+        if pool.alloc_burst(&mut self.fresh, self.empty.len()) == 0 {
+            return;
+        }
+        while let Some(mbuf) = self.fresh.pop() {
+            // There are as many ids as mbufs at least.
+            let Some(id) = self.empty.pop() else { break };
             self.provide(id, mbuf);
         }
-        if self.buffers.tail != before {
-            self.buffers.publish();
-        }
+        self.buffers.publish();
     }
 
     fn provide(&mut self, id: u16, mut mbuf: Mbuf) {

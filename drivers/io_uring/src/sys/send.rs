@@ -1,4 +1,9 @@
 //! A burst of frames to a socket or a TAP device, by one system call.
+//!
+//! An interface has two sockets, one that takes a virtio-net header before each frame and one that takes
+//! frames alone, as most of them ask for nothing. Frames keep their order over both: io_uring executes
+//! the operations of a submission one after the other, and each ends where it starts, because it says
+//! that it will not wait; `sendmmsg` is called for each run of frames to one socket.
 
 use std::os::fd::RawFd;
 
@@ -13,10 +18,14 @@ pub(crate) const HEAD_LEN: usize = 32;
 /// How a frame is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// Its only segment is all there is to send.
-    Whole,
+    /// Its only segment is all there is to send, and no header.
+    Plain,
+    /// The same, and the segment begins with the header.
+    Headed,
     /// These bytes, then its segments without the first `skip` bytes.
     Split {
+        /// They begin with the header.
+        headed: bool,
         /// What goes before.
         head: [u8; HEAD_LEN],
         /// How much of it.
@@ -24,6 +33,22 @@ pub(crate) enum Shape {
         /// Bytes of the first segment that are left out.
         skip: u8,
     },
+}
+
+impl Shape {
+    /// Whether there is a virtio-net header.
+    #[inline]
+    pub(crate) fn headed(&self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Headed => true,
+            Self::Split { headed, .. } => *headed,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        !matches!(self, Self::Split { .. })
+    }
 }
 
 /// Where frames go.
@@ -39,8 +64,10 @@ pub(crate) enum Sink {
 pub(crate) struct Sender {
     sink: Sink,
     ring: Option<BatchRing>,
-    /// Where frames go, and whether the ring knows it as its fixed file.
-    target: (RawFd, bool),
+    /// Where frames without a header go, and those with one.
+    targets: [RawFd; 2],
+    /// Whether the ring knows them as its fixed files.
+    fixed: bool,
     iovecs: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
     results: Vec<i32>,
@@ -62,7 +89,8 @@ impl Sender {
         Self {
             sink,
             ring,
-            target: (-1, false),
+            targets: [-1; 2],
+            fixed: false,
             // A frame of one segment takes two; a chain can have as many as the kernel takes.
             iovecs: vec![NO_IOVEC; (burst * 4).max(libc::UIO_MAXIOV as usize)],
             messages: vec![empty; burst],
@@ -75,19 +103,20 @@ impl Sender {
         self.results.len()
     }
 
-    /// From now on frames go to `fd`. To be called again when that was closed.
-    pub(crate) fn set_target(&mut self, fd: RawFd) {
+    /// From now on frames without a header go to `plain`, those with one to `headed`. To be called again
+    /// when those were closed.
+    pub(crate) fn set_targets(&mut self, plain: RawFd, headed: RawFd) {
+        self.targets = [plain, headed];
         // A TAP device must be gone with its descriptor, so no ring may keep it.
         let fix = self.sink == Sink::Socket;
-        let fixed = fix && self.ring.as_mut().is_some_and(|ring| ring.fix(fd));
-        self.target = (fd, fixed);
+        self.fixed = fix && self.ring.as_mut().is_some_and(|r| r.fix(&self.targets));
     }
 
     /// Sends frames and returns a result for each: bytes, or a negative error. There may be fewer
     /// results than frames: the rest were not tried.
     pub(crate) fn send(&mut self, frames: &[Mbuf], shapes: &[Shape]) -> &[i32] {
         let wanted = frames.len().min(shapes.len()).min(self.capacity());
-        let (fd, fixed) = self.target;
+        let (targets, fixed) = (self.targets, self.fixed);
         let n = self.describe(&frames[..wanted], shapes);
         let mut broken = false;
         if let Some(ring) = &mut self.ring {
@@ -98,15 +127,17 @@ impl Sender {
                     .zip(shapes)
                     .zip(messages)
                     .map(|((frame, shape), message)| {
-                        operation(sink, (fd, fixed), frame, *shape, message)
+                        let to = usize::from(shape.headed());
+                        let fd = if fixed { to as RawFd } else { targets[to] };
+                        operation(sink, (fd, fixed), frame, shape, message)
                     });
             // SAFETY: frames and shapes are borrowed and the message headers ours during the call.
             // A send says MSG_DONTWAIT, a write RWF_NOWAIT.
             broken = unsafe { ring.run(operations, &mut self.results[..n]) }.is_err();
         } else if self.sink == Sink::Socket {
-            self.send_messages(fd, n);
+            self.send_messages(&shapes[..n]);
         } else {
-            self.write_each(fd, n);
+            self.write_each(targets[1], n);
         }
         // TAP devices of Linux before 5.17 do not know the flag; the frames stay for the next call.
         if self.sink == Sink::File && n > 0 && self.results[0] == -libc::EOPNOTSUPP {
@@ -130,7 +161,7 @@ impl Sender {
         let mut used = 0;
         let only_split = self.ring.is_some();
         for (i, (frame, shape)) in frames.iter().zip(shapes).enumerate() {
-            if only_split && *shape == Shape::Whole {
+            if only_split && shape.is_whole() {
                 continue;
             }
             let needed = frame.segment_count() + 1;
@@ -148,6 +179,7 @@ impl Sender {
                 head,
                 len,
                 skip: left_out,
+                ..
             } = shape
             {
                 skip = usize::from(*left_out);
@@ -156,7 +188,7 @@ impl Sender {
                     iov_base: head.as_ptr().cast_mut().cast(),
                     iov_len: len,
                 };
-                filled = 1;
+                filled = usize::from(len > 0);
             }
             for segment in frame.segments() {
                 let segment = &segment[skip.min(segment.len())..];
@@ -176,18 +208,24 @@ impl Sender {
         frames.len()
     }
 
-    /// One `sendmmsg`, or more when the kernel refuses a frame in the middle.
-    fn send_messages(&mut self, fd: RawFd, n: usize) {
+    /// One `sendmmsg` for each run of frames to one socket, or more when the kernel refuses a frame in
+    /// the middle. `describe` filled in as many messages as there are shapes.
+    fn send_messages(&mut self, shapes: &[Shape]) {
+        let n = shapes.len();
         self.results[..n].fill(NOT_TRIED);
         let mut i = 0;
         while i < n {
-            let left = &mut self.messages[i..n];
+            let headed = shapes[i].headed();
+            let run = shapes[i..].iter().take_while(|s| s.headed() == headed);
+            let end = i + run.count();
+            let fd = self.targets[usize::from(headed)];
+            let left = &mut self.messages[i..end];
             // SAFETY: `describe` filled the headers with memory that `send` borrows.
             let sent = unsafe {
                 libc::sendmmsg(fd, left.as_mut_ptr(), left.len() as u32, libc::MSG_DONTWAIT)
             };
             if sent > 0 {
-                for k in i..(i + sent as usize).min(n) {
+                for k in i..(i + sent as usize).min(end) {
                     self.results[k] = self.messages[k].msg_len as i32;
                 }
                 i += sent as usize;
@@ -222,19 +260,20 @@ fn operation(
     sink: Sink,
     (fd, fixed): (RawFd, bool),
     frame: &Mbuf,
-    shape: Shape,
+    shape: &Shape,
     message: &libc::mmsghdr,
 ) -> squeue::Entry {
-    let fd = types::Fd(if fixed { 0 } else { fd });
+    // With the flag below, a place among the fixed files.
+    let fd = types::Fd(fd);
     let (data, len) = (frame.data_ptr(), frame.data().len() as u32);
     let entry = match (sink, shape) {
-        (Sink::Socket, Shape::Whole) => opcode::Send::new(fd, data, len)
+        (Sink::Socket, Shape::Plain | Shape::Headed) => opcode::Send::new(fd, data, len)
             .flags(libc::MSG_DONTWAIT)
             .build(),
         (Sink::Socket, Shape::Split { .. }) => opcode::SendMsg::new(fd, &message.msg_hdr)
             .flags(libc::MSG_DONTWAIT as u32)
             .build(),
-        (Sink::File, Shape::Whole) => opcode::Write::new(fd, data, len)
+        (Sink::File, Shape::Plain | Shape::Headed) => opcode::Write::new(fd, data, len)
             .rw_flags(libc::RWF_NOWAIT)
             .build(),
         (Sink::File, Shape::Split { .. }) => {

@@ -62,10 +62,12 @@ impl Waiter {
         match self {
             Self::Uring { ring, armed } => {
                 let mut pushed = 0;
-                for completion in ring.completion() {
-                    if completion.user_data() == POLL && !cqueue::more(completion.flags()) {
-                        *armed = false;
-                    }
+                *armed &= !poll_has_ended(ring);
+                // A worker that is long busy takes no wake-ups; those beyond the queue's size wait in
+                // the kernel, where they keep the descriptor readable, until a call flushes them.
+                if ring.submission().cq_overflow() {
+                    ring.submit()?;
+                    *armed &= !poll_has_ended(ring);
                 }
                 let mut queue = ring.submission();
                 if !*armed {
@@ -112,6 +114,32 @@ impl Waiter {
             Self::Uring { ring, .. } => unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) },
             Self::Epoll { epoll, .. } => epoll.as_fd(),
         }
+    }
+}
+
+/// Takes all completions; whether the multishot poll's last one is among them.
+fn poll_has_ended(ring: &mut IoUring) -> bool {
+    let ends = |c: cqueue::Entry| c.user_data() == POLL && !cqueue::more(c.flags());
+    // No short circuit: every completion is to be taken.
+    ring.completion()
+        .fold(false, |ended, completion| ended | ends(completion))
+}
+
+/// A descriptor that is always readable.
+pub(crate) struct ReadyFd(OwnedFd);
+
+impl ReadyFd {
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
+        // SAFETY: no pointers; a fresh descriptor has no other owner.
+        let event = unsafe { OwnedFd::from_raw_fd(check(libc::eventfd(1, flags))?) };
+        Ok(Self(event))
+    }
+}
+
+impl AsFd for ReadyFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -215,7 +215,7 @@ impl Port for TapPort {
                 self.burst(),
             );
             let sender = Sender::new(Sink::File, self.ring(), self.burst());
-            let tx = Tx::new(self.device.clone(), Outlet::Tap(queue), sender, true);
+            let tx = Tx::new(self.device.clone(), Outlet::Tap(queue), sender);
             pairs.push(QueuePair {
                 rx: Box::new(rx),
                 tx: Box::new(tx),

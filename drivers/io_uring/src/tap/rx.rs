@@ -19,11 +19,13 @@ pub(super) struct TapRx {
     queue: Arc<TapQueue>,
     policy: RxPolicy,
     batch: ReadBatch,
-    pool: Mempool,
-    /// Empty mbufs for the next call.
+    /// Empty mbufs for the next call. They go before the pool they return to.
     buffers: Burst,
+    pool: Mempool,
     /// Reads in the next call: doubles while all of them find a frame, so that an idle queue costs few.
     reads: usize,
+    lengths: Box<[i32; crate::MAX_BURST]>,
+    down: bool,
     stats: RxStats,
 }
 
@@ -44,6 +46,8 @@ impl TapRx {
             pool,
             buffers: Burst::with_capacity(burst),
             reads: FEW,
+            lengths: Box::new([0; crate::MAX_BURST]),
+            down: false,
             stats: RxStats::default(),
         }
     }
@@ -67,21 +71,20 @@ impl TapRx {
         // nothing is mostly the last; a frame may still have come between two reads. The filled
         // buffers go to the front.
         let mut filled = 0;
-        let mut lengths = [0i32; crate::MAX_BURST];
         for (i, result) in results.iter().enumerate() {
             if *result >= 0 {
                 self.buffers.as_mut_slice().swap(filled, i);
-                lengths[filled] = *result;
+                self.lengths[filled] = *result;
                 filled += 1;
             }
         }
         self.buffers.as_mut_slice().reverse();
         let mut given = 0;
-        for len in &lengths[..filled] {
+        for i in 0..filled {
             let Some(mut mbuf) = self.buffers.pop() else {
                 break;
             };
-            if !self.place(&mut mbuf, *len as usize) {
+            if !self.place(&mut mbuf, self.lengths[i] as usize) {
                 self.stats.errors += 1;
                 continue;
             }
@@ -101,8 +104,9 @@ impl TapRx {
     fn place(&self, mbuf: &mut linecard_hal::Mbuf, len: usize) -> bool {
         let start = read_start(mbuf.headroom());
         let room = mbuf.buffer_len() - start;
-        // A frame that does not fit is cut, and the kernel says so by the full length.
-        if len > room || len < VNET_LEN {
+        // The kernel cuts a frame that does not fit and tells only the length of what it gave
+        // (`tun_chr_read_iter`), so a full buffer has to be taken for a cut frame.
+        if len >= room || len < VNET_LEN {
             return false;
         }
         let Some((off, len)) = u16::try_from(start).ok().zip(u16::try_from(len).ok()) else {
@@ -129,12 +133,21 @@ impl RxQueue for TapRx {
     }
 
     fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
-        Some(self.queue.as_fd())
+        // A device that was deleted is readable for ever.
+        Some(if self.down {
+            self.device.silent_fd()
+        } else {
+            self.queue.as_fd()
+        })
     }
 
     fn maintain(&mut self) -> QueueState {
-        let up = self.device.flags().is_ok_and(|f| f.up && f.running);
-        if up { QueueState::Up } else { QueueState::Down }
+        self.down = !self.device.flags().is_ok_and(|f| f.up && f.running);
+        if self.down {
+            QueueState::Down
+        } else {
+            QueueState::Up
+        }
     }
 
     fn stats(&mut self) -> RxStats {

@@ -1,9 +1,15 @@
 //! Sending: a burst becomes one system call.
 //!
-//! Each frame gets its virtio-net header written right before it, into its headroom, so that one
-//! pointer and one length describe it; a frame whose bytes are shared, or without headroom, or in
-//! several segments goes as a list of pieces, with the header in a scratch. Nothing is copied before
-//! the kernel does. Frames that the kernel has no room for stay in the burst, as they were.
+//! A frame that asks for nothing goes as it is, to a socket without headers. One with requests gets its
+//! virtio-net header written right before it, into its headroom, so that one pointer and one length
+//! describe it, and goes to a socket with headers; a frame whose bytes are shared, or without headroom,
+//! or in several segments goes as a list of pieces, with the header in a scratch. A TAP device has a
+//! header before every frame. Nothing is copied before the kernel does.
+//!
+//! Frames that the kernel has no room for stay in the burst, as they were and in their order, and are
+//! the first of the next call. One call is one attempt for each of its frames: when the kernel had no
+//! room for one in the middle and then had some again, those behind it are gone before it. (With
+//! `sendmmsg` nothing passes: it ends with the first refusal.) Frames refused for good keep nobody back.
 
 mod prepare;
 
@@ -16,8 +22,9 @@ use crate::device::Device;
 use crate::sys::send::{Sender, Shape, is_passing};
 use crate::sys::socket::PacketSocket;
 use crate::sys::tun::TapQueue;
-use crate::vnet::VNET_LEN;
-use prepare::Preparer;
+use prepare::{Preparer, header_len};
+
+pub(crate) use prepare::Headers;
 
 /// Enough for some hundred super-frames on their way.
 const SEND_BUFFER: libc::c_int = 32 << 20;
@@ -27,30 +34,65 @@ const PATIENCE: u32 = 64;
 
 /// Where frames go.
 pub(crate) enum Outlet {
-    /// An interface, by a socket that receives nothing.
-    Socket(PacketSocket),
+    /// An interface.
+    Sockets(Sockets),
     /// A TAP device's queue, shared with the receiving side.
     Tap(Arc<TapQueue>),
 }
 
-impl Outlet {
-    fn fd(&self) -> RawFd {
-        match self {
-            Self::Socket(socket) => socket.as_raw_fd(),
-            Self::Tap(queue) => queue.as_raw_fd(),
-        }
+/// Sockets that send to one interface and receive nothing.
+pub(crate) struct Sockets {
+    /// Takes frames alone.
+    plain: PacketSocket,
+    /// Takes a virtio-net header before each frame; not where the kernel knows no such.
+    headed: Option<PacketSocket>,
+}
+
+impl Sockets {
+    /// Opens them for the interface `ifindex`.
+    pub(crate) fn open(ifindex: i32) -> std::io::Result<Self> {
+        let open = |headers: bool| {
+            let socket = PacketSocket::new()?;
+            socket.send_buffer(SEND_BUFFER);
+            if headers && socket.set_packet(libc::PACKET_VNET_HDR, 1).is_err() {
+                return Ok(None);
+            }
+            // Without it (Linux before 3.14) frames pass the queueing discipline; the port notes it.
+            let _ = socket.set_packet(libc::PACKET_QDISC_BYPASS, 1);
+            socket.bind(ifindex, 0)?;
+            Ok(Some(socket))
+        };
+        let plain: std::io::Result<_> = open(false);
+        Ok(Self {
+            plain: plain?.ok_or(std::io::ErrorKind::Unsupported)?,
+            headed: open(true)?,
+        })
+    }
+
+    fn bound_to(&self, index: i32) -> bool {
+        self.plain.bound_to() == index && self.headed.as_ref().is_none_or(|s| s.bound_to() == index)
     }
 }
 
-/// A socket that sends to `ifindex` and receives nothing, and whether it takes virtio-net headers.
-pub(crate) fn open_socket(ifindex: i32) -> std::io::Result<(PacketSocket, bool)> {
-    let socket = PacketSocket::new()?;
-    socket.send_buffer(SEND_BUFFER);
-    let vnet = socket.set_packet(libc::PACKET_VNET_HDR, 1).is_ok();
-    // Without it (Linux before 3.14) frames pass the queueing discipline; the port notes it.
-    let _ = socket.set_packet(libc::PACKET_QDISC_BYPASS, 1);
-    socket.bind(ifindex, 0)?;
-    Ok((socket, vnet))
+impl Outlet {
+    /// Where frames without a header go, and those with one.
+    fn targets(&self) -> (RawFd, RawFd) {
+        match self {
+            Self::Sockets(Sockets { plain, headed }) => (
+                plain.as_raw_fd(),
+                headed.as_ref().unwrap_or(plain).as_raw_fd(),
+            ),
+            Self::Tap(queue) => (queue.as_raw_fd(), queue.as_raw_fd()),
+        }
+    }
+
+    fn headers(&self) -> Headers {
+        match self {
+            Self::Sockets(Sockets { headed: None, .. }) => Headers::Never,
+            Self::Sockets(_) => Headers::Asked,
+            Self::Tap(_) => Headers::Always,
+        }
+    }
 }
 
 /// A transmit queue.
@@ -66,14 +108,14 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    pub(crate) fn new(device: Arc<Device>, outlet: Outlet, sender: Sender, vnet: bool) -> Self {
+    pub(crate) fn new(device: Arc<Device>, outlet: Outlet, sender: Sender) -> Self {
         let capacity = sender.capacity();
         let mut tx = Self {
             device,
             down: false,
             outlet: None,
             sender,
-            preparer: Preparer::new(vnet),
+            preparer: Preparer::new(outlet.headers()),
             shapes: Vec::with_capacity(capacity),
             refusals: 0,
             stats: TxStats::default(),
@@ -83,7 +125,9 @@ impl Tx {
     }
 
     fn set_outlet(&mut self, outlet: Outlet) {
-        self.sender.set_target(outlet.fd());
+        let (plain, headed) = outlet.targets();
+        self.sender.set_targets(plain, headed);
+        self.preparer = Preparer::new(outlet.headers());
         self.outlet = Some(outlet);
     }
 
@@ -108,13 +152,15 @@ impl Tx {
             self.preparer.undo(frames, &self.shapes);
             return (self.refuse(burst, 1), 0);
         }
-        let header = self.preparer.header_len();
         if results.iter().all(|r| *r >= 0) {
             self.preparer
                 .undo(&mut frames[tried..n], &self.shapes[tried..]);
-            let bytes: u64 = results.iter().map(|r| *r as u64).sum();
             self.stats.packets += tried as u64;
-            self.stats.bytes += bytes.saturating_sub((tried * header) as u64);
+            self.stats.bytes += results
+                .iter()
+                .zip(&self.shapes)
+                .map(|(r, shape)| (*r as usize).saturating_sub(header_len(shape)) as u64)
+                .sum::<u64>();
             burst.free_front(tried);
             self.refusals = 0;
             return (tried, 0);
@@ -125,7 +171,6 @@ impl Tx {
     /// Some frames were refused. Those for good are counted, the others stay, in order.
     #[cold]
     fn sort(&mut self, burst: &mut Burst, n: usize, tried: usize) -> (usize, usize) {
-        let header = self.preparer.header_len();
         self.preparer
             .undo(&mut burst.as_mut_slice()[..n], &self.shapes);
         // From the back, those that stay gather at the end in their order; the others are then in front.
@@ -133,6 +178,7 @@ impl Tx {
         for i in (0..tried).rev() {
             let result = self.sender.result(i);
             if result >= 0 {
+                let header = self.shapes.get(i).map_or(0, header_len);
                 self.stats.packets += 1;
                 self.stats.bytes += (result as usize).saturating_sub(header) as u64;
             } else if self.give_up(-result) {
@@ -198,10 +244,10 @@ impl TxQueue for Tx {
         let up = self.device.flags().is_ok_and(|f| f.up && f.running);
         if let Some(index) = index {
             match &self.outlet {
-                Some(Outlet::Socket(socket)) if socket.bound_to() == index => {}
+                Some(Outlet::Sockets(sockets)) if sockets.bound_to(index) => {}
                 Some(Outlet::Tap(_)) => {}
-                _ => match open_socket(index) {
-                    Ok((socket, _)) => self.set_outlet(Outlet::Socket(socket)),
+                _ => match Sockets::open(index) {
+                    Ok(sockets) => self.set_outlet(Outlet::Sockets(sockets)),
                     Err(error) => {
                         tracing::debug!(port = %self.device.port, %error, "cannot send yet");
                         self.outlet = None;
@@ -221,5 +267,3 @@ impl TxQueue for Tx {
         self.stats
     }
 }
-
-const _: () = assert!(VNET_LEN == 10);

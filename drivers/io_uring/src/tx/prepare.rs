@@ -10,19 +10,30 @@ use crate::vnet::{VNET_LEN, VnetHdr};
 const ADDRESSES: usize = 12;
 const TAG: usize = 4;
 
+/// Which frames get a virtio-net header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Headers {
+    /// None can: a frame with requests cannot be sent.
+    Never,
+    /// Those with requests.
+    Asked,
+    /// All.
+    Always,
+}
+
 /// Prepares bursts.
 pub(super) struct Preparer {
-    vnet: bool,
+    headers: Headers,
+}
+
+/// Bytes that go before a frame of this shape.
+pub(super) fn header_len(shape: &Shape) -> usize {
+    if shape.headed() { VNET_LEN } else { 0 }
 }
 
 impl Preparer {
-    pub(super) fn new(vnet: bool) -> Self {
-        Self { vnet }
-    }
-
-    /// Bytes that go before each frame.
-    pub(super) fn header_len(&self) -> usize {
-        if self.vnet { VNET_LEN } else { 0 }
+    pub(super) fn new(headers: Headers) -> Self {
+        Self { headers }
     }
 
     /// Adds a shape for each frame. Stops at the first that cannot be sent and returns its place.
@@ -38,14 +49,12 @@ impl Preparer {
 
     /// Takes the headers off frames that stay. A tag that was put in stays in: the frame is the same.
     pub(super) fn undo(&self, frames: &mut [Mbuf], shapes: &[Shape]) {
-        if self.vnet {
-            for (frame, _) in frames
-                .iter_mut()
-                .zip(shapes)
-                .filter(|(_, s)| **s == Shape::Whole)
-            {
-                let _taken = frame.adjust(VNET_LEN);
-            }
+        for (frame, _) in frames
+            .iter_mut()
+            .zip(shapes)
+            .filter(|(_, s)| **s == Shape::Headed)
+        {
+            let _taken = frame.adjust(VNET_LEN);
         }
     }
 
@@ -53,12 +62,17 @@ impl Preparer {
     fn shape(&self, frame: &mut Mbuf) -> Option<Shape> {
         let flags = frame.flags();
         let mut header = VnetHdr::default();
-        let mut tag = flags.contains(MbufFlags::TX_VLAN);
+        let mut tag = false;
+        let mut headed = self.headers == Headers::Always;
         if flags.intersects(MbufFlags::TX_REQUESTS) {
-            if !self.vnet && flags.intersects(MbufFlags::TX_REQUESTS - MbufFlags::TX_VLAN) {
+            tag = flags.contains(MbufFlags::TX_VLAN);
+            if self.headers == Headers::Never
+                && flags.intersects(MbufFlags::TX_REQUESTS - MbufFlags::TX_VLAN)
+            {
                 return None;
             }
             header = VnetHdr::for_transmit(flags, frame.tx_offload(), |at| cwr(frame, at))?;
+            headed |= self.headers == Headers::Asked && header != VnetHdr::default();
             if tag {
                 if frame.data().len() < 14 {
                     return None;
@@ -70,49 +84,52 @@ impl Preparer {
                 tag = !put_tag(frame, flags);
             }
         }
-        if !tag && frame.segment_count() == 1 && self.write_before(frame, header) {
-            return Some(Shape::Whole);
-        }
-        Some(self.split(frame, header, tag))
-    }
-
-    /// Writes the header into the headroom.
-    #[inline]
-    fn write_before(&self, frame: &mut Mbuf, header: VnetHdr) -> bool {
-        if !self.vnet {
-            return true;
-        }
-        match frame.prepend(VNET_LEN) {
-            Some(space) => {
-                space.copy_from_slice(&header.to_bytes());
-                true
+        if !tag && frame.segment_count() == 1 {
+            if !headed {
+                return Some(Shape::Plain);
             }
-            None => false,
+            if write_before(frame, header) {
+                return Some(Shape::Headed);
+            }
         }
+        Some(split(frame, headed.then_some(header), tag))
     }
+}
 
-    /// The header, and the tag if it is not in the frame, in front of the frame's own bytes.
-    #[cold]
-    fn split(&self, frame: &Mbuf, header: VnetHdr, tag: bool) -> Shape {
-        let mut head = [0; HEAD_LEN];
-        let (mut len, mut skip) = (0, 0);
-        if self.vnet {
-            head[..VNET_LEN].copy_from_slice(&header.to_bytes());
-            len = VNET_LEN;
+/// Writes the header into the headroom.
+#[inline]
+fn write_before(frame: &mut Mbuf, header: VnetHdr) -> bool {
+    match frame.prepend(VNET_LEN) {
+        Some(space) => {
+            space.copy_from_slice(&header.to_bytes());
+            true
         }
-        if tag {
-            skip = ADDRESSES;
-            head[len..len + ADDRESSES].copy_from_slice(&frame.data()[..ADDRESSES]);
-            len += ADDRESSES;
-            head[len..len + 2].copy_from_slice(&tpid_of(frame.flags()).to_be_bytes());
-            head[len + 2..len + TAG].copy_from_slice(&frame.vlan_tci().to_be_bytes());
-            len += TAG;
-        }
-        Shape::Split {
-            head,
-            len: len as u8,
-            skip: skip as u8,
-        }
+        None => false,
+    }
+}
+
+/// The header, and the tag if it is not in the frame, in front of the frame's own bytes.
+#[cold]
+fn split(frame: &Mbuf, header: Option<VnetHdr>, tag: bool) -> Shape {
+    let mut head = [0; HEAD_LEN];
+    let (mut len, mut skip) = (0, 0);
+    if let Some(header) = header {
+        head[..VNET_LEN].copy_from_slice(&header.to_bytes());
+        len = VNET_LEN;
+    }
+    if tag {
+        skip = ADDRESSES;
+        head[len..len + ADDRESSES].copy_from_slice(&frame.data()[..ADDRESSES]);
+        len += ADDRESSES;
+        head[len..len + 2].copy_from_slice(&tpid_of(frame.flags()).to_be_bytes());
+        head[len + 2..len + TAG].copy_from_slice(&frame.vlan_tci().to_be_bytes());
+        len += TAG;
+    }
+    Shape::Split {
+        headed: header.is_some(),
+        head,
+        len: len as u8,
+        skip: skip as u8,
     }
 }
 

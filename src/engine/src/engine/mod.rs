@@ -126,9 +126,11 @@ impl Engine {
         let workers = self.plan.workers.len();
         let mut boxes: Vec<(Mailbox, Inbox)> = Vec::new();
         for worker in 0..workers {
-            let pair = mailbox(self.config.handoff).map_err(|e| EngineError::Worker {
-                worker: worker as WorkerIndex,
-                source: e.into(),
+            let pair = mailbox(self.config.handoff, self.config.burst).map_err(|e| {
+                EngineError::Worker {
+                    worker: worker as WorkerIndex,
+                    source: e.into(),
+                }
             })?;
             boxes.push(pair);
         }

@@ -103,6 +103,7 @@ impl Running {
                 worker: id,
                 port: plan.queues.first().map_or(0, |q| q.port as u16),
                 burst_size: burst,
+                control: self.control.clone(),
             },
             burst: Burst::with_capacity(burst),
             inbox,
@@ -111,6 +112,8 @@ impl Running {
             published: Arc::new(Published::new(ports)),
             pools: engine.pools.clone(),
             finished: false,
+            limited: 0,
+            mail: 0,
         }
     }
 

@@ -21,7 +21,11 @@ impl<'a> Iterator for Segments<'a> {
         // SAFETY: every segment of a live chain is alive and keeps its data within its buffer. The
         // link, which lies in the second cache line, is read only if there is a further segment.
         unsafe {
-            self.next = if self.left == 0 { None } else { raw.next.as_ref() };
+            self.next = if self.left == 0 {
+                None
+            } else {
+                raw.next.as_ref()
+            };
             let start = raw.buf_addr.add(raw.data_off as usize);
             Some(core::slice::from_raw_parts(start, raw.data_len as usize))
         }
@@ -38,7 +42,10 @@ impl Mbuf {
     /// The bytes of the frame, segment by segment.
     #[inline]
     pub fn segments(&self) -> Segments<'_> {
-        Segments { next: Some(self.raw()), left: self.raw().nb_segs }
+        Segments {
+            next: Some(self.raw()),
+            left: self.raw().nb_segs,
+        }
     }
 
     /// Adds the segments of `tail` behind those of `self`. Gives `tail` back if the chain would have
@@ -46,7 +53,9 @@ impl Mbuf {
     pub fn chain(&mut self, tail: Mbuf) -> Result<(), Mbuf> {
         let segments = self.raw().nb_segs.checked_add(tail.raw().nb_segs);
         let len = self.raw().pkt_len.checked_add(tail.raw().pkt_len);
-        let (Some(segments), Some(len)) = (segments, len) else { return Err(tail) };
+        let (Some(segments), Some(len)) = (segments, len) else {
+            return Err(tail);
+        };
         let mut last = self.last_segment_ptr();
         // SAFETY: the last segment is ours and exclusive through `&mut self`; `tail` gives up its
         // handle, so its segments have one owner again: this chain.

@@ -29,7 +29,10 @@ unsafe fn kind(m: NonNull<RawMbuf>) -> Kind {
     // we must be ordered after it.
     let (alone, flags) = unsafe {
         let m = m.as_ref();
-        (m.refcnt.load(Ordering::Acquire) == 1 && m.nb_segs == 1, m.ol_flags)
+        (
+            m.refcnt.load(Ordering::Acquire) == 1 && m.nb_segs == 1,
+            m.ol_flags,
+        )
     };
     let indirect = flags & MbufFlags::INDIRECT.bits() != 0;
     match flags & MbufFlags::NOT_DIRECT.bits() != 0 {
@@ -67,7 +70,11 @@ impl ExternalRun {
         if self.count > 0 {
             // SAFETY: `take` collected `count` counts of `shared`, which is thereby not null.
             unsafe {
-                ExtShared::release(NonNull::new_unchecked(self.shared.cast_mut()), self.count, self.addr);
+                ExtShared::release(
+                    NonNull::new_unchecked(self.shared.cast_mut()),
+                    self.count,
+                    self.addr,
+                );
             }
             self.count = 0;
         }
@@ -111,8 +118,11 @@ pub(crate) unsafe fn free_bulk(mbufs: &[NonNull<RawMbuf>]) {
 unsafe fn free_mixed(mbufs: &[NonNull<RawMbuf>]) {
     let mut start = 0;
     let mut pool: *const PoolShared = core::ptr::null();
-    let mut external =
-        ExternalRun { shared: core::ptr::null(), addr: core::ptr::null_mut(), count: 0 };
+    let mut external = ExternalRun {
+        shared: core::ptr::null(),
+        addr: core::ptr::null_mut(),
+        count: 0,
+    };
     for (i, &m) in mbufs.iter().enumerate() {
         // SAFETY: per the contract the header is alive and ours, until it is put.
         unsafe {
@@ -160,7 +170,11 @@ pub(crate) unsafe fn free_chain(head: NonNull<RawMbuf>) {
         // SAFETY: the chain is ours; its link is read before the segment is let go. A segment alone
         // has a null link by the pools' invariant, so its second cache line need not be read.
         unsafe {
-            segment = if m.as_ref().nb_segs == 1 && m == head { None } else { NonNull::new(m.as_ref().next) };
+            segment = if m.as_ref().nb_segs == 1 && m == head {
+                None
+            } else {
+                NonNull::new(m.as_ref().next)
+            };
             release_segment(m);
         }
     }
@@ -205,7 +219,10 @@ pub(crate) unsafe fn detach(mut m: NonNull<RawMbuf>) {
     unsafe {
         let raw = m.as_mut();
         if raw.ol_flags & MbufFlags::INDIRECT.bits() != 0 {
-            let origin = raw.buf_addr.sub(HEADER_LEN + raw.priv_size as usize).cast::<RawMbuf>();
+            let origin = raw
+                .buf_addr
+                .sub(HEADER_LEN + raw.priv_size as usize)
+                .cast::<RawMbuf>();
             release_segment(NonNull::new_unchecked(origin));
         } else {
             let shared = NonNull::new_unchecked(raw.shinfo.cast_mut());

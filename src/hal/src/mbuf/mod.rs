@@ -82,7 +82,10 @@ impl Mbuf {
         // the buffer lives as long as the handle. Pool memory is zeroed by the system at first, so
         // every byte is initialised.
         unsafe {
-            core::slice::from_raw_parts(raw.buf_addr.add(raw.data_off as usize), raw.data_len as usize)
+            core::slice::from_raw_parts(
+                raw.buf_addr.add(raw.data_off as usize),
+                raw.data_len as usize,
+            )
         }
     }
 
@@ -111,7 +114,11 @@ impl Mbuf {
     /// The address of the buffer that [`buffer_len`](Self::buffer_len) counts: where a driver lets the
     /// kernel or a device write. `None` while shared.
     pub fn buffer_ptr(&mut self) -> Option<NonNull<u8>> {
-        if self.is_shared() { None } else { NonNull::new(self.raw().buf_addr) }
+        if self.is_shared() {
+            None
+        } else {
+            NonNull::new(self.raw().buf_addr)
+        }
     }
 
     /// Bytes of the first segment's buffer: headroom, data and tailroom.
@@ -158,7 +165,10 @@ impl Mbuf {
     /// small or shared. The bytes keep whatever was there before.
     #[inline]
     pub fn prepend(&mut self, len: usize) -> Option<&mut [u8]> {
-        if len > self.headroom() || self.is_shared() || len > usize::from(u16::MAX - self.raw().data_len) {
+        if len > self.headroom()
+            || self.is_shared()
+            || len > usize::from(u16::MAX - self.raw().data_len)
+        {
             return None;
         }
         let raw = self.raw_mut();
@@ -183,7 +193,9 @@ impl Mbuf {
                 return None;
             }
             let segment = last.as_mut();
-            let start = segment.buf_addr.add(segment.data_off as usize + segment.data_len as usize);
+            let start = segment
+                .buf_addr
+                .add(segment.data_off as usize + segment.data_len as usize);
             segment.data_len += len as u16;
             self.raw_mut().pkt_len += len as u32;
             Some(core::slice::from_raw_parts_mut(start, len))
@@ -265,7 +277,9 @@ impl Mbuf {
     /// The RSS hash, if the port gave one.
     #[inline]
     pub fn rss_hash(&self) -> Option<u32> {
-        self.flags().contains(MbufFlags::RX_RSS_HASH).then_some(self.raw().rss)
+        self.flags()
+            .contains(MbufFlags::RX_RSS_HASH)
+            .then_some(self.raw().rss)
     }
 
     /// Sets the RSS hash and its flag.
@@ -279,7 +293,9 @@ impl Mbuf {
     /// The receive time in nanoseconds of the port's clock, if the port stamps frames.
     #[inline]
     pub fn timestamp_ns(&self) -> Option<u64> {
-        self.flags().contains(MbufFlags::RX_TIMESTAMP).then_some(self.raw().timestamp_ns)
+        self.flags()
+            .contains(MbufFlags::RX_TIMESTAMP)
+            .then_some(self.raw().timestamp_ns)
     }
 
     /// Sets the receive time and its flag.

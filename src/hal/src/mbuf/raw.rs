@@ -118,12 +118,21 @@ impl ExtShared {
         free: unsafe extern "C" fn(*mut c_void, *mut c_void),
         opaque: *mut c_void,
     ) -> Self {
-        Self { free_cb: free, fcb_opaque: opaque, refcnt: AtomicU16::new(0) }
+        Self {
+            free_cb: free,
+            fcb_opaque: opaque,
+            refcnt: AtomicU16::new(0),
+        }
     }
 
-    /// Sets the count for a buffer that nobody else refers to.
-    pub fn arm(&self, count: u16) {
-        self.refcnt.store(count, core::sync::atomic::Ordering::Relaxed);
+    /// Sets the count for a buffer that nobody refers to.
+    ///
+    /// # Safety
+    ///
+    /// No count is out: no mbuf points into the buffer.
+    pub unsafe fn arm(&self, count: u16) {
+        self.refcnt
+            .store(count, core::sync::atomic::Ordering::Relaxed);
     }
 
     /// How many counts are out.
@@ -157,5 +166,7 @@ impl ExtShared {
 /// Adds one to a count, unless it would overflow its 16 bits: a wrapped count would free memory in use.
 pub(crate) fn retain(count: &AtomicU16) -> bool {
     use core::sync::atomic::Ordering::Relaxed;
-    count.fetch_update(Relaxed, Relaxed, |n| n.checked_add(1)).is_ok()
+    count
+        .fetch_update(Relaxed, Relaxed, |n| n.checked_add(1))
+        .is_ok()
 }

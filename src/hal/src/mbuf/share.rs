@@ -3,8 +3,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
-use super::raw::{ExtShared, HEADER_LEN, RawMbuf, retain};
 use super::Mbuf;
+use super::raw::{ExtShared, HEADER_LEN, RawMbuf, retain};
 use crate::mempool::Mempool;
 use crate::offload::MbufFlags;
 
@@ -168,7 +168,9 @@ unsafe fn attach(mut part: NonNull<RawMbuf>, mut segment: NonNull<RawMbuf>) -> b
         } else {
             // A clone of a clone refers to the origin, as in DPDK.
             let origin = if from.ol_flags & MbufFlags::INDIRECT.bits() != 0 {
-                from.buf_addr.sub(HEADER_LEN + from.priv_size as usize).cast::<RawMbuf>()
+                from.buf_addr
+                    .sub(HEADER_LEN + from.priv_size as usize)
+                    .cast::<RawMbuf>()
             } else {
                 core::ptr::from_mut(from)
             };

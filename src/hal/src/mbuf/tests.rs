@@ -24,7 +24,11 @@ pub(crate) fn pool(size: usize) -> Mempool {
 }
 
 fn cases() -> ProptestConfig {
-    ProptestConfig { cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 256 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 fn with_bytes(pool: &Mempool, bytes: &[u8]) -> Mbuf {
@@ -96,7 +100,11 @@ fn apply(pool: &Mempool, mbuf: &mut Mbuf, oracle: &mut Vec<Segment>, edit: &Edit
         Edit::Append(n) => match mbuf.append(n) {
             Some(new) => {
                 new.fill(fill);
-                oracle.last_mut().unwrap().bytes.extend(std::iter::repeat_n(fill, n));
+                oracle
+                    .last_mut()
+                    .unwrap()
+                    .bytes
+                    .extend(std::iter::repeat_n(fill, n));
             }
             None => assert!(n > oracle.last().unwrap().tailroom()),
         },
@@ -116,7 +124,10 @@ fn apply(pool: &Mempool, mbuf: &mut Mbuf, oracle: &mut Vec<Segment>, edit: &Edit
         }
         Edit::Chain(ref bytes) => {
             mbuf.chain(with_bytes(pool, bytes)).unwrap();
-            oracle.push(Segment { headroom: HEADROOM.into(), bytes: bytes.clone() });
+            oracle.push(Segment {
+                headroom: HEADROOM.into(),
+                bytes: bytes.clone(),
+            });
         }
         Edit::Place(off, len) => {
             // What was in the buffer there is nobody's business, so it is written anew.
@@ -124,7 +135,10 @@ fn apply(pool: &Mempool, mbuf: &mut Mbuf, oracle: &mut Vec<Segment>, edit: &Edit
             assert_eq!(mbuf.set_data(off, len), fits);
             if fits {
                 mbuf.data_mut().unwrap().fill(fill);
-                oracle[0] = Segment { headroom: off.into(), bytes: vec![fill; len.into()] };
+                oracle[0] = Segment {
+                    headroom: off.into(),
+                    bytes: vec![fill; len.into()],
+                };
             }
         }
     }
@@ -174,8 +188,14 @@ fn a_fresh_mbuf_remembers_nothing_of_its_past() {
     mbuf.set_vlan_tci(11);
     drop(mbuf);
     let mbuf = pool.alloc().unwrap();
-    assert_eq!((mbuf.frame_len(), mbuf.headroom(), mbuf.port()), (0, HEADROOM.into(), NO_PORT));
-    assert_eq!((mbuf.flags(), mbuf.rss_hash(), mbuf.timestamp_ns()), (MbufFlags::empty(), None, None));
+    assert_eq!(
+        (mbuf.frame_len(), mbuf.headroom(), mbuf.port()),
+        (0, HEADROOM.into(), NO_PORT)
+    );
+    assert_eq!(
+        (mbuf.flags(), mbuf.rss_hash(), mbuf.timestamp_ns()),
+        (MbufFlags::empty(), None, None)
+    );
     assert_eq!(mbuf.tailroom(), DATA_ROOM.into());
 }
 
@@ -184,9 +204,20 @@ fn metadata_is_copied_and_kept_apart_from_ownership() {
     let pool = pool(3);
     let mut one = with_bytes(&pool, &[1]);
     one.set_flags(MbufFlags::all());
-    assert!(!one.is_shared(), "flags from outside do not make a buffer somebody else's");
-    assert!(!one.flags().intersects(MbufFlags::EXTERNAL | MbufFlags::INDIRECT | MbufFlags::SHARED));
-    one.set_tx_offload(TxOffload { l2_len: 14, l3_len: 20, l4_len: 8, tso_segsz: 1000 });
+    assert!(
+        !one.is_shared(),
+        "flags from outside do not make a buffer somebody else's"
+    );
+    assert!(
+        !one.flags()
+            .intersects(MbufFlags::EXTERNAL | MbufFlags::INDIRECT | MbufFlags::SHARED)
+    );
+    one.set_tx_offload(TxOffload {
+        l2_len: 14,
+        l3_len: 20,
+        l4_len: 8,
+        tso_segsz: 1000,
+    });
     one.set_vlan_tci(5);
     one.set_port(2);
     let mut clone = one.share(&pool).unwrap();
@@ -232,7 +263,10 @@ fn a_chain_goes_home_to_the_pools_it_came_from() {
     // All four are single segments again.
     for pool in [&one, &other] {
         let all: Vec<_> = (0..4).map(|_| pool.alloc().unwrap()).collect();
-        assert!(all.iter().all(|m| m.segment_count() == 1 && m.segments().count() == 1));
+        assert!(
+            all.iter()
+                .all(|m| m.segment_count() == 1 && m.segments().count() == 1)
+        );
     }
 }
 
@@ -274,7 +308,11 @@ struct Block {
 
 unsafe extern "C" fn block_is_back(_: *mut c_void, block: *mut c_void) {
     // SAFETY: `block` leaks its blocks.
-    unsafe { (*block.cast::<Block>()).returned.fetch_add(1, Ordering::Relaxed) };
+    unsafe {
+        (*block.cast::<Block>())
+            .returned
+            .fetch_add(1, Ordering::Relaxed)
+    };
 }
 
 /// A block and the two mbufs that point into it. The block is leaked: it has to outlive them.
@@ -287,14 +325,21 @@ fn block(pool: &Mempool) -> (NonNull<Block>, [Mbuf; 2]) {
             bytes: std::array::from_fn(|i| i as u8),
             returned: AtomicUsize::new(0),
         });
+        // No mbuf points into it yet.
         (*block).shared.arm(2);
         let shared = NonNull::new_unchecked(&raw mut (*block).shared);
         let mbufs = [0, 32].map(|at| {
             let mut mbuf = pool.alloc().unwrap();
             let bytes = NonNull::new_unchecked((&raw mut (*block).bytes).cast::<u8>().add(at));
-            assert!(!mbuf.attach_external(bytes, 32, 8, 25, shared), "beyond the buffer");
+            assert!(
+                !mbuf.attach_external(bytes, 32, 8, 25, shared),
+                "beyond the buffer"
+            );
             assert!(mbuf.attach_external(bytes, 32, 8, 16, shared));
-            assert!(!mbuf.attach_external(bytes, 32, 8, 16, shared), "attached already");
+            assert!(
+                !mbuf.attach_external(bytes, 32, 8, 16, shared),
+                "attached already"
+            );
             mbuf
         });
         (NonNull::new_unchecked(block), mbufs)
@@ -318,30 +363,52 @@ struct Held {
     family: usize,
 }
 
-fn act_on(pool: &Mempool, held: &mut Vec<Held>, blocks: &mut Vec<NonNull<Block>>, act: &Act, step: usize) {
+fn act_on(
+    pool: &Mempool,
+    held: &mut Vec<Held>,
+    blocks: &mut Vec<NonNull<Block>>,
+    act: &Act,
+    step: usize,
+) {
     let pick = |i: usize, held: &Vec<Held>| (!held.is_empty()).then(|| i % held.len());
     match act {
         Act::New(bytes) => {
-            held.push(Held { mbuf: with_bytes(pool, bytes), bytes: bytes.clone(), family: step });
+            held.push(Held {
+                mbuf: with_bytes(pool, bytes),
+                bytes: bytes.clone(),
+                family: step,
+            });
         }
         Act::Long(bytes) => {
             let mut mbuf = with_bytes(pool, bytes);
             mbuf.chain(with_bytes(pool, bytes)).unwrap();
-            held.push(Held { mbuf, bytes: [&bytes[..], &bytes[..]].concat(), family: step });
+            held.push(Held {
+                mbuf,
+                bytes: [&bytes[..], &bytes[..]].concat(),
+                family: step,
+            });
         }
         Act::External => {
             let (block, mbufs) = block(pool);
             blocks.push(block);
             for (i, mbuf) in mbufs.into_iter().enumerate() {
                 // The two frames of a block do not share bytes.
-                held.push(Held { bytes: frame(&mbuf), mbuf, family: step + i * 1_000_000 });
+                held.push(Held {
+                    bytes: frame(&mbuf),
+                    mbuf,
+                    family: step + i * 1_000_000,
+                });
             }
         }
         Act::Share(i) => {
             if let Some(i) = pick(*i, held) {
                 let mbuf = held[i].mbuf.share(pool).unwrap();
                 assert!(held[i].mbuf.is_shared() && mbuf.is_shared());
-                held.push(Held { mbuf, bytes: held[i].bytes.clone(), family: held[i].family });
+                held.push(Held {
+                    mbuf,
+                    bytes: held[i].bytes.clone(),
+                    family: held[i].family,
+                });
             }
         }
         Act::Unshare(i) => {
@@ -416,7 +483,12 @@ fn the_frames_of_a_block_give_their_counts_back_in_one_go() {
     let (first, mbufs) = block(&pool);
     let (second, others) = block(&pool);
     let mut burst = Burst::with_capacity(8);
-    burst.extend(mbufs.into_iter().chain([pool.alloc().unwrap()]).chain(others));
+    burst.extend(
+        mbufs
+            .into_iter()
+            .chain([pool.alloc().unwrap()])
+            .chain(others),
+    );
     burst.clear();
     assert_eq!((returned(first), returned(second)), (1, 1));
     home(&pool);
@@ -429,7 +501,10 @@ fn a_block_is_kept_for_a_clone_of_one_frame() {
     let pool = pool(8);
     let (block, [mut a, b]) = block(&pool);
     let clone = a.share(&pool).unwrap();
-    assert!(a.data_mut().is_none(), "read-only, though no count of the header says so");
+    assert!(
+        a.data_mut().is_none(),
+        "read-only, though no count of the header says so"
+    );
     drop((a, b));
     assert_eq!(returned(block), 0);
     assert_eq!(clone.data(), (8..24).collect::<Vec<u8>>());
@@ -446,7 +521,10 @@ fn a_clone_that_cannot_be_made_leaves_no_trace() {
     for i in 2..4 {
         long.chain(with_bytes(&pool, &[i])).unwrap();
     }
-    assert!(long.share(&pool).is_none(), "three headers are needed and two are there");
+    assert!(
+        long.share(&pool).is_none(),
+        "three headers are needed and two are there"
+    );
     assert_eq!(pool.in_use(), 3);
     assert!(long.data_mut().is_some());
     assert!(!with_bytes(&pool, &[9]).is_shared());

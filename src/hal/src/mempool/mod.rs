@@ -63,17 +63,28 @@ impl MempoolConfig {
 
     fn check(&self) -> Result<(), MempoolError> {
         let wrong = |what: String, remedy: String| {
-            Err(MempoolError::Config { pool: self.name.clone(), what, remedy })
+            Err(MempoolError::Config {
+                pool: self.name.clone(),
+                what,
+                remedy,
+            })
         };
         if self.size == 0 || self.size > 1 << 26 {
             return wrong(
-                format!("a size of {} mbufs is not between 1 and {}", self.size, 1 << 26),
+                format!(
+                    "a size of {} mbufs is not between 1 and {}",
+                    self.size,
+                    1 << 26
+                ),
                 "set the pool's size".into(),
             );
         }
         if u32::from(self.headroom) + u32::from(self.data_room) > u32::from(u16::MAX) {
             return wrong(
-                format!("headroom {} and data room {} exceed 65535 bytes", self.headroom, self.data_room),
+                format!(
+                    "headroom {} and data room {} exceed 65535 bytes",
+                    self.headroom, self.data_room
+                ),
                 "frames that are longer travel as chains; use a data room of 65407 at most".into(),
             );
         }
@@ -215,7 +226,10 @@ impl PoolShared {
         self.count(id, |c| &c.freed, mbufs.len());
         // SAFETY: `Header` is a transparent wrapper; the headers come from this store and go back
         // once; `id` is the calling thread's.
-        unsafe { self.store.give(id, mbufs.as_ptr().cast::<Header>(), mbufs.len()) };
+        unsafe {
+            self.store
+                .give(id, mbufs.as_ptr().cast::<Header>(), mbufs.len())
+        };
     }
 
     #[inline(always)]
@@ -254,7 +268,9 @@ impl PoolShared {
         // eight bytes at 16, written in one store as DPDK's drivers do with their `rearm_data`; they end
         // with the values that they have in a fresh header.
         unsafe {
-            (&raw mut (*m.as_ptr()).data_off).cast::<u64>().write(self.fresh);
+            (&raw mut (*m.as_ptr()).data_off)
+                .cast::<u64>()
+                .write(self.fresh);
             let raw = m.as_mut();
             raw.ol_flags = 0;
             raw.packet_type = 0;
@@ -325,9 +341,14 @@ impl Mempool {
     /// Makes a pool: reserves and touches its memory, so that no page fault comes later.
     pub fn new(config: MempoolConfig) -> Result<Self, MempoolError> {
         config.check()?;
-        let request = RegionRequest { len_bytes: config.size * config.stride(), node: config.node };
-        let region = Region::new(&request)
-            .map_err(|source| MempoolError::Region { pool: config.name.clone(), source })?;
+        let request = RegionRequest {
+            len_bytes: config.size * config.stride(),
+            node: config.node,
+        };
+        let region = Region::new(&request).map_err(|source| MempoolError::Region {
+            pool: config.name.clone(),
+            source,
+        })?;
         let shared = Box::new(PoolShared {
             store: Store::new(config.size, lcore::MAX_LCORES, config.cache),
             buf_len: config.headroom + config.data_room,
@@ -394,14 +415,21 @@ impl Mempool {
 
     /// Mbufs that somebody holds. Exact when no worker runs.
     pub fn in_use(&self) -> usize {
-        self.shared().config.size.saturating_sub(self.shared().store.available())
+        self.shared()
+            .config
+            .size
+            .saturating_sub(self.shared().store.available())
     }
 
     /// The pool's books.
     pub fn ledger(&self) -> Ledger {
         let shared = self.shared();
         let sum = |counter: fn(&Counts) -> &AtomicU64| {
-            shared.counts.iter().map(|c| counter(c).load(Ordering::Relaxed)).sum()
+            shared
+                .counts
+                .iter()
+                .map(|c| counter(c).load(Ordering::Relaxed))
+                .sum()
         };
         Ledger {
             name: shared.config.name.clone(),
@@ -426,14 +454,19 @@ impl Mempool {
         let mut all = Burst::with_capacity(shared.config.size);
         // SAFETY: room for all; without an lcore id this reads the shared ring only.
         unsafe {
-            let got =
-                shared.store.take(lcore::NONE, all.spare().as_mut_ptr().cast::<Header>(), shared.config.size);
+            let got = shared.store.take(
+                lcore::NONE,
+                all.spare().as_mut_ptr().cast::<Header>(),
+                shared.config.size,
+            );
             for slot in &all.spare()[..got] {
                 let header = slot.as_ptr().cast::<NonNull<RawMbuf>>().read();
                 let offset = header.as_ptr() as usize - shared.base.as_ptr() as usize;
                 home[offset / shared.config.stride()] = true;
             }
-            shared.store.give(lcore::NONE, all.as_ptr().cast::<Header>(), got);
+            shared
+                .store
+                .give(lcore::NONE, all.as_ptr().cast::<Header>(), got);
         }
         let out = home.iter().enumerate().filter(|(_, home)| !**home);
         out.map(|(index, _)| {
@@ -462,7 +495,9 @@ unsafe impl Sync for Mempool {}
 impl Clone for Mempool {
     fn clone(&self) -> Self {
         self.shared().handles.fetch_add(1, Ordering::Relaxed);
-        Self { shared: self.shared }
+        Self {
+            shared: self.shared,
+        }
     }
 }
 
@@ -488,6 +523,12 @@ impl Drop for Mempool {
 
 impl core::fmt::Debug for Mempool {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Mempool({}: {}/{} in use)", self.config().name, self.in_use(), self.config().size)
+        write!(
+            f,
+            "Mempool({}: {}/{} in use)",
+            self.config().name,
+            self.in_use(),
+            self.config().size
+        )
     }
 }

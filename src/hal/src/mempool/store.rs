@@ -61,7 +61,12 @@ impl<T: Copy + Send> Store<T> {
 
     /// Objects in the ring and in all caches. Exact when no other thread is between taking and giving.
     pub(crate) fn available(&self) -> usize {
-        self.ring.len() + self.caches.iter().map(|c| c.len.load(Ordering::Acquire) as usize).sum::<usize>()
+        self.ring.len()
+            + self
+                .caches
+                .iter()
+                .map(|c| c.len.load(Ordering::Acquire) as usize)
+                .sum::<usize>()
     }
 
     /// The cache of lcore `id`, if it has one.
@@ -171,7 +176,8 @@ impl<T: Copy> Cache<T> {
     unsafe fn pop(&self, len: usize, out: *mut T, n: usize) {
         let from = len - n;
         // SAFETY: slots below `len` hold objects; `out` has room.
-        self.stack.with(|stack| unsafe { copy((*stack).as_ptr().add(from).cast(), out, n) });
+        self.stack
+            .with(|stack| unsafe { copy((*stack).as_ptr().add(from).cast(), out, n) });
         // Release: whoever counts the pool as whole and unmaps it is ordered after this.
         self.len.store(from as u32, Ordering::Release);
     }

@@ -7,7 +7,12 @@ use proptest::prelude::*;
 use super::*;
 
 fn pool(size: usize, cache: usize) -> Mempool {
-    let config = MempoolConfig { headroom: 16, data_room: 48, cache, ..MempoolConfig::new("test", size) };
+    let config = MempoolConfig {
+        headroom: 16,
+        data_room: 48,
+        cache,
+        ..MempoolConfig::new("test", size)
+    };
     Mempool::new(config).unwrap()
 }
 
@@ -57,7 +62,10 @@ fn never_gives_one_twice(size: usize, cache: usize, lcore: bool, steps: &[(u8, u
                     assert_eq!(got, want.min(size - before));
                     missing += (want - got) as u64;
                     for number in numbers(&pool, &burst.as_slice()[before..]) {
-                        assert!(number < size && out.insert(number), "{number} was out already");
+                        assert!(
+                            number < size && out.insert(number),
+                            "{number} was out already"
+                        );
                     }
                 }
                 1 => {
@@ -244,12 +252,40 @@ fn a_pool_ends_on_whatever_thread_is_last() {
 fn impossible_configurations_name_value_and_remedy() {
     let base = MempoolConfig::new("p", 8);
     for (config, says) in [
-        (MempoolConfig { size: 0, ..base.clone() }, "size of 0"),
-        (MempoolConfig { size: 1 << 27, ..base.clone() }, "134217728"),
-        (MempoolConfig { cache: 5, ..base.clone() }, "use a cache of 4"),
-        (MempoolConfig { headroom: 200, data_room: 65_400, ..base.clone() }, "65400"),
+        (
+            MempoolConfig {
+                size: 0,
+                ..base.clone()
+            },
+            "size of 0",
+        ),
+        (
+            MempoolConfig {
+                size: 1 << 27,
+                ..base.clone()
+            },
+            "134217728",
+        ),
+        (
+            MempoolConfig {
+                cache: 5,
+                ..base.clone()
+            },
+            "use a cache of 4",
+        ),
+        (
+            MempoolConfig {
+                headroom: 200,
+                data_room: 65_400,
+                ..base.clone()
+            },
+            "65400",
+        ),
     ] {
         let error = Mempool::new(config).unwrap_err().to_string();
-        assert!(error.contains(says) && error.contains("mempool p"), "{error}");
+        assert!(
+            error.contains(says) && error.contains("mempool p"),
+            "{error}"
+        );
     }
 }

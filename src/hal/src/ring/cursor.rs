@@ -80,19 +80,28 @@ impl Cursor {
     /// In [`Single`] mode the caller must be the only thread at this end until it has published.
     #[inline(always)]
     pub(crate) fn claim<M: Mode>(&self, other: &Cursor, lead: u32, want: u32) -> Claim {
-        if M::MULTI { self.claim_shared(other, lead, want) } else { self.claim_alone(other, lead, want) }
+        if M::MULTI {
+            self.claim_shared(other, lead, want)
+        } else {
+            self.claim_alone(other, lead, want)
+        }
     }
 
     #[inline(always)]
     fn claim_alone(&self, other: &Cursor, lead: u32, want: u32) -> Claim {
         let start = self.tail.load(Ordering::Relaxed);
-        let mut room = lead.wrapping_add(self.seen.load(Ordering::Relaxed)).wrapping_sub(start);
+        let mut room = lead
+            .wrapping_add(self.seen.load(Ordering::Relaxed))
+            .wrapping_sub(start);
         if room < want {
             let tail = other.tail.load(Ordering::Acquire);
             self.seen.store(tail, Ordering::Relaxed);
             room = lead.wrapping_add(tail).wrapping_sub(start);
         }
-        Claim { start, count: want.min(room) }
+        Claim {
+            start,
+            count: want.min(room),
+        }
     }
 
     #[inline(always)]
@@ -120,7 +129,11 @@ impl Cursor {
                 continue;
             }
             let end = start.wrapping_add(count);
-            if self.head.compare_exchange_weak(start, end, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if self
+                .head
+                .compare_exchange_weak(start, end, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
                 // Only now, when the cache line is ours anyway: a thread that found nothing, or came
                 // too late, has not taken it from the others.
                 if tail != seen {
@@ -143,6 +156,7 @@ impl Cursor {
                 spin();
             }
         }
-        self.tail.store(claim.start.wrapping_add(claim.count), Ordering::Release);
+        self.tail
+            .store(claim.start.wrapping_add(claim.count), Ordering::Release);
     }
 }

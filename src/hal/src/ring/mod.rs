@@ -2,7 +2,7 @@
 //!
 //! [`ring`] makes one and returns its two ends. Each end is [`Single`] (one thread at a time, no
 //! compare-and-swap) or [`Multi`] (any number of threads); [`spsc`], [`mpsc`] and [`mpmc`] are the
-//! usual three. All of them are the same code on the same [cursor](self::cursor).
+//! usual three. All of them are the same code on the same cursor (`ring/cursor.rs`).
 //!
 //! A push takes as many items as fit and says how many; a pop gives as many as there are. A full
 //! ring or an empty one is a count, not an error.
@@ -53,11 +53,22 @@ pub struct Consumer<T, P: Mode = Single, C: Mode = Single> {
 /// packet.
 pub fn ring<T: Send, P: Mode, C: Mode>(capacity: usize) -> (Producer<T, P, C>, Consumer<T, P, C>) {
     let ring = Arc::new(RawRing::new(capacity));
-    (Producer { ring: ring.clone(), mode: PhantomData }, Consumer { ring, mode: PhantomData })
+    (
+        Producer {
+            ring: ring.clone(),
+            mode: PhantomData,
+        },
+        Consumer {
+            ring,
+            mode: PhantomData,
+        },
+    )
 }
 
 /// A ring with one producer and one consumer.
-pub fn spsc<T: Send>(capacity: usize) -> (Producer<T, Single, Single>, Consumer<T, Single, Single>) {
+pub fn spsc<T: Send>(
+    capacity: usize,
+) -> (Producer<T, Single, Single>, Consumer<T, Single, Single>) {
     ring(capacity)
 }
 
@@ -94,7 +105,11 @@ impl<T: Send, P: Mode, C: Mode> Producer<T, P, C> {
         // SAFETY: `item` is one valid value, which the ring takes only if it returns 1; `&mut self`
         // on a handle that is clonable only in Multi mode makes us the only thread of a Single end.
         let taken = unsafe { self.ring.push_raw::<P>(&raw const *item, 1) };
-        if taken == 1 { Ok(()) } else { Err(core::mem::ManuallyDrop::into_inner(item)) }
+        if taken == 1 {
+            Ok(())
+        } else {
+            Err(core::mem::ManuallyDrop::into_inner(item))
+        }
     }
 
     /// Pushes as many of `items` as fit, from the front, and returns how many.
@@ -106,6 +121,25 @@ impl<T: Send, P: Mode, C: Mode> Producer<T, P, C> {
         // SAFETY: the items are `Copy`, so taking their bytes moves nothing out; exclusivity of a
         // Single end as in `push`.
         unsafe { self.ring.push_raw::<P>(items.as_ptr(), items.len()) }
+    }
+}
+
+impl<T: Send, P: Mode, C: Mode> Producer<T, P, C> {
+    /// Moves as many items as fit from the front of `items` into the ring and returns how many. The
+    /// rest stay, in order.
+    pub fn push_from(&mut self, items: &mut Vec<T>) -> usize {
+        let len = items.len();
+        // SAFETY: the vector forgets all its items for a moment; the first `taken` are the ring's
+        // then, the others are moved to the front and counted again. Nothing in between can panic.
+        // Exclusivity of a Single end as in `push`.
+        unsafe {
+            items.set_len(0);
+            let taken = self.ring.push_raw::<P>(items.as_ptr(), len);
+            let base = items.as_mut_ptr();
+            base.copy_from(base.add(taken), len - taken);
+            items.set_len(len - taken);
+            taken
+        }
     }
 }
 
@@ -161,6 +195,21 @@ impl<T: Send, P: Mode, C: Mode> Consumer<T, P, C> {
     }
 }
 
+impl<T: Send, P: Mode, C: Mode> Consumer<T, P, C> {
+    /// Moves as many items as there are, and as `out` has spare capacity for, to the end of `out`;
+    /// returns how many. Allocates nothing.
+    pub fn pop_into(&mut self, out: &mut Vec<T>) -> usize {
+        let (len, room) = (out.len(), out.capacity() - out.len());
+        // SAFETY: there is room for `room` items behind the last, and exactly those that were written
+        // are counted. Exclusivity of a Single end as in `Producer::push`.
+        unsafe {
+            let given = self.ring.pop_raw::<C>(out.as_mut_ptr().add(len), room);
+            out.set_len(len + given);
+            given
+        }
+    }
+}
+
 impl<P: Mode, C: Mode> Consumer<Mbuf, P, C> {
     /// Moves as many mbufs as there are, and as `burst` has room for, to the end of `burst`; returns
     /// how many.
@@ -169,7 +218,9 @@ impl<P: Mode, C: Mode> Consumer<Mbuf, P, C> {
         let spare = burst.spare();
         // SAFETY: `spare` has room for its length, and exactly the slots that were written are added.
         unsafe {
-            let given = self.ring.pop_raw::<C>(spare.as_mut_ptr().cast::<Mbuf>(), spare.len());
+            let given = self
+                .ring
+                .pop_raw::<C>(spare.as_mut_ptr().cast::<Mbuf>(), spare.len());
             burst.add_len(given);
             given
         }
@@ -178,13 +229,19 @@ impl<P: Mode, C: Mode> Consumer<Mbuf, P, C> {
 
 impl<T, C: Mode> Clone for Producer<T, Multi, C> {
     fn clone(&self) -> Self {
-        Self { ring: self.ring.clone(), mode: PhantomData }
+        Self {
+            ring: self.ring.clone(),
+            mode: PhantomData,
+        }
     }
 }
 
 impl<T, P: Mode> Clone for Consumer<T, P, Multi> {
     fn clone(&self) -> Self {
-        Self { ring: self.ring.clone(), mode: PhantomData }
+        Self {
+            ring: self.ring.clone(),
+            mode: PhantomData,
+        }
     }
 }
 
@@ -237,6 +294,27 @@ mod tests {
         let _ = Rc::new(0); // `Rc` is not `Send`: a ring of them does not compile
     }
 
+    #[test]
+    fn runs_of_owned_items_move_once_and_the_rest_stays() {
+        let item = std::sync::Arc::new(());
+        let (mut tx, mut rx) = mpsc(4);
+        let mut items: Vec<_> = (0..6).map(|i| (i, item.clone())).collect();
+        assert_eq!(tx.push_from(&mut items), 4);
+        assert_eq!(items.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [4, 5]);
+        let mut out = Vec::with_capacity(3);
+        assert_eq!(rx.pop_into(&mut out), 3);
+        assert_eq!(rx.pop_into(&mut out), 0, "no spare capacity");
+        assert_eq!(tx.push_from(&mut items), 2);
+        out.reserve(3);
+        assert_eq!(rx.pop_into(&mut out), 3);
+        assert_eq!(
+            out.iter().map(|(i, _)| *i).collect::<Vec<_>>(),
+            [0, 1, 2, 3, 4, 5]
+        );
+        drop(out);
+        assert_eq!(std::sync::Arc::strong_count(&item), 1);
+    }
+
     fn threads_move_every_item_once<P: Mode, C: Mode>(
         producers: Vec<Producer<u64, P, C>>,
         consumers: Vec<Consumer<u64, P, C>>,
@@ -247,7 +325,8 @@ mod tests {
         let mut seen: Vec<u64> = std::thread::scope(|scope| {
             let giver = |(id, mut tx): (usize, Producer<u64, P, C>)| {
                 move || {
-                    let items: Vec<u64> = (0..per_producer).map(|i| (id as u64) << 32 | i).collect();
+                    let items: Vec<u64> =
+                        (0..per_producer).map(|i| (id as u64) << 32 | i).collect();
                     let mut left = &items[..];
                     while !left.is_empty() {
                         let n = tx.push_slice(&left[..left.len().min(7)]);
@@ -258,8 +337,11 @@ mod tests {
                     }
                 }
             };
-            let givers: Vec<_> =
-                producers.into_iter().enumerate().map(|p| scope.spawn(giver(p))).collect();
+            let givers: Vec<_> = producers
+                .into_iter()
+                .enumerate()
+                .map(|p| scope.spawn(giver(p)))
+                .collect();
             let taken = &taken;
             let handles: Vec<_> = consumers
                 .into_iter()
@@ -284,7 +366,10 @@ mod tests {
                 .collect();
             // Joined one by one, which the thread sanitizer sees, as it does not see the end of a scope.
             givers.into_iter().for_each(|t| t.join().unwrap());
-            handles.into_iter().flat_map(|h| h.join().unwrap()).collect()
+            handles
+                .into_iter()
+                .flat_map(|h| h.join().unwrap())
+                .collect()
         });
         seen.sort_unstable();
         seen.dedup();
@@ -309,7 +394,11 @@ mod tests {
     #[test]
     fn mpmc_across_threads() {
         let (tx, rx) = mpmc(16);
-        threads_move_every_item_once(vec![tx.clone(), tx], vec![rx.clone(), rx.clone(), rx], ITEMS);
+        threads_move_every_item_once(
+            vec![tx.clone(), tx],
+            vec![rx.clone(), rx.clone(), rx],
+            ITEMS,
+        );
     }
 
     fn behaves_like_a_queue<P: Mode, C: Mode>(capacity: usize, steps: &[(bool, usize)]) {

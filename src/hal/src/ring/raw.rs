@@ -65,14 +65,18 @@ impl<T> RawRing<T> {
     #[inline(always)]
     pub(crate) unsafe fn push_raw<P: Mode>(&self, items: *const T, n: usize) -> usize {
         let want = n.min(self.capacity()) as u32;
-        let claim = self.producers.claim::<P>(&self.consumers, self.mask + 1, want);
+        let claim = self
+            .producers
+            .claim::<P>(&self.consumers, self.mask + 1, want);
         if claim.count == 0 {
             return 0;
         }
         // SAFETY: the claimed slots are ours until published, and hold nothing; the source has at
         // least `claim.count` items.
         unsafe {
-            self.each_run(claim, |done, begin, n| self.write_slots(begin, items.add(done), n));
+            self.each_run(claim, |done, begin, n| {
+                self.write_slots(begin, items.add(done), n)
+            });
         }
         self.producers.publish::<P>(claim);
         claim.count as usize
@@ -93,7 +97,9 @@ impl<T> RawRing<T> {
         // SAFETY: the claimed slots were published by a producer, so they hold items, and are ours
         // until published back; the destination has room for at least `claim.count`.
         unsafe {
-            self.each_run(claim, |done, begin, n| self.read_slots(begin, out.add(done), n));
+            self.each_run(claim, |done, begin, n| {
+                self.read_slots(begin, out.add(done), n)
+            });
         }
         self.consumers.publish::<C>(claim);
         claim.count as usize
@@ -121,7 +127,11 @@ impl<T> RawRing<T> {
         // an array of items.
         #[cfg(not(loom))]
         unsafe {
-            copy(items, UnsafeCell::raw(self.slots.as_ptr().add(begin)).cast::<T>(), n);
+            copy(
+                items,
+                UnsafeCell::raw(self.slots.as_ptr().add(begin)).cast::<T>(),
+                n,
+            );
         }
         #[cfg(loom)]
         for i in 0..n {
@@ -138,7 +148,11 @@ impl<T> RawRing<T> {
         // SAFETY: as in `write_slots`.
         #[cfg(not(loom))]
         unsafe {
-            copy(UnsafeCell::raw(self.slots.as_ptr().add(begin)).cast::<T>(), out, n);
+            copy(
+                UnsafeCell::raw(self.slots.as_ptr().add(begin)).cast::<T>(),
+                out,
+                n,
+            );
         }
         #[cfg(loom)]
         for i in 0..n {
@@ -181,7 +195,8 @@ pub(crate) unsafe fn copy<T>(from: *const T, to: *mut T, n: usize) {
                     to.add(done).copy_from_nonoverlapping(from.add(done), 16);
                     done += 16;
                 }
-                to.add(n - 16).copy_from_nonoverlapping(from.add(n - 16), 16);
+                to.add(n - 16)
+                    .copy_from_nonoverlapping(from.add(n - 16), 16);
             }
             _ => to.copy_from_nonoverlapping(from, n),
         }
@@ -208,8 +223,14 @@ impl<T> Slots<T> {
         // SAFETY: the layout's size is checked; each slot is within the allocation and written once.
         // (An array of nothing is at any aligned address.)
         unsafe {
-            let first = if layout.size() == 0 { core::ptr::without_provenance_mut(layout.align()) } else { alloc(layout) };
-            let Some(first) = NonNull::new(first.cast::<Slot<T>>()) else { handle_alloc_error(layout) };
+            let first = if layout.size() == 0 {
+                core::ptr::without_provenance_mut(layout.align())
+            } else {
+                alloc(layout)
+            };
+            let Some(first) = NonNull::new(first.cast::<Slot<T>>()) else {
+                handle_alloc_error(layout)
+            };
             for i in 0..len {
                 first.add(i).write(UnsafeCell::new(MaybeUninit::uninit()));
             }

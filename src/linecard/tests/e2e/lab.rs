@@ -232,7 +232,7 @@ for _ in range(int(sys.argv[2])):
     /// Watches `eth0` from now on, until so many frames went by that the filter takes.
     pub fn tcpdump(&self, count: u32, filter: &str) -> Process {
         let dump =
-            self.start(&format!("tcpdump -i eth0 --immediate-mode -s 256 -l -n -e -vv -c {count} '{filter}'"));
+            self.start(&format!("tcpdump -Z root -i eth0 --immediate-mode -s 256 -l -n -e -vv -c {count} '{filter}'"));
         wait_until("tcpdump", || dump.stderr().contains("listening on"));
         dump
     }

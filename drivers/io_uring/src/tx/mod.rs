@@ -32,6 +32,10 @@ const SEND_BUFFER: libc::c_int = 32 << 20;
 /// After so many refusals in a row the carrier is looked at.
 const PATIENCE: u32 = 64;
 
+/// After so many in a row, with a carrier, the first frame is given up: whatever the kernel has against
+/// it, those behind it must not wait for ever.
+const LAST_PATIENCE: u32 = 64 * PATIENCE;
+
 /// Where frames go.
 pub(crate) enum Outlet {
     /// An interface.
@@ -57,8 +61,12 @@ impl Sockets {
             if headers && socket.set_packet(libc::PACKET_VNET_HDR, 1).is_err() {
                 return Ok(None);
             }
-            // Without it (Linux before 3.14) frames pass the queueing discipline; the port notes it.
-            let _ = socket.set_packet(libc::PACKET_QDISC_BYPASS, 1);
+            // Frames with requests go the ordinary way: past the queueing discipline the kernel drops
+            // what it had to cut for the device (`__dev_direct_xmit`) and says that there is no room.
+            if !headers {
+                // Without it (Linux before 3.14) these go the ordinary way too; the port notes it.
+                let _ = socket.set_packet(libc::PACKET_QDISC_BYPASS, 1);
+            }
             socket.bind(ifindex, 0)?;
             Ok(Some(socket))
         };
@@ -232,6 +240,10 @@ impl TxQueue for Tx {
                         let n = burst.len();
                         self.refuse(burst, n);
                     }
+                }
+                if self.refusals >= LAST_PATIENCE && !burst.is_empty() {
+                    self.refusals = 0;
+                    self.refuse(burst, 1);
                 }
                 break;
             }

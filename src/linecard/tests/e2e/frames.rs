@@ -8,6 +8,10 @@ pub const fn mac(n: u8) -> [u8; 6] {
 /// The ethertype that IEEE 802 sets aside for experiments: no kernel answers it.
 pub const EXPERIMENT: u16 = 0x88b5;
 
+pub const IPV4: u16 = 0x0800;
+pub const VLAN: u16 = 0x8100;
+pub const QINQ: u16 = 0x88a8;
+
 /// An Ethernet frame.
 pub fn ethernet(dst: [u8; 6], src: [u8; 6], ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&dst[..], &src, &ethertype.to_be_bytes(), payload].concat()
@@ -18,8 +22,8 @@ pub fn tagged(vlan: u16, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&vlan.to_be_bytes()[..], &ethertype.to_be_bytes(), payload].concat()
 }
 
-/// RFC 1071, one's complement of the one's complement sum.
-fn checksum(bytes: &[u8]) -> u16 {
+/// RFC 1071, one's complement of the one's complement sum: 0 over anything that contains its own.
+pub fn checksum(bytes: &[u8]) -> u16 {
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
     let mut sum: u32 = bytes.chunks(2).map(word).sum();
     while sum > 0xffff {

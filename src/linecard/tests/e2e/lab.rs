@@ -229,12 +229,15 @@ for _ in range(int(sys.argv[2])):
         server
     }
 
-    /// Watches `eth0` from now on, until so many frames went by that the filter takes.
-    pub fn tcpdump(&self, count: u32, filter: &str) -> Process {
-        let dump =
-            self.start(&format!("tcpdump -Z root -i eth0 --immediate-mode -s 256 -l -n -e -vv -c {count} '{filter}'"));
-        wait_until("tcpdump", || dump.stderr().contains("listening on"));
-        dump
+    /// Watches what arrives at `eth0` from now on, until so many frames of an ethertype are there.
+    ///
+    /// Not by tcpdump, which refuses to run as the root of a user namespace.
+    pub fn watch(&self, count: u32, ethertype: u16) -> Watch {
+        let mut command = self.command("python3");
+        command.args(["-c", include_str!("watch.py"), &count.to_string(), &ethertype.to_string()]);
+        let watch = Process::start(command);
+        wait_until("the watch", || watch.stderr().contains("watching"));
+        Watch(watch)
     }
 
     /// The interfaces, as the kernel counts them.
@@ -266,6 +269,19 @@ impl Drop for Host {
     fn drop(&mut self) {
         drop(self.holder.stdin.take());
         let _: std::io::Result<ExitStatus> = self.holder.wait();
+    }
+}
+
+/// Somebody who watches an interface.
+pub struct Watch(Process);
+
+impl Watch {
+    /// The frames, once all have come.
+    pub fn frames(self) -> Vec<Vec<u8>> {
+        let ended = self.0.end();
+        assert_eq!(ended.code, 0, "{ended:#?}");
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        ended.stdout.lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect()
     }
 }
 

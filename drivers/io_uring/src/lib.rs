@@ -98,6 +98,11 @@
 //! - A fanout group has a hook of its own, which hears outgoing frames unless the *group* is told not to;
 //!   and a socket that is bound but not yet a member gets every frame, so all sockets are mute until the
 //!   group is complete.
+//! - A NIC that merges received segments (LRO; vmxnet3 does by default) hands over super-frames whose
+//!   checksum cannot be taken apart again: they count as errors. Switch it off: `ethtool -K eth1 lro off`.
+//! - As long as somebody holds an mbuf of a queue's ring, the kernel keeps that queue's socket, and it
+//!   stays a member of its fanout group: a port of several queues whose worker fails loses that share
+//!   of its flows until the mbufs are home.
 //! - The kernel gives ENOBUFS for a full queue, for a full device and for a missing carrier.
 
 mod control;

@@ -94,7 +94,8 @@ impl VnetHdr {
         }
         let gso = self.gso_type & !GSO_ECN;
         if self.flags & F_NEEDS_CSUM == 0 {
-            // A super-frame without the pseudo-header sum: no Linux path makes one.
+            // A super-frame whose checksum is whole: a NIC merged received segments (LRO). There is no
+            // request that says so.
             return Wanted::Unknown;
         }
         let Some(wanted) = self.express(gso, start) else {

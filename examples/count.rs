@@ -22,7 +22,10 @@ struct Count {
 impl Stage for Count {
     fn frame(&mut self, mbuf: &mut Mbuf) -> Verdict {
         let layers = parse_layers(mbuf.data());
-        *self.mine.entry(format!("{:?}/{:?}", layers.l3, layers.l4)).or_default() += 1;
+        *self
+            .mine
+            .entry(format!("{:?}/{:?}", layers.l3, layers.l4))
+            .or_default() += 1;
         Verdict::Consume
     }
 }
@@ -37,11 +40,17 @@ impl Drop for Count {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let name = std::env::args().nth(1).ok_or("name a port, for example: pcap:trace.pcap")?;
+    let name = std::env::args()
+        .nth(1)
+        .ok_or("name a port, for example: pcap:trace.pcap")?;
     let total = Arc::new(Mutex::new(Counts::new()));
     let engine = Engine::new(vec![linecard::open(&name)?], EngineConfig::default())?;
-    let running =
-        engine.start(|_worker| Box::new(Count { mine: Counts::new(), total: total.clone() }))?;
+    let running = engine.start(|_worker| {
+        Box::new(Count {
+            mine: Counts::new(),
+            total: total.clone(),
+        })
+    })?;
     // Until the end of the file; a live port is counted for ten seconds.
     while !running.is_finished() && running.elapsed() < Duration::from_secs(10) {
         std::thread::sleep(Duration::from_millis(10));
@@ -50,6 +59,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (kind, n) in total.lock().unwrap().iter() {
         println!("{n:>12}  {kind}");
     }
-    println!("{:>12}  in all, {} missed", report.account.rx, report.ports[0].rx_misses);
+    println!(
+        "{:>12}  in all, {} missed",
+        report.account.rx, report.ports[0].rx_misses
+    );
     Ok(())
 }

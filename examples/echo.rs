@@ -9,7 +9,9 @@ use linecard::{DropReason, Engine, EngineConfig, Mbuf, Verdict};
 
 /// Turns an echo request into its reply, in place.
 fn answer(mbuf: &mut Mbuf) -> Verdict {
-    let Some(frame) = mbuf.data_mut() else { return Verdict::Drop(DropReason::Malformed) };
+    let Some(frame) = mbuf.data_mut() else {
+        return Verdict::Drop(DropReason::Malformed);
+    };
     match echo_reply(frame) {
         Ok(_) => Verdict::Reply,
         Err(EchoRefusal::NotEchoRequest) => Verdict::Drop(DropReason::NotForUs),
@@ -18,7 +20,9 @@ fn answer(mbuf: &mut Mbuf) -> Verdict {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let name = std::env::args().nth(1).ok_or("name a port, for example: uring:eth1")?;
+    let name = std::env::args()
+        .nth(1)
+        .ok_or("name a port, for example: uring:eth1")?;
     let engine = Engine::new(vec![linecard::open(&name)?], EngineConfig::default())?;
     let running = engine.start(|_worker| Box::new(answer))?;
     println!("answering on {name}; press Enter to stop");

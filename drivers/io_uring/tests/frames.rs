@@ -165,6 +165,29 @@ fn unfinished_frames_and_super_frames_cross_with_their_requests() {
     );
 }
 
+/// Those with requests go to a socket of their own.
+#[test]
+fn frames_with_and_without_requests_keep_their_order() {
+    in_namespace("frames_with_and_without_requests_keep_their_order", || {
+        each_pair(|a, b| {
+            let mbufs: Vec<Mbuf> = (0..96)
+                .map(|i| match i % 5 {
+                    1 | 2 => unfinished(a, i % 2 == 0, 0, 100 + i),
+                    _ => a.mbuf(&numbered(i as u32)),
+                })
+                .collect();
+            let expected: Vec<_> = mbufs.iter().map(bytes).collect();
+            a.send(mbufs);
+            for (i, (mbuf, expected)) in b.receive(96).iter().zip(&expected).enumerate() {
+                assert_eq!(bytes(mbuf), *expected, "frame {i}");
+            }
+            let sent: usize = expected.iter().map(Vec::len).sum();
+            let stats = a.tx().stats();
+            assert_eq!((stats.packets, stats.bytes), (96, sent as u64));
+        });
+    });
+}
+
 #[test]
 fn super_frames_are_forwarded_unchanged() {
     in_namespace("super_frames_are_forwarded_unchanged", || {

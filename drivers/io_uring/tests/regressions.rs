@@ -162,3 +162,23 @@ fn the_memory_of_a_pool_that_only_queues_hold_is_returned() {
         },
     );
 }
+
+/// A TAP device of ours has several queues, so a second opener was given one of them.
+#[test]
+fn a_tap_device_that_somebody_has_open_is_busy_unless_it_was_made_for_good() {
+    in_namespace(
+        "a_tap_device_that_somebody_has_open_is_busy_unless_it_was_made_for_good",
+        || {
+            let tap = Running::new("tap:lc0", 0);
+            let second = linecard_io_uring::open_tap("tap:lc0".parse().expect("a name"));
+            let error = second.err().expect("refused");
+            assert_eq!(error.kind, linecard_hal::PortErrorKind::Busy, "{error}");
+            tap.finish(0);
+            for kind in ["", " multi_queue"] {
+                ip(&format!("tuntap add lc1 mode tap{kind}"));
+                Running::new("tap:lc1", 0).finish(0);
+                ip(&format!("tuntap del lc1 mode tap{kind}"));
+            }
+        },
+    );
+}

@@ -126,7 +126,7 @@ fn one_producer_two_consumers() {
 
 #[test]
 fn two_producers_two_consumers() {
-    explore(2, || {
+    explore(1, || {
         let (tx, rx) = ring::<u32, Multi, Multi>(2);
         every_item_comes_out_once(vec![tx.clone(), tx], vec![rx.clone(), rx], 1, 1);
     });
@@ -269,7 +269,7 @@ fn two_lcores_share_a_store() {
 
 #[test]
 fn two_lcores_and_a_thread_without_share_a_store() {
-    nothing_is_lost(4, 2, 2, &[0, 1, lcore::NONE], 2);
+    nothing_is_lost(4, 2, 2, &[0, 1, lcore::NONE], 1);
 }
 
 #[test]

@@ -79,10 +79,19 @@ impl Drop for Watched {
 }
 
 fn run(ports: [&str; 2], mode: Mode, idle: Idle, least: u64) {
-    let config = EngineConfig { idle, packet_limit: Some(least), ..EngineConfig::default() };
+    let config = EngineConfig {
+        idle,
+        packet_limit: Some(least),
+        ..EngineConfig::default()
+    };
     let engine = Engine::new(linecard::open_all(ports).unwrap(), config).unwrap();
     let modes = ModeConfig::new(&engine.ports());
-    let stage = |_| -> Box<dyn Stage> { Box::new(Watched { inner: modes::stage(mode, &modes), bursts: 0 }) };
+    let stage = |_| -> Box<dyn Stage> {
+        Box::new(Watched {
+            inner: modes::stage(mode, &modes),
+            bursts: 0,
+        })
+    };
     let running = engine.start(stage).unwrap();
     while !running.is_finished() {
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -90,7 +99,11 @@ fn run(ports: [&str; 2], mode: Mode, idle: Idle, least: u64) {
     let report = running.finish();
     assert!(report.is_clean(), "{report:#?}");
     assert!(report.account.rx + report.account.generated >= least);
-    assert_eq!(ALLOCATIONS.swap(0, Ordering::Relaxed), 0, "{mode} on {ports:?}");
+    assert_eq!(
+        ALLOCATIONS.swap(0, Ordering::Relaxed),
+        0,
+        "{mode} on {ports:?}"
+    );
 }
 
 // One test: the counter is shared by the process.
@@ -100,5 +113,10 @@ fn nothing_is_allocated_in_the_loop() {
         run(["null:0", "null:1"], mode, Idle::Spin, 2_000_000);
     }
     // With frames in between that are not there, so that workers also sleep and look after queues.
-    run(["sim:a?peer=b", "sim:b"], Mode::TxOnly, Idle::Adaptive, 2_000_000);
+    run(
+        ["sim:a?peer=b", "sim:b"],
+        Mode::TxOnly,
+        Idle::Adaptive,
+        2_000_000,
+    );
 }

@@ -164,6 +164,19 @@ impl Sender {
             if only_split && shape.is_whole() {
                 continue;
             }
+            if shape.is_whole()
+                && let Some(iovec) = self.iovecs.get_mut(used)
+            {
+                used += 1;
+                *iovec = libc::iovec {
+                    iov_base: frame.data_ptr().cast_mut().cast(),
+                    iov_len: frame.data().len(),
+                };
+                let message = &mut self.messages[i].msg_hdr;
+                message.msg_iov = iovec;
+                message.msg_iovlen = 1;
+                continue;
+            }
             let needed = frame.segment_count() + 1;
             let Some(iovecs) = self.iovecs.get_mut(used..used + needed) else {
                 if i == 0 {

@@ -39,14 +39,47 @@ pub(crate) enum TapOffloads {
 }
 
 impl TapQueue {
-    /// Opens a queue of the device, making it if need be; returns its name too.
-    pub(crate) fn open(name: &str, multi: bool) -> io::Result<(Self, String)> {
+    /// Makes the device, or takes one that was made for good (`ip tuntap add`), and opens a queue of it;
+    /// returns its name too. A device that lives only as long as somebody else has it open is EBUSY: the
+    /// kernel would give us a queue of it, and a share of its owner's frames.
+    pub(crate) fn open_device(name: &str, multi: bool) -> io::Result<(Self, String)> {
+        match Self::open_with(name, multi, libc::IFF_TUN_EXCL) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            other => return other,
+        }
+        let (queue, name) = Self::open_with(name, multi, 0)?;
+        if queue.is_persistent()? {
+            Ok((queue, name))
+        } else {
+            Err(io::Error::from_raw_os_error(libc::EBUSY))
+        }
+    }
+
+    /// Opens a further queue of the device.
+    pub(crate) fn open(name: &str) -> io::Result<Self> {
+        Self::open_with(name, true, 0).map(|(queue, _)| queue)
+    }
+
+    fn is_persistent(&self) -> io::Result<bool> {
+        let mut request = IfReq::new("any")?;
+        // SAFETY: `IfReq` is as large as the kernel's `ifreq`, which it fills in.
+        unsafe {
+            check(libc::ioctl(
+                self.as_raw_fd(),
+                libc::TUNGETIFF,
+                std::ptr::from_mut(&mut request),
+            ))?;
+        }
+        Ok(libc::c_int::from(request.flags()) & libc::IFF_PERSIST != 0)
+    }
+
+    fn open_with(name: &str, multi: bool, extra: libc::c_int) -> io::Result<(Self, String)> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")?;
-        let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+        let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | extra;
         if multi {
             flags |= libc::IFF_MULTI_QUEUE;
         }

@@ -57,10 +57,10 @@ pub(crate) fn open(mut name: PortName) -> Result<Box<dyn Port>, PortError> {
 
 /// With several queues where that is possible: more may be asked for later.
 fn open_first(name: &str, queues: u16) -> io::Result<(TapQueue, bool, String)> {
-    match TapQueue::open(name, true) {
+    match TapQueue::open_device(name, true) {
         Ok((queue, name)) => Ok((queue, true, name)),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) && queues <= 1 => {
-            TapQueue::open(name, false).map(|(queue, name)| (queue, false, name))
+            TapQueue::open_device(name, false).map(|(queue, name)| (queue, false, name))
         }
         Err(error) => Err(error),
     }
@@ -196,7 +196,7 @@ impl Port for TapPort {
             let queue = if id == 0 {
                 self.first.clone()
             } else {
-                let (queue, _) = TapQueue::open(&self.device.name, true)
+                let queue = TapQueue::open(&self.device.name)
                     .map_err(|e| tap_error(&self.device.port, &self.device.name, e))?;
                 Arc::new(queue)
             };

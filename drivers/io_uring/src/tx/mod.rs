@@ -10,6 +10,10 @@
 //! the first of the next call. One call is one attempt for each of its frames: when the kernel had no
 //! room for one in the middle and then had some again, those behind it are gone before it. (With
 //! `sendmmsg` nothing passes: it ends with the first refusal.) Frames refused for good keep nobody back.
+//!
+//! Over both sockets frames keep their order as far as here. But those with requests pass the queueing
+//! discipline and the others do not, so where it holds frames back (on a device that was full; a veth
+//! has none) those without requests may overtake those with. A flow is nearly always of one kind.
 
 mod prepare;
 

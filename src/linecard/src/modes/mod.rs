@@ -80,10 +80,13 @@ impl FromStr for Mode {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|m| m.name() == s).ok_or_else(|| {
-            let all: Vec<_> = Self::ALL.iter().map(|m| m.name()).collect();
-            format!("{s:?} is not one of {}", all.join(", "))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|m| m.name() == s)
+            .ok_or_else(|| {
+                let all: Vec<_> = Self::ALL.iter().map(|m| m.name()).collect();
+                format!("{s:?} is not one of {}", all.join(", "))
+            })
     }
 }
 
@@ -106,9 +109,16 @@ impl ModeConfig {
     pub fn new(ports: &[PortInfo]) -> Self {
         let count = ports.len() as u16;
         Self {
-            partners: (0..count).map(|p| if p ^ 1 < count { p ^ 1 } else { p }).collect(),
-            macs: (0..).zip(ports).map(|(i, p)| p.mac.map_or(local_mac(i), MacAddr)).collect(),
-            peers: (0..count as u8).map(|i| MacAddr([2, 0, 0, 0, 0, i])).collect(),
+            partners: (0..count)
+                .map(|p| if p ^ 1 < count { p ^ 1 } else { p })
+                .collect(),
+            macs: (0..)
+                .zip(ports)
+                .map(|(i, p)| p.mac.map_or(local_mac(i), MacAddr))
+                .collect(),
+            peers: (0..count as u8)
+                .map(|i| MacAddr([2, 0, 0, 0, 0, i]))
+                .collect(),
             frame_len: 60,
         }
     }
@@ -123,13 +133,19 @@ fn local_mac(index: u8) -> MacAddr {
 pub fn stage(mode: Mode, config: &ModeConfig) -> Box<dyn Stage> {
     let config = config.clone();
     match mode {
-        Mode::Io => Box::new(Io { partners: config.partners }),
+        Mode::Io => Box::new(Io {
+            partners: config.partners,
+        }),
         Mode::Mac => Box::new(MacRewrite::new(config)),
-        Mode::MacSwap => Box::new(MacSwap { partners: config.partners }),
+        Mode::MacSwap => Box::new(MacSwap {
+            partners: config.partners,
+        }),
         Mode::RxDrop => Box::new(RxDrop),
         Mode::TxOnly => Box::new(TxOnly::new(config)),
         Mode::IcmpEcho => Box::new(IcmpEcho { macs: config.macs }),
-        Mode::FiveTupleSwap => Box::new(FiveTupleSwap { partners: config.partners }),
+        Mode::FiveTupleSwap => Box::new(FiveTupleSwap {
+            partners: config.partners,
+        }),
     }
 }
 
@@ -181,8 +197,9 @@ mod tests {
 
     #[test]
     fn an_odd_port_is_its_own_partner() {
-        let infos: Vec<_> =
-            ["null:0", "null:1", "null:2"].map(|n| crate::open(n).unwrap().info()).into();
+        let infos: Vec<_> = ["null:0", "null:1", "null:2"]
+            .map(|n| crate::open(n).unwrap().info())
+            .into();
         assert_eq!(ModeConfig::new(&infos).partners, [1, 0, 2]);
     }
 }

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use linecard_engine::{Context, DropReason, PortIndex, Stage, Verdict};
 use linecard_hal::{Burst, Mbuf};
 use linecard_wire::{
-    EmitError, EtherType, EthernetHeader, EthernetMut, IpProtocol, Ipv4Header, Ipv4Mut, UdpHeader, UdpMut,
+    EmitError, EtherType, EthernetHeader, EthernetMut, IpProtocol, Ipv4Header, Ipv4Mut, UdpHeader,
+    UdpMut,
 };
 
 use super::ModeConfig;
@@ -24,7 +25,10 @@ impl TxOnly {
             debug_assert!(done.is_ok(), "{done:?}");
             frame
         });
-        Self { templates: templates.collect(), burst: Burst::with_capacity(512) }
+        Self {
+            templates: templates.collect(),
+            burst: Burst::with_capacity(512),
+        }
     }
 }
 

@@ -21,7 +21,10 @@ fn converse(wire: &Wire) {
     };
     for arguments in ["", "--reverse", "--parallel 4"] {
         let end = iperf(arguments);
-        assert!(end["sum_received"]["bytes"].as_u64().unwrap() > 0, "{arguments}: {end:#}");
+        assert!(
+            end["sum_received"]["bytes"].as_u64().unwrap() > 0,
+            "{arguments}: {end:#}"
+        );
     }
     let udp = iperf("--udp --bitrate 20M");
     assert!(udp["sum"]["packets"].as_u64().unwrap() > 0, "{udp:#}");
@@ -32,11 +35,18 @@ fn converse(wire: &Wire) {
 /// A file over HTTP arrives as it is.
 fn curl(a: &Host, b: &Host) {
     let site = tempfile::tempdir().unwrap();
-    let file: Vec<u8> = (0..3_000_017_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let file: Vec<u8> = (0..3_000_017_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     fs::write(site.path().join("file"), &file).unwrap();
     let directory = site.path().display();
-    let _server = b.serve(8000, &format!("python3 -m http.server 8000 --directory {directory}"));
-    a.sh(&format!("curl --silent --fail --output {directory}/got http://{B4}:8000/file"));
+    let _server = b.serve(
+        8000,
+        &format!("python3 -m http.server 8000 --directory {directory}"),
+    );
+    a.sh(&format!(
+        "curl --silent --fail --output {directory}/got http://{B4}:8000/file"
+    ));
     assert_eq!(fs::read(site.path().join("got")).unwrap(), file);
 }
 
@@ -71,7 +81,10 @@ fn traffic_crosses_two_workers() {
 
 #[test]
 fn traffic_crosses_two_workers_with_multishot_receive() {
-    let wire = Wire::new("?rx=multishot", &["--workers", "2", "--oversubscribe", "--idle", "sleep"]);
+    let wire = Wire::new(
+        "?rx=multishot",
+        &["--workers", "2", "--oversubscribe", "--idle", "sleep"],
+    );
     converse(&wire);
     wire.finish();
 }
@@ -92,7 +105,18 @@ fn the_json_report_has_what_is_promised() {
         assert!(port["drops"].is_object());
     }
     for worker in report["workers"].as_array().unwrap() {
-        has(worker, &["lcore", "node", "rx", "tx", "cycles_per_packet", "burst_avg", "empty_polls"]);
+        has(
+            worker,
+            &[
+                "lcore",
+                "node",
+                "rx",
+                "tx",
+                "cycles_per_packet",
+                "burst_avg",
+                "empty_polls",
+            ],
+        );
     }
     for pool in report["pools"].as_array().unwrap() {
         has(pool, &["name", "node", "size", "page", "in_use", "leaked"]);
@@ -103,7 +127,16 @@ fn the_json_report_has_what_is_promised() {
 fn the_report_is_one_object_and_nothing_else() {
     let lab = Lab::new();
     let (_a, _b) = (lab.host("a"), lab.host("b"));
-    let arguments = ["fwd", "--port", "uring:a", "--port", "uring:b", "--duration", "300ms", "--json"];
+    let arguments = [
+        "fwd",
+        "--port",
+        "uring:a",
+        "--port",
+        "uring:b",
+        "--duration",
+        "300ms",
+        "--json",
+    ];
     let ended: Ended = lab.linecard(&arguments).end();
     assert_eq!(ended.code, 0, "{ended:#?}");
     assert_eq!(ended.stdout.lines().count(), 1, "{ended:#?}");
@@ -115,11 +148,20 @@ fn the_report_is_one_object_and_nothing_else() {
 fn a_cable_between_a_tap_device_and_a_host() {
     let lab = Lab::new();
     let a = lab.host("a");
-    let arguments =
-        ["fwd", "--port", "tap:t0", "--port", "uring:a", "--json", "--stats-interval", "100ms"];
+    let arguments = [
+        "fwd",
+        "--port",
+        "tap:t0",
+        "--port",
+        "uring:a",
+        "--json",
+        "--stats-interval",
+        "100ms",
+    ];
     let mut linecard = lab.linecard(&arguments).ready();
     // Our own kernel is the other host, by way of the TAP device.
-    lab.here.sh("ip address add 10.77.0.2/24 dev t0 && ip link set t0 up");
+    lab.here
+        .sh("ip address add 10.77.0.2/24 dev t0 && ip link set t0 up");
     a.up(&["10.77.0.1/24"]);
     a.ping(20, "10.77.0.2");
     a.ping(20, "-s 1400 10.77.0.2");
@@ -128,7 +170,12 @@ fn a_cable_between_a_tap_device_and_a_host() {
     a.down();
     lab.here.sh("ip link set t0 down");
     linecard.quiet();
-    let tap = lab.here.interfaces().into_iter().find(|i| i.name == "t0").unwrap();
+    let tap = lab
+        .here
+        .interfaces()
+        .into_iter()
+        .find(|i| i.name == "t0")
+        .unwrap();
     let ended = linecard.interrupt();
     assert_eq!(ended.code, 0, "{ended:#?}");
     let report = ended.report();

@@ -34,7 +34,9 @@ pub fn checksum(bytes: &[u8]) -> u16 {
 
 fn ipv4(src: [u8; 4], dst: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
     let len = (20 + payload.len()) as u16;
-    let mut header = [0x45, 0, 0, 0, 0, 1, 0, 0, 64, protocol, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut header = [
+        0x45, 0, 0, 0, 0, 1, 0, 0, 64, protocol, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
     header[2..4].copy_from_slice(&len.to_be_bytes());
     header[12..16].copy_from_slice(&src);
     header[16..20].copy_from_slice(&dst);
@@ -65,10 +67,26 @@ pub fn udp(src: ([u8; 4], u16), dst: ([u8; 4], u16), payload: &[u8]) -> Vec<u8> 
 /// A capture file in the classic format with nanoseconds, as tcpdump writes it.
 pub fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
     let word = |n: u32| n.to_le_bytes();
-    let mut file = [word(0xa1b2_3c4d), [2, 0, 4, 0], word(0), word(0), word(65535), word(1)].concat();
+    let mut file = [
+        word(0xa1b2_3c4d),
+        [2, 0, 4, 0],
+        word(0),
+        word(0),
+        word(65535),
+        word(1),
+    ]
+    .concat();
     for (n, frame) in (0..).zip(frames) {
         let len = frame.len() as u32;
-        file.extend([word(1_700_000_000 + n), word(n * 1001), word(len), word(len)].concat());
+        file.extend(
+            [
+                word(1_700_000_000 + n),
+                word(n * 1001),
+                word(len),
+                word(len),
+            ]
+            .concat(),
+        );
         file.extend(frame);
     }
     file

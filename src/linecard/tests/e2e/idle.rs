@@ -5,7 +5,10 @@ use crate::wire::{B4, Wire};
 /// How often a worker slept is known only at the end, so: wake it again and again out of what has
 /// become a sleep, with one single frame each time.
 fn sleeps_and_wakes(options: &str, idle: &str, workers: &str) {
-    let mut wire = Wire::new(options, &["--idle", idle, "--workers", workers, "--oversubscribe"]);
+    let mut wire = Wire::new(
+        options,
+        &["--idle", idle, "--workers", workers, "--oversubscribe"],
+    );
     // So that the only frames are ours.
     wire.a.ping(1, B4);
     for _ in 0..5 {
@@ -14,7 +17,11 @@ fn sleeps_and_wakes(options: &str, idle: &str, workers: &str) {
     }
     let report = wire.finish();
     assert!(report.workers("sleeps") > 0, "{report:#?}");
-    assert_eq!(report.port(0).misses() + report.port(1).misses(), 0, "{report:#?}");
+    assert_eq!(
+        report.port(0).misses() + report.port(1).misses(),
+        0,
+        "{report:#?}"
+    );
 }
 
 #[test]

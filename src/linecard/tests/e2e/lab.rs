@@ -43,7 +43,11 @@ pub struct Lab {
 impl Lab {
     pub fn new() -> Self {
         let try_unshare = |args: &[&str]| {
-            let tried = Command::new("unshare").args(args).arg("true").stderr(Stdio::null()).status();
+            let tried = Command::new("unshare")
+                .args(args)
+                .arg("true")
+                .stderr(Stdio::null())
+                .status();
             tried.is_ok_and(|s| s.success())
         };
         let root = ["--net"];
@@ -57,7 +61,9 @@ impl Lab {
         };
         let mut unshare = Command::new("unshare");
         unshare.args(args);
-        let lab = Self { here: Host::hold(unshare, args.len() > 1) };
+        let lab = Self {
+            here: Host::hold(unshare, args.len() > 1),
+        };
         lab.here.sh("ip link set lo up");
         lab
     }
@@ -78,8 +84,12 @@ impl Lab {
     /// Connects a host; also again, after its cable was pulled out.
     pub fn plug(&self, host: &Host, port: &str) {
         let pid = host.holder.id();
-        self.here.sh(&format!("ip link add name {port} type veth peer name eth0 netns {pid}"));
-        self.here.sh(&format!("ip link set dev {port} addrgenmode none arp off up"));
+        self.here.sh(&format!(
+            "ip link add name {port} type veth peer name eth0 netns {pid}"
+        ));
+        self.here.sh(&format!(
+            "ip link set dev {port} addrgenmode none arp off up"
+        ));
         host.sh("ip link set lo up");
     }
 
@@ -127,7 +137,9 @@ impl Host {
             .spawn()
             .expect("unshare");
         let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(holder.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert_eq!(line, "ready\n", "the namespace could not be made");
         Self { holder, rootless }
     }
@@ -139,7 +151,9 @@ impl Host {
         if self.rootless {
             command.args(["--user", "--preserve-credentials"]);
         }
-        command.args(["--", "setpriv", "--pdeathsig", "KILL", "--", program]).stdin(Stdio::null());
+        command
+            .args(["--", "setpriv", "--pdeathsig", "KILL", "--", program])
+            .stdin(Stdio::null());
         command
     }
 
@@ -208,8 +222,15 @@ for _ in range(int(sys.argv[2])):
 "#;
         let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut command = self.command("python3");
-        let output = command.args(["-c", PROGRAM, &hex, &times.to_string()]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = command
+            .args(["-c", PROGRAM, &hex, &times.to_string()])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     /// A server that listens on a TCP port from now on.
@@ -220,10 +241,13 @@ for _ in range(int(sys.argv[2])):
         let (socket, state) = (format!(":{port:04X}"), "0A");
         wait_until(&format!("{text} to listen"), || {
             ["tcp", "tcp6"].iter().any(|table| {
-                fs::read_to_string(format!("{proc}/{table}")).unwrap().lines().any(|line| {
-                    let field: Vec<_> = line.split_whitespace().take(4).collect();
-                    field.len() == 4 && field[1].ends_with(&socket) && field[3] == state
-                })
+                fs::read_to_string(format!("{proc}/{table}"))
+                    .unwrap()
+                    .lines()
+                    .any(|line| {
+                        let field: Vec<_> = line.split_whitespace().take(4).collect();
+                        field.len() == 4 && field[1].ends_with(&socket) && field[3] == state
+                    })
             })
         });
         server
@@ -234,7 +258,12 @@ for _ in range(int(sys.argv[2])):
     /// Not by tcpdump, which refuses to run as the root of a user namespace.
     pub fn watch(&self, count: u32, ethertype: u16) -> Watch {
         let mut command = self.command("python3");
-        command.args(["-c", include_str!("watch.py"), &count.to_string(), &ethertype.to_string()]);
+        command.args([
+            "-c",
+            include_str!("watch.py"),
+            &count.to_string(),
+            &ethertype.to_string(),
+        ]);
         let watch = Process::start(command);
         wait_until("the watch", || watch.stderr().contains("watching"));
         Watch(watch)
@@ -246,21 +275,31 @@ for _ in range(int(sys.argv[2])):
         let interface = |line: &str| {
             let (name, rest) = line.split_once(':')?;
             let figures: Vec<u64> = rest.split_whitespace().flat_map(str::parse).collect();
-            Some(Interface { name: name.trim().to_owned(), rx: figures[1], tx: figures[9] })
+            Some(Interface {
+                name: name.trim().to_owned(),
+                rx: figures[1],
+                tx: figures[9],
+            })
         };
         text.lines().filter_map(interface).collect()
     }
 
     /// The counters of `eth0`.
     pub fn eth0(&self) -> Interface {
-        self.interfaces().into_iter().find(|i| i.name == "eth0").expect("eth0")
+        self.interfaces()
+            .into_iter()
+            .find(|i| i.name == "eth0")
+            .expect("eth0")
     }
 
     /// The MAC address of an interface.
     pub fn mac(&self, interface: &str) -> [u8; 6] {
         let shown = self.sh(&format!("ip -br link show dev {interface}"));
         let text = shown.split_whitespace().nth(2).unwrap();
-        let bytes: Vec<u8> = text.split(':').map(|b| u8::from_str_radix(b, 16).unwrap()).collect();
+        let bytes: Vec<u8> = text
+            .split(':')
+            .map(|b| u8::from_str_radix(b, 16).unwrap())
+            .collect();
         bytes.try_into().unwrap()
     }
 }
@@ -280,8 +319,13 @@ impl Watch {
     pub fn frames(self) -> Vec<Vec<u8>> {
         let ended = self.0.end();
         assert_eq!(ended.code, 0, "{ended:#?}");
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-        ended.stdout.lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect()
+        let byte =
+            |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        ended
+            .stdout
+            .lines()
+            .map(|line| line.as_bytes().chunks(2).map(byte).collect())
+            .collect()
     }
 }
 
@@ -310,20 +354,34 @@ impl Ended {
 
 impl Process {
     pub fn start(mut command: Command) -> Self {
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         let output: [Arc<Mutex<String>>; 2] = Default::default();
-        let pipes: [Box<dyn std::io::Read + Send>; 2] =
-            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
-        let readers = pipes.into_iter().zip(output.clone()).map(|(mut pipe, text)| {
-            std::thread::spawn(move || {
-                let mut bytes = [0; 4096];
-                while let Ok(n @ 1..) = pipe.read(&mut bytes) {
-                    text.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..n]));
-                }
-            })
-        });
-        Self { readers: readers.collect(), child, output }
+        let pipes: [Box<dyn std::io::Read + Send>; 2] = [
+            Box::new(child.stdout.take().unwrap()),
+            Box::new(child.stderr.take().unwrap()),
+        ];
+        let readers = pipes
+            .into_iter()
+            .zip(output.clone())
+            .map(|(mut pipe, text)| {
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 4096];
+                    while let Ok(n @ 1..) = pipe.read(&mut bytes) {
+                        text.lock()
+                            .unwrap()
+                            .push_str(&String::from_utf8_lossy(&bytes[..n]));
+                    }
+                })
+            });
+        Self {
+            readers: readers.collect(),
+            child,
+            output,
+        }
     }
 
     pub fn stdout(&self) -> String {
@@ -337,7 +395,12 @@ impl Process {
     /// The lines of figures that a forwarder prints on the way, since there were `from` of them.
     fn figures(&self, from: usize) -> Vec<String> {
         let is_figures = |line: &&str| line.contains(" pps, drops ");
-        self.stderr().lines().filter(is_figures).skip(from).map(str::to_owned).collect()
+        self.stderr()
+            .lines()
+            .filter(is_figures)
+            .skip(from)
+            .map(str::to_owned)
+            .collect()
     }
 
     fn assert_running(&mut self) {
@@ -389,15 +452,23 @@ impl Process {
             reader.join().unwrap();
         }
         let status = status.unwrap();
-        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-        Ended { code, stdout: self.stdout(), stderr: self.stderr() }
+        let code = status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        Ended {
+            code,
+            stdout: self.stdout(),
+            stderr: self.stderr(),
+        }
     }
 }
 
 /// Whether a line of figures, "… a: rx 0 tx 0 pps, drops 0, misses 0  b: …", says that frames moved.
 fn moves(line: &str) -> bool {
     let words: Vec<_> = line.split_whitespace().collect();
-    words.windows(2).any(|pair| ["rx", "tx"].contains(&pair[0]) && pair[1] != "0")
+    words
+        .windows(2)
+        .any(|pair| ["rx", "tx"].contains(&pair[0]) && pair[1] != "0")
 }
 
 impl Drop for Process {
@@ -408,7 +479,11 @@ impl Drop for Process {
             let _: std::io::Result<ExitStatus> = self.child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- output of a process\n{}\n{}", self.stdout(), self.stderr());
+            eprintln!(
+                "--- output of a process\n{}\n{}",
+                self.stdout(),
+                self.stderr()
+            );
         }
     }
 }

@@ -3,7 +3,10 @@
 //! Nothing here asserts times or rates; what is counted has to be exact. Needs what `scripts/setup`
 //! installs, and root or user namespaces.
 
-#![allow(unreachable_pub, reason = "a test has no interface; pub is what its modules share")]
+#![allow(
+    unreachable_pub,
+    reason = "a test has no interface; pub is what its modules share"
+)]
 
 mod lab;
 mod report;

@@ -19,12 +19,22 @@ impl Report {
 
     /// The sum of a figure over all workers.
     pub fn workers(&self, key: &str) -> u64 {
-        self.0["workers"].as_array().unwrap().iter().map(|w| number(&w[key])).sum()
+        self.0["workers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|w| number(&w[key]))
+            .sum()
     }
 
     /// The sum of a figure over all pools.
     pub fn pools(&self, key: &str) -> u64 {
-        self.0["pools"].as_array().unwrap().iter().map(|p| number(&p[key])).sum()
+        self.0["pools"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| number(&p[key]))
+            .sum()
     }
 
     /// Every frame is accounted for, by our own arithmetic; every mbuf is home; no worker failed.
@@ -56,8 +66,15 @@ impl Report {
     pub fn assert_agrees(&self, index: usize, peer: &Interface) {
         let port = self.port(index);
         let taken = port.rx() + port.misses() + port.errors();
-        assert_eq!(taken, peer.tx, "received by port {index}, {peer:?}: {self:#?}");
-        assert_eq!(port.tx(), peer.rx, "sent by port {index}, {peer:?}: {self:#?}");
+        assert_eq!(
+            taken, peer.tx,
+            "received by port {index}, {peer:?}: {self:#?}"
+        );
+        assert_eq!(
+            port.tx(),
+            peer.rx,
+            "sent by port {index}, {peer:?}: {self:#?}"
+        );
     }
 }
 
@@ -82,7 +99,12 @@ impl Port<'_> {
     }
 
     pub fn drops(&self) -> u64 {
-        self.0["drops"].as_object().unwrap().values().map(number).sum()
+        self.0["drops"]
+            .as_object()
+            .unwrap()
+            .values()
+            .map(number)
+            .sum()
     }
 
     pub fn dropped_for(&self, reason: &str) -> u64 {
@@ -91,5 +113,7 @@ impl Port<'_> {
 }
 
 fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is not a count"))
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("{value} is not a count"))
 }

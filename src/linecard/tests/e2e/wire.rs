@@ -34,9 +34,23 @@ impl Wire {
             host.sh("ip link set eth0 addrgenmode none");
         }
         let ports = ["a", "b"].map(|name| format!("uring:{name}{options}"));
-        let fixed = ["fwd", "--port", &ports[0], "--port", &ports[1], "--json", "--stats-interval", "100ms"];
+        let fixed = [
+            "fwd",
+            "--port",
+            &ports[0],
+            "--port",
+            &ports[1],
+            "--json",
+            "--stats-interval",
+            "100ms",
+        ];
         let linecard = lab.linecard(&[&fixed, arguments].concat()).ready();
-        Self { lab, a, b, linecard }
+        Self {
+            lab,
+            a,
+            b,
+            linecard,
+        }
     }
 
     /// Connects hosts that are to say nothing by themselves.
@@ -49,7 +63,12 @@ impl Wire {
     /// and checks all that is always true: exit code 0, the account balances and agrees with both
     /// hosts' kernels, and nothing is left behind.
     pub fn finish(self) -> Report {
-        let Self { lab, a, b, mut linecard } = self;
+        let Self {
+            lab,
+            a,
+            b,
+            mut linecard,
+        } = self;
         a.down();
         b.down();
         linecard.quiet();

@@ -73,7 +73,11 @@ impl Session {
         } else {
             super::print(&report::last(&report, Paint::for_stdout()))?;
         }
-        Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNCLEAN) })
+        Ok(if report.is_clean() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(EXIT_UNCLEAN)
+        })
     }
 
     /// Prints what is not the result.

@@ -41,7 +41,10 @@ pub(super) fn last(report: &Report, paint: Paint) -> String {
     text += &pools(&report.pools).render(paint);
     for pool in &report.pools {
         for leak in &pool.leaks {
-            let from = leak.received_on.as_deref().unwrap_or("allocated for transmission");
+            let from = leak
+                .received_on
+                .as_deref()
+                .unwrap_or("allocated for transmission");
             text += &format!(
                 "leaked from {}: mbuf {}, {} bytes, last held: {from}\n",
                 pool.ledger.name, leak.leak.index, leak.leak.frame_len
@@ -50,7 +53,10 @@ pub(super) fn last(report: &Report, paint: Paint) -> String {
     }
     for worker in &report.workers {
         if let Some(failure) = &worker.failure {
-            text += &paint.tone(&format!("worker {} failed: {failure}", worker.worker), Tone::Bad);
+            text += &paint.tone(
+                &format!("worker {} failed: {failure}", worker.worker),
+                Tone::Bad,
+            );
             text += "\n";
         }
     }
@@ -62,13 +68,22 @@ fn number(n: u64) -> Cell {
 }
 
 fn alarming(n: u64) -> Cell {
-    Cell::toned(n.to_string(), if n == 0 { Tone::Plain } else { Tone::Caution })
+    Cell::toned(
+        n.to_string(),
+        if n == 0 { Tone::Plain } else { Tone::Caution },
+    )
 }
 
 fn ports(ports: &[PortReport]) -> Table {
-    let mut table = Table::new(&["port", "rx", "tx", "rx bytes", "tx bytes", "misses", "errors", "drops"]);
+    let mut table = Table::new(&[
+        "port", "rx", "tx", "rx bytes", "tx bytes", "misses", "errors", "drops",
+    ]);
     for port in ports {
-        let drops: Vec<_> = port.drops.iter().map(|(why, n)| format!("{why} {n}")).collect();
+        let drops: Vec<_> = port
+            .drops
+            .iter()
+            .map(|(why, n)| format!("{why} {n}"))
+            .collect();
         table.row([
             Cell::from(port.name.clone()),
             number(port.rx),
@@ -77,7 +92,11 @@ fn ports(ports: &[PortReport]) -> Table {
             number(port.tx_bytes),
             alarming(port.rx_misses),
             alarming(port.rx_errors),
-            Cell::from(if drops.is_empty() { "0".to_owned() } else { drops.join(", ") }),
+            Cell::from(if drops.is_empty() {
+                "0".to_owned()
+            } else {
+                drops.join(", ")
+            }),
         ]);
     }
     table
@@ -85,7 +104,16 @@ fn ports(ports: &[PortReport]) -> Table {
 
 fn workers(report: &Report) -> Table {
     let mut table = Table::new(&[
-        "worker", "lcore", "node", "rx", "tx", "cycles/packet", "burst", "empty polls", "sleeps", "crossed",
+        "worker",
+        "lcore",
+        "node",
+        "rx",
+        "tx",
+        "cycles/packet",
+        "burst",
+        "empty polls",
+        "sleeps",
+        "crossed",
     ]);
     for w in &report.workers {
         table.row([
@@ -105,7 +133,16 @@ fn workers(report: &Report) -> Table {
 }
 
 fn pools(pools: &[PoolReport]) -> Table {
-    let mut table = Table::new(&["pool", "size", "page", "allocated", "freed", "exhausted", "in use", "leaked"]);
+    let mut table = Table::new(&[
+        "pool",
+        "size",
+        "page",
+        "allocated",
+        "freed",
+        "exhausted",
+        "in use",
+        "leaked",
+    ]);
     for p in pools {
         table.row([
             Cell::from(p.ledger.name.clone()),
@@ -141,7 +178,17 @@ fn account(report: &Report, paint: Paint) -> String {
     let verdict = if a.unaccounted == 0 {
         paint.tone("balanced", Tone::Good)
     } else {
-        paint.tone(&format!("{} frames unaccounted for: please report this", a.unaccounted), Tone::Bad)
+        paint.tone(
+            &format!(
+                "{} frames unaccounted for: please report this",
+                a.unaccounted
+            ),
+            Tone::Bad,
+        )
     };
-    format!("\naccount: {} = {}; leaked {leaked}: {verdict}\n", left.join(" + "), right.join(" + "))
+    format!(
+        "\naccount: {} = {}; leaked {leaked}: {verdict}\n",
+        left.join(" + "),
+        right.join(" + ")
+    )
 }

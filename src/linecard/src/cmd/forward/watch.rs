@@ -15,7 +15,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// meanwhile: a live block on a terminal, a line each interval otherwise.
 pub(super) fn until_done(running: &Running, session: &Session) {
     let start = Instant::now();
-    let live = session.stats_interval.map(|every| Live::new(every, running.snapshot()));
+    let live = session
+        .stats_interval
+        .map(|every| Live::new(every, running.snapshot()));
     let mut live = live;
     while !running.is_finished() {
         let elapsed = start.elapsed();
@@ -47,7 +49,11 @@ impl Live {
         if let Ok(style) = ProgressStyle::with_template("{msg}") {
             bar.set_style(style);
         }
-        Self { every, bar, last: first }
+        Self {
+            every,
+            bar,
+            last: first,
+        }
     }
 
     fn show_if_due(&mut self, running: &Running, left: Option<Duration>) {
@@ -96,7 +102,10 @@ fn block(before: &Report, now: &Report, left: Option<Duration>) -> String {
         text += &format!(", {:.0} s left", left.as_secs_f64().ceil());
     }
     text += "   (Ctrl-C stops and reports)\n";
-    text += &format!("{:<24} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10}\n", "port", "rx pps", "tx pps", "rx Mbit/s", "tx Mbit/s", "drops", "misses");
+    text += &format!(
+        "{:<24} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10}\n",
+        "port", "rx pps", "tx pps", "rx Mbit/s", "tx Mbit/s", "drops", "misses"
+    );
     for (old, new) in before.ports.iter().zip(&now.ports) {
         let mbit = |bytes: u64| format!("{:.1}", bytes as f64 * 8e-6 / seconds);
         text += &format!(

@@ -14,7 +14,8 @@ use crate::output::Output;
 use crate::stage::{DropReason, PortIndex, Verdict, WorkerIndex};
 use crate::worker::Control;
 
-/// What a worker offers to its stage. See the [module](self).
+/// What a worker offers to its stage: where frames are settled, each through exactly one function that
+/// counts it.
 pub struct Context {
     pub(crate) outputs: Vec<Output>,
     /// By worker; our own is there too but never used.

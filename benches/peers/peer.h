@@ -24,7 +24,7 @@
 
 #define BURST 64
 #define FRAME 2048
-#define SOCKET_BUFFER (32 << 20)
+#define SOCKET_BUFFER (4 << 20)
 
 static volatile sig_atomic_t stopped;
 

@@ -5,7 +5,15 @@ use crate::meta::RxMeta;
 /// Bytes that hold `PACKET_AUXDATA` (20 bytes) and `SCM_TIMESTAMPNS` (16), with their headers.
 pub(crate) const CONTROL_LEN: usize = 72;
 
+const SOL_PACKET: u32 = libc::SOL_PACKET as u32;
+const PACKET_AUXDATA: u32 = libc::PACKET_AUXDATA as u32;
+const SOL_SOCKET: u32 = libc::SOL_SOCKET as u32;
+const SCM_TIMESTAMPNS: u32 = libc::SCM_TIMESTAMPNS as u32;
+
 const HEADER: usize = 16; // struct cmsghdr of 64-bit systems: length, level, type.
+
+/// Bytes of `struct tpacket_auxdata`.
+const AUX_LEN: usize = 20;
 
 fn half(b: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(b.get(at..at + 2)?.try_into().ok()?))
@@ -20,14 +28,27 @@ fn long(b: &[u8], at: usize) -> Option<u64> {
 }
 
 /// Reads what `control` says into `meta`. Anything that does not fit is left out.
-pub(crate) fn read(mut control: &[u8], meta: &mut RxMeta) {
+#[inline(always)]
+pub(crate) fn read(control: &[u8], meta: &mut RxMeta) {
+    // Nearly always it is the one message that every frame has.
+    if let Some(message) = control.first_chunk::<{ HEADER + AUX_LEN }>()
+        && control.len() <= (HEADER + AUX_LEN).next_multiple_of(8)
+        && header(message) == Some((HEADER + AUX_LEN, SOL_PACKET, PACKET_AUXDATA))
+    {
+        return aux(&message[HEADER..], meta);
+    }
+    read_all(control, meta);
+}
+
+#[inline(never)]
+fn read_all(mut control: &[u8], meta: &mut RxMeta) {
     while let Some((len, level, kind)) = header(control) {
         let Some(data) = control.get(HEADER..len) else {
             return;
         };
-        match (level as i32, kind as i32) {
-            (libc::SOL_PACKET, libc::PACKET_AUXDATA) => aux(data, meta),
-            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+        match (level, kind) {
+            (SOL_PACKET, PACKET_AUXDATA) => aux(data, meta),
+            (SOL_SOCKET, SCM_TIMESTAMPNS) => {
                 if let (Some(sec), Some(nsec)) = (long(data, 0), long(data, 8)) {
                     meta.timestamp_ns = sec.wrapping_mul(1_000_000_000).wrapping_add(nsec);
                 }
@@ -38,12 +59,14 @@ pub(crate) fn read(mut control: &[u8], meta: &mut RxMeta) {
     }
 }
 
+#[inline(always)]
 fn header(control: &[u8]) -> Option<(usize, u32, u32)> {
     let len = usize::try_from(long(control, 0)?).ok()?;
     (len >= HEADER && len <= control.len()).then_some((len, word(control, 8)?, word(control, 12)?))
 }
 
 /// `struct tpacket_auxdata`.
+#[inline(always)]
 fn aux(data: &[u8], meta: &mut RxMeta) {
     if let (Some(status), Some(tci), Some(tpid)) = (word(data, 0), half(data, 16), half(data, 18)) {
         (meta.status, meta.vlan_tci, meta.vlan_tpid) = (status, tci, tpid);

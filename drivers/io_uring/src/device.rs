@@ -8,6 +8,9 @@ use linecard_hal::{LinkState, PortError, PortErrorKind};
 use crate::sys::iface::Flags;
 use crate::sys::socket::PacketSocket;
 
+/// Drivers, as ethtool names them, that hand what is sent to a receiver on this machine.
+const LOCAL_LINKS: [&str; 5] = ["veth", "tun", "bridge", "macvlan", "ipvlan"];
+
 /// An interface by name. It may vanish and come back under another number.
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -109,6 +112,12 @@ impl Device {
         } else {
             None
         }
+    }
+
+    /// Whether what is sent here goes to a receiver on this machine: over a veth, say.
+    pub(crate) fn is_local_link(&self) -> bool {
+        let driver = self.control.if_driver(&self.name).unwrap_or_default();
+        self.flags().is_ok_and(|f| f.loopback) || LOCAL_LINKS.contains(&driver.as_str())
     }
 
     /// Switches it on.

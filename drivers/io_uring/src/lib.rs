@@ -15,7 +15,8 @@
 //! ```text
 //!  in   kernel ─► block of the ring ─► sys::block ─► meta ─► burst       rx=ring: no copy, no call
 //!       kernel ─► mbuf of the pool  ─► sys::multishot / sys::mmsg ─► meta ─► burst
-//!  out  burst ─► tx::prepare ─► sys::send ─► one io_uring_enter (or sendmmsg) ─► kernel
+//!  out  burst ─► sys::slots ─► one send ─► kernel                              tx=ring
+//!       burst ─► tx::prepare ─► sys::send ─► one io_uring_enter (or sendmmsg) ─► kernel
 //! ```
 //!
 //! | module | what it does |
@@ -38,7 +39,9 @@
 //! | `rx=ring` | the mapped ring (TPACKET_V3); its blocks become mbufs |
 //! | `rx=multishot` | io_uring multishot `recvmsg` into the pool's mbufs |
 //! | `rx=mmsg` | `recvmmsg` into the pool's mbufs |
-//! | `tx=auto`, `tx=uring`, `tx=mmsg` | one `io_uring_enter`, or one `sendmmsg`, a burst |
+//! | `tx=auto` | `ring`, but over a link within this machine (a veth, say) `uring` |
+//! | `tx=ring` | frames without requests by the mapped ring (TPACKET_V2), the others as with `uring` |
+//! | `tx=uring`, `tx=mmsg` | one `io_uring_enter`, or one `sendmmsg`, a burst |
 //! | `queues=N` | refuse any other number of queues |
 //! | `blocks=N`, `block_kib=N` | the ring: 128 blocks of 256 KiB a queue with 1,024 descriptors |
 //! | `retire_ms=N` | hand over a block that is not full after so long: 1 ms |
@@ -73,22 +76,16 @@
 //!
 //! # Figures
 //!
-//! `benches/uring --burst 32`, three rounds of one second on two cores of a virtual machine that was compiling
-//! at the same time; 60-byte frames. Processor time of all threads for a frame, median (and range) of the
-//! ratios to a C loop of 64 messages a call in the same round. The ranges are what the machine makes of it.
+//! `benches/README.md` has them, with the method: each engine beside loops in C that do the same, and beside
+//! DPDK's driver for packet sockets. What they say for a choice:
 //!
-//! | | ns a frame | the C loop | ratio |
-//! | --- | --- | --- | --- |
-//! | `tx=uring`, into an ifb | 738 | 675 | 1.06 (1.04 to 1.12) |
-//! | `tx=mmsg`, into an ifb | 712 | 675 | 1.06 (1.01 to 1.07) |
-//! | `tx=uring`, over a veth | 1,197 | 1,152 | 1.04 (0.98 to 1.09) |
-//! | `tx=mmsg`, over a veth | 1,232 | 1,152 | 1.07 (1.01 to 1.11) |
-//! | `rx=multishot`; the C loop is `recvmmsg` with the same metadata | 1,261 | 1,148 | 1.05 (1.03 to 1.26) |
-//! | `rx=mmsg`, likewise | 1,205 | 1,148 | 1.00 (0.99 to 1.18) |
-//!
-//! With bursts of 64 instead of 32 (one round), sending into an ifb was at 1.02 and 1.04. `rx=ring` took 20 to
-//! 22 ns of each busy turn for a frame, freeing it included; a C loop over TPACKET_V3 that only walks the
-//! block, 3 to 7 ns.
+//! - `rx=ring` costs a twentieth of any way that takes a system call a burst, so it is the default.
+//! - The mapped transmit ring spares a device the copying and building of a socket buffer, a quarter of the
+//!   cost of sending. Where the frame has a receiver on the same machine the kernel must copy it out of the
+//!   ring again, and a plain send is cheaper.
+//! - Of what comes beside a frame the virtio-net header is the dearest (a sixth of `recvmmsg`), and needed:
+//!   without it nobody could tell that a checksum is unfinished. Receive times cost less and are only
+//!   asked for when somebody wants them ([`Offloads::RX_TIMESTAMP`](linecard_hal::Offloads)).
 //!
 //! # Traps
 //!

@@ -45,6 +45,11 @@ impl RxPolicy {
         }
     }
 
+    /// Whether anybody wants to know when a frame came.
+    pub(crate) fn timestamps(&self) -> bool {
+        self.timestamps
+    }
+
     /// Sets port, flags, tag and time of a received frame. `false` if it cannot be given out: its
     /// state cannot be expressed.
     #[inline(always)]

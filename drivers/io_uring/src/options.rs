@@ -28,6 +28,8 @@ pub(crate) enum RxMode {
 pub(crate) enum TxMode {
     /// Whatever is fastest here.
     Auto,
+    /// The kernel's mapped ring, for frames without requests; others as with `Uring`.
+    Ring,
     /// io_uring.
     Uring,
     /// `sendmmsg`.
@@ -63,9 +65,10 @@ impl FromStr for TxMode {
     fn from_str(s: &str) -> Result<Self, Unknown> {
         Ok(match s {
             "auto" => Self::Auto,
+            "ring" => Self::Ring,
             "uring" => Self::Uring,
             "mmsg" => Self::Mmsg,
-            _ => return Err(Unknown("auto, uring, mmsg")),
+            _ => return Err(Unknown("auto, ring, uring, mmsg")),
         })
     }
 }

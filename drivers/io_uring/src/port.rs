@@ -14,6 +14,7 @@ use crate::probe::{io_uring, kernel_at_least};
 use crate::rx::{Engine, Group, Plan, Rx};
 use crate::sys::batch::BatchRing;
 use crate::sys::send::{Sender, Sink};
+use crate::sys::slots::SlotSize;
 use crate::sys::socket::PacketSocket;
 use crate::tx::{Outlet, Sockets, Tx};
 use crate::{DATA_ROOM, MAX_BURST, MAX_QUEUES, SUPER_DATA_ROOM};
@@ -21,6 +22,10 @@ use crate::{DATA_ROOM, MAX_BURST, MAX_QUEUES, SUPER_DATA_ROOM};
 /// Buffers of a multishot request: each has room for a super-frame, and the socket's own buffer stands
 /// behind them.
 const MULTISHOT_BUFFERS: u32 = 256;
+
+/// Bytes of an Ethernet header, and of the two tags that may follow it.
+const ETHERNET_LEN: usize = 14;
+const TAGS_LEN: usize = 8;
 
 /// Opens an interface.
 ///
@@ -47,16 +52,22 @@ struct Features {
     vnet: bool,
     qdisc_bypass: bool,
     ring: bool,
+    slots: bool,
 }
 
 impl Features {
     fn of(device: &Device) -> Result<Self, PortError> {
         let socket = PacketSocket::new().map_err(|e| device.system("a socket", e))?;
-        let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
+        let has = |version| {
+            socket
+                .set_packet(libc::PACKET_VERSION, version as libc::c_int)
+                .is_ok()
+        };
         Ok(Self {
             vnet: socket.set_packet(libc::PACKET_VNET_HDR, 1).is_ok(),
             qdisc_bypass: socket.set_packet(libc::PACKET_QDISC_BYPASS, 1).is_ok(),
-            ring: socket.set_packet(libc::PACKET_VERSION, version).is_ok(),
+            ring: has(libc::tpacket_versions::TPACKET_V3),
+            slots: has(libc::tpacket_versions::TPACKET_V2),
         })
     }
 }
@@ -81,6 +92,16 @@ impl UringPort {
             RxMode::Auto | RxMode::Ring if self.can.ring => ring,
             RxMode::Auto | RxMode::Ring | RxMode::Multishot if multishot => Engine::Multishot(many),
             _ => Engine::Mmsg,
+        }
+    }
+
+    /// Whether frames without requests leave by the mapped ring. A device that hands them to a local
+    /// receiver makes the kernel copy them once more, so that a plain send is cheaper there.
+    fn tx_by_ring(&self) -> bool {
+        match self.options.tx {
+            TxMode::Auto => self.can.slots && !self.device.is_local_link(),
+            TxMode::Ring => self.can.slots,
+            TxMode::Uring | TxMode::Mmsg => false,
         }
     }
 
@@ -137,11 +158,7 @@ impl UringPort {
         if !self.can.ring && matches!(self.options.rx, RxMode::Auto | RxMode::Ring) {
             notes.push("the kernel has no TPACKET_V3".into());
         }
-        notes.push(if self.tx_by_uring() {
-            "tx=uring: one io_uring_enter a burst".into()
-        } else {
-            "tx=mmsg: one sendmmsg a burst".into()
-        });
+        notes.push(self.tx_note());
         if !self.can.vnet {
             notes.push(
                 "no PACKET_VNET_HDR: switch the peers' offloads off (ethtool -K … tx off)".into(),
@@ -159,6 +176,32 @@ impl UringPort {
             notes.push(format!("{0} is down: ip link set {0} up", self.device.name));
         }
         notes
+    }
+
+    fn tx_note(&self) -> String {
+        let otherwise = if self.tx_by_uring() {
+            "uring: one io_uring_enter a burst"
+        } else {
+            "mmsg: one sendmmsg a burst"
+        };
+        match self.slots() {
+            Some(size) => format!(
+                "tx=ring: the mapped packet ring of {} slots of {} bytes a queue, one send a burst, for frames \
+                 without offload requests; the others tx={otherwise}",
+                size.slots, size.slot
+            ),
+            None if self.options.tx == TxMode::Auto && self.can.slots => {
+                format!("tx={otherwise}, which beats the mapped ring over a veth")
+            }
+            None => format!("tx={otherwise}"),
+        }
+    }
+
+    /// The mapped transmit ring, if there is to be one.
+    fn slots(&self) -> Option<SlotSize> {
+        let frame = self.device.mtu() as usize + ETHERNET_LEN + TAGS_LEN;
+        self.tx_by_ring()
+            .then(|| SlotSize::for_frames(frame, self.config.tx_descriptors))
     }
 
     fn sender(&self) -> Sender {
@@ -232,10 +275,11 @@ impl Port for UringPort {
         let mut pairs = Vec::with_capacity(queues);
         for (id, pool) in pools.iter().take(queues).enumerate() {
             let rx = Rx::new(group.clone(), id, pool.clone())?;
-            let sockets =
-                Sockets::open(index).map_err(|e| self.device.system("the sending sockets", e))?;
+            let ring = self.slots();
+            let sockets = Sockets::open(index, ring)
+                .map_err(|e| self.device.system("the sending sockets", e))?;
             let outlet = Outlet::Sockets(sockets);
-            let tx = Tx::new(self.device.clone(), outlet, self.sender());
+            let tx = Tx::new(self.device.clone(), outlet, self.sender(), ring);
             pairs.push(QueuePair {
                 rx: Box::new(rx),
                 tx: Box::new(tx),

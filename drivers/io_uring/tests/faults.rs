@@ -29,9 +29,9 @@ fn passes(a: &mut Running, b: &mut Running) {
 fn down_and_up_again() {
     in_namespace("down_and_up_again", || {
         veth("va", "vb");
-        for rx in RX {
-            let mut a = Running::new("uring:va", 0);
-            let mut b = Running::new(&format!("uring:vb?rx={rx}"), 1);
+        for (rx, tx) in RX.into_iter().zip(["ring", "uring", "mmsg"]) {
+            let mut a = Running::new(&format!("uring:va?tx={tx}"), 0);
+            let mut b = Running::new(&format!("uring:vb?rx={rx}&tx={tx}"), 1);
             passes(&mut a, &mut b);
             for _ in 0..3 {
                 ip("link set vb down");
@@ -64,10 +64,10 @@ fn down_and_up_again() {
 #[test]
 fn removed_and_made_again_under_load() {
     in_namespace("removed_and_made_again_under_load", || {
-        for rx in RX {
+        for (rx, tx) in RX.into_iter().zip(["ring", "uring", "mmsg"]) {
             veth("va", "vb");
-            let mut a = Running::new("uring:va", 0);
-            let mut b = Running::new(&format!("uring:vb?rx={rx}"), 1);
+            let mut a = Running::new(&format!("uring:va?tx={tx}"), 0);
+            let mut b = Running::new(&format!("uring:vb?rx={rx}&tx={tx}"), 1);
             passes(&mut a, &mut b);
             let mbufs = (0..100).map(|i| a.mbuf(&numbered(i))).collect();
             a.send(mbufs);

@@ -6,7 +6,7 @@ use common::*;
 use linecard_hal::{Mbuf, MbufFlags, TxOffload};
 
 const RX: [&str; 3] = ["ring", "multishot", "mmsg"];
-const TX: [&str; 2] = ["uring", "mmsg"];
+const TX: [&str; 3] = ["ring", "uring", "mmsg"];
 
 fn each_pair(body: impl Fn(&mut Running, &mut Running)) {
     veth("va", "vb");
@@ -282,4 +282,37 @@ fn a_frame_that_does_not_fit_its_buffer_is_counted_not_cut() {
             }
         },
     );
+}
+
+#[test]
+fn a_frame_that_is_too_long_keeps_nobody_back() {
+    in_namespace("a_frame_that_is_too_long_keeps_nobody_back", || {
+        veth("va", "vb");
+        for tx in TX {
+            let mut a = Running::new(&format!("uring:va?tx={tx}"), 0);
+            let mut b = Running::new("uring:vb?rx=mmsg", 1);
+            let mut long = a.mbuf(&numbered(0));
+            // Fits a slot of a mapped ring and not the MTU; and fits neither.
+            let more = 1600 - long.frame_len();
+            long.append(more).expect("room").fill(0);
+            let mut longer = a.mbuf(&numbered(0));
+            let more = 2040 - longer.frame_len();
+            longer.append(more).expect("room").fill(0);
+            let mbufs = vec![
+                a.mbuf(&numbered(1)),
+                long,
+                a.mbuf(&numbered(2)),
+                longer,
+                a.mbuf(&numbered(3)),
+            ];
+            a.send(mbufs);
+            for (mbuf, i) in b.receive(3).into_iter().zip(1..) {
+                assert_eq!(bytes(&mbuf), numbered(i), "tx={tx}");
+            }
+            let stats = a.tx().stats();
+            assert_eq!((stats.packets, stats.errors), (3, 2), "tx={tx}");
+            a.finish(0);
+            b.finish(0);
+        }
+    });
 }

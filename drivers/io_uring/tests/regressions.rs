@@ -36,7 +36,7 @@ fn a_super_frame_for_a_device_that_cannot_cut_does_not_block_the_queue() {
                 "{}",
                 String::from_utf8_lossy(&off.stderr)
             );
-            for tx in ["uring", "mmsg"] {
+            for tx in ["ring", "uring", "mmsg"] {
                 let mut a = Running::new(&format!("uring:va?tx={tx}"), 0);
                 let frame = transport(true, (1, 2), ([10, 0, 0, 1], [10, 0, 0, 2]), 5000);
                 let mut mbuf = chained(&a.pool, &frame);

@@ -17,7 +17,9 @@ use crate::handoff::Bell;
 pub enum Idle {
     /// Polls for ever: lowest latency, one core at 100 per cent.
     Spin,
-    /// Polls for a while after the last frame, then sleeps until the driver wakes it.
+    /// Polls for a while after the last frame, then sleeps until the driver wakes it. How long it polls
+    /// follows from how long it slept before: it grows up to 100 µs while sleeps are so short that
+    /// polling would have met the next frame, and shrinks to 2 µs while they are longer.
     #[default]
     Adaptive,
     /// Sleeps as soon as a few polls were empty.
@@ -58,28 +60,44 @@ const NAPS: [Duration; 4] = [
     Duration::from_micros(1000),
 ];
 
+/// Shortest polling before a sleep.
+const LEAST_PATIENCE: Duration = Duration::from_micros(2);
+
+/// Longest: about what two wake-ups cost, so that polling first never costs more than twice the best
+/// decision made with hindsight.
+const MOST_PATIENCE: Duration = Duration::from_micros(100);
+
 /// Keeps track of emptiness and decides when to sleep.
 #[derive(Debug)]
 pub(crate) struct Idler {
     policy: Idle,
-    /// Cycles of emptiness before the first sleep.
+    /// Cycles of emptiness before a sleep.
     patience: u64,
+    /// Between these.
+    least: u64,
+    most: u64,
     empty_since: Option<u64>,
     naps: usize,
 }
 
 impl Idler {
     pub(crate) fn new(policy: Idle) -> Self {
-        // Adaptive: about what two wake-ups cost, so that spinning first never costs more than twice
-        // the best decision made with hindsight.
-        let patience = match policy {
-            Idle::Spin => u64::MAX,
-            Idle::Adaptive => clock::cycles_of(Duration::from_micros(100)),
-            Idle::Sleep => clock::cycles_of(Duration::from_micros(2)),
+        let (least, most) = match policy {
+            Idle::Spin => (u64::MAX, u64::MAX),
+            Idle::Adaptive => (
+                clock::cycles_of(LEAST_PATIENCE),
+                clock::cycles_of(MOST_PATIENCE),
+            ),
+            Idle::Sleep => {
+                let least = clock::cycles_of(LEAST_PATIENCE);
+                (least, least)
+            }
         };
         Self {
             policy,
-            patience,
+            patience: most,
+            least,
+            most,
             empty_since: None,
             naps: 0,
         }
@@ -135,7 +153,24 @@ impl Idler {
             NAPS[self.naps - 1]
         };
         let timeout = Some(TimeSpec::from_duration(timeout));
+        let start = clock::cycles();
         let _: nix::Result<i32> = nix::poll::ppoll(&mut polled[..count], timeout, None);
+        // A nap ends by itself and says nothing about frames.
+        if all {
+            self.slept(clock::cycles().wrapping_sub(start));
+        }
+    }
+
+    /// Learns from a sleep of so many cycles.
+    ///
+    /// A mapped ring that hands over a block a millisecond would else cost 100 µs of polling each time,
+    /// several times what its frames do. (The halt polling of the kernel's KVM adapts the same way.)
+    fn slept(&mut self, cycles: u64) {
+        self.patience = if cycles <= self.most {
+            self.patience.saturating_mul(2).min(self.most)
+        } else {
+            (self.patience / 2).max(self.least)
+        };
     }
 }
 
@@ -150,6 +185,7 @@ mod tests {
     fn patience_by_policy() {
         let mut spin = Idler::new(Idle::Spin);
         assert!(!spin.empty(0) && !spin.empty(u64::MAX / 2));
+        assert_eq!(spin.patience, u64::MAX);
         let mut sleep = Idler::new(Idle::Sleep);
         assert!(!sleep.empty(1_000));
         assert!(sleep.empty(1_000 + sleep.patience));
@@ -159,6 +195,22 @@ mod tests {
             "patience starts anew after a frame"
         );
         assert!(Idler::new(Idle::Adaptive).patience > sleep.patience);
+    }
+
+    #[test]
+    fn patience_follows_the_length_of_sleeps() {
+        let mut idler = Idler::new(Idle::Adaptive);
+        for _ in 0..20 {
+            idler.slept(idler.most + 1);
+        }
+        assert_eq!(idler.patience, idler.least, "polling never met a frame");
+        for _ in 0..20 {
+            idler.slept(idler.most);
+        }
+        assert_eq!(idler.patience, idler.most, "polling would have met each");
+        let mut sleep = Idler::new(Idle::Sleep);
+        sleep.slept(1);
+        assert_eq!(sleep.patience, sleep.least);
     }
 
     #[test]

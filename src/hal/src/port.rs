@@ -82,7 +82,7 @@ impl Default for PortConfig {
             tx_descriptors: 1024,
             burst: 32,
             promiscuous: true,
-            offloads: Offloads::all(),
+            offloads: Offloads::usual(),
         }
     }
 }

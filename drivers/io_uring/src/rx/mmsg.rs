@@ -93,7 +93,8 @@ impl MmsgRx {
                 self.given = self.got;
                 return;
             };
-            let placed = self.batch.get(self.given).is_some_and(|(len, meta)| {
+            let got = self.batch.get(self.given, &mut mbuf);
+            let placed = got.is_some_and(|(len, meta)| {
                 let off = mbuf.headroom() as u16;
                 u16::try_from(len).is_ok_and(|len| mbuf.set_data(off, len))
                     && policy.apply(&mut mbuf, &meta)

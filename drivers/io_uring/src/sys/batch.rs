@@ -9,9 +9,19 @@ use io_uring::{IoUring, squeue};
 /// A result that nothing has been written to: the operation was not tried.
 pub(crate) const NOT_TRIED: i32 = -libc::EAGAIN;
 
+/// An operation of a batch.
+pub(crate) struct Operation {
+    pub(crate) entry: squeue::Entry,
+    /// What its result is if it succeeds, where that is known beforehand: then only a failure is
+    /// reported by the kernel, which costs less. `NOT_TRIED` if it is not known.
+    pub(crate) expected: i32,
+}
+
 /// A ring that is empty between calls.
 pub(crate) struct BatchRing {
     ring: IoUring,
+    /// Whether the kernel can leave out the completions of operations that succeed (Linux 5.17).
+    quiet: bool,
 }
 
 impl BatchRing {
@@ -20,15 +30,23 @@ impl BatchRing {
         let entries = (entries.clamp(1, 32_768) as u32).next_power_of_two();
         // The fastest set-up that the kernel knows. Operations here complete while they are submitted,
         // so deferring completions would gain nothing.
-        let ring = IoUring::builder()
-            .setup_coop_taskrun()
-            .setup_submit_all()
-            .build(entries)
-            .or_else(|error| match error.raw_os_error() {
-                Some(libc::EINVAL) => IoUring::new(entries),
-                _ => Err(error),
-            })?;
-        Ok(Self { ring })
+        let builders: [fn(&mut io_uring::Builder) -> &mut io_uring::Builder; 3] = [
+            |b| b.setup_coop_taskrun().setup_submit_all().setup_no_sqarray(),
+            |b| b.setup_coop_taskrun().setup_submit_all(),
+            |b| b,
+        ];
+        let mut refused = io::Error::from(io::ErrorKind::Unsupported);
+        for set_up in builders {
+            match set_up(&mut IoUring::builder()).build(entries) {
+                Ok(ring) => {
+                    let quiet = ring.params().is_feature_skip_cqe_on_success();
+                    return Ok(Self { ring, quiet });
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused)
     }
 
     /// Registers files that operations may then name by their place here as fixed files, which saves
@@ -49,28 +67,51 @@ impl BatchRing {
     /// waiting for anything: its file is non-blocking or it says so itself.
     pub(crate) unsafe fn run(
         &mut self,
-        operations: impl Iterator<Item = squeue::Entry>,
+        operations: impl Iterator<Item = Operation>,
         results: &mut [i32],
     ) -> io::Result<()> {
-        results.fill(NOT_TRIED);
-        let mut pushed = 0;
+        let quiet = self.quiet;
+        let (mut pushed, mut reported) = (0, 0);
         {
             let mut queue = self.ring.submission();
-            for (i, operation) in operations.take(results.len()).enumerate() {
+            for (operation, result) in operations.zip(results.iter_mut()) {
+                let mut entry = operation.entry.user_data(pushed as u64);
+                *result = NOT_TRIED;
+                if quiet && operation.expected != NOT_TRIED {
+                    entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+                    *result = operation.expected;
+                } else {
+                    reported += 1;
+                }
                 // SAFETY: the operation's memory is valid by the contract, and below this call waits
-                // for its completion.
-                if unsafe { queue.push(&operation.user_data(i as u64)) }.is_err() {
+                // until it was executed.
+                if unsafe { queue.push(&entry) }.is_err() {
+                    *result = NOT_TRIED;
                     break;
                 }
                 pushed += 1;
             }
         }
-        let mut reaped = 0;
-        let mut refusals = 0;
-        while reaped < pushed {
+        results[pushed..].fill(NOT_TRIED);
+        let outcome = self.finish(reported, results);
+        // Of those that the kernel never took, no failure was reported either.
+        let left = self.ring.submission().len();
+        results[pushed - left.min(pushed)..pushed].fill(NOT_TRIED);
+        outcome
+    }
+
+    /// Submits what is in the queue and waits for `reported` completions. What is not reported was
+    /// executed when it was taken.
+    fn finish(&mut self, reported: usize, results: &mut [i32]) -> io::Result<()> {
+        let (mut reaped, mut refusals) = (0, 0);
+        loop {
+            let missing = reported.saturating_sub(reaped);
+            if missing == 0 && self.ring.submission().is_empty() {
+                return Ok(());
+            }
             // A refusal (`EAGAIN`: the kernel is short of memory for requests) leaves operations in
             // the queue; those that were submitted have completed.
-            if let Err(error) = self.ring.submit_and_wait(pushed - reaped) {
+            if let Err(error) = self.ring.submit_and_wait(missing) {
                 let passing = matches!(
                     error.raw_os_error(),
                     Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
@@ -82,13 +123,14 @@ impl BatchRing {
             }
             for completion in self.ring.completion() {
                 // The kernel gives back the number that was put in; bounded all the same.
-                if let Some(result) = results.get_mut(completion.user_data() as usize) {
-                    *result = completion.result();
-                }
-                reaped += 1;
+                let Some(result) = results.get_mut(completion.user_data() as usize) else {
+                    continue;
+                };
+                // A failure of those that are not reported otherwise does not count as reported.
+                reaped += usize::from(*result == NOT_TRIED);
+                *result = completion.result();
             }
         }
-        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use super::socket::PacketSocket;
 
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 const ETHTOOL_GSET: u32 = 1;
+const ETHTOOL_GDRVINFO: u32 = 3;
 
 /// The kernel's `ifreq`: a name and 24 bytes whose meaning depends on the request.
 #[repr(C, align(8))]
@@ -115,14 +116,29 @@ impl PacketSocket {
     /// Its speed in Mbit/s, if it knows.
     pub(crate) fn if_speed(&self, name: &str) -> Option<u32> {
         // struct ethtool_cmd: 44 bytes; speed at 12, its high half at 28.
-        let mut command = [0u32; 11];
-        command[0] = ETHTOOL_GSET;
-        let mut request = IfReq::new(name).ok()?;
-        request.value[..8].copy_from_slice(&(command.as_mut_ptr() as usize as u64).to_ne_bytes());
-        self.interface_ioctl(SIOCETHTOOL, &mut request).ok()?;
+        let command: [u32; 11] = self.ethtool(name, ETHTOOL_GSET)?;
         let byte = |at: usize| u32::from(command[at / 4].to_ne_bytes()[at % 4]);
         let half = |at: usize| u32::from(u16::from_ne_bytes([byte(at) as u8, byte(at + 1) as u8]));
         let speed = half(12) | half(28) << 16;
         (speed != 0 && speed != u32::MAX && speed != u32::from(u16::MAX)).then_some(speed)
+    }
+
+    /// The name of its driver, if that tells.
+    pub(crate) fn if_driver(&self, name: &str) -> Option<String> {
+        // struct ethtool_drvinfo: 196 bytes; the driver's name in 32 bytes at 4.
+        let info: [u32; 49] = self.ethtool(name, ETHTOOL_GDRVINFO)?;
+        let bytes: Vec<u8> = info[1..9].iter().flat_map(|w| w.to_ne_bytes()).collect();
+        let len = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
+    }
+
+    /// Asks the driver; `N` words are what it answers with.
+    fn ethtool<const N: usize>(&self, name: &str, what: u32) -> Option<[u32; N]> {
+        let mut command = [0u32; N];
+        command[0] = what;
+        let mut request = IfReq::new(name).ok()?;
+        request.value[..8].copy_from_slice(&(command.as_mut_ptr() as usize as u64).to_ne_bytes());
+        self.interface_ioctl(SIOCETHTOOL, &mut request).ok()?;
+        Some(command)
     }
 }

@@ -6,25 +6,26 @@ use std::os::fd::RawFd;
 use io_uring::{opcode, types};
 use linecard_hal::Mbuf;
 
-use super::batch::BatchRing;
+use super::batch::{BatchRing, NOT_TRIED, Operation};
 use crate::control::{self, CONTROL_LEN};
 use crate::meta::RxMeta;
 use crate::vnet::{VNET_LEN, VnetHdr};
 
-/// One message's parts beside the frame.
+/// The control messages of one frame.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Side {
-    control: [u8; CONTROL_LEN],
-    vnet: [u8; VNET_LEN],
-}
+struct Control([u8; CONTROL_LEN]);
 
 /// Receives bursts with `recvmmsg`. All memory is allocated at the start.
+///
+/// The virtio-net header is received into the headroom, right before the frame: one piece a message, for
+/// which the kernel takes a shorter way than for two.
 pub(crate) struct RecvBatch {
     messages: Vec<libc::mmsghdr>,
-    iovecs: Vec<[libc::iovec; 2]>,
-    sides: Vec<Side>,
-    vnet: bool,
+    iovecs: Vec<libc::iovec>,
+    controls: Vec<Control>,
+    /// Bytes before a frame.
+    header: usize,
 }
 
 // SAFETY: the pointers are to memory of its own, on the heap, or filled anew by `receive`, and used only
@@ -36,32 +37,23 @@ impl RecvBatch {
     pub(crate) fn new(burst: usize, vnet: bool) -> Self {
         // SAFETY: null pointers and numbers, for which zeros are valid.
         let (message, iovec) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-        let side = Side {
-            control: [0; CONTROL_LEN],
-            vnet: [0; VNET_LEN],
-        };
         let mut this = Self {
             messages: vec![message; burst],
             iovecs: vec![iovec; burst],
-            sides: vec![side; burst],
-            vnet,
+            controls: vec![Control([0; CONTROL_LEN]); burst],
+            header: if vnet { VNET_LEN } else { 0 },
         };
         // Once for all calls: only the place of the frame changes.
         let parts = this
             .messages
             .iter_mut()
             .zip(&mut this.iovecs)
-            .zip(&mut this.sides);
-        for ((message, iovecs), side) in parts {
-            iovecs[0] = libc::iovec {
-                iov_base: side.vnet.as_mut_ptr().cast(),
-                iov_len: VNET_LEN,
-            };
-            let first = usize::from(!vnet);
+            .zip(&mut this.controls);
+        for ((message, iovec), control) in parts {
             let header: &mut libc::msghdr = &mut message.msg_hdr;
-            header.msg_iov = iovecs[first..].as_mut_ptr();
-            header.msg_iovlen = (2 - first) as _;
-            header.msg_control = side.control.as_mut_ptr().cast();
+            header.msg_iov = iovec;
+            header.msg_iovlen = 1;
+            header.msg_control = control.0.as_mut_ptr().cast();
         }
         this
     }
@@ -71,23 +63,26 @@ impl RecvBatch {
     pub(crate) fn receive(&mut self, socket: RawFd, mbufs: &mut [Mbuf]) -> io::Result<usize> {
         let n = mbufs.len().min(self.messages.len());
         for (i, mbuf) in mbufs[..n].iter_mut().enumerate() {
-            let (headroom, len) = (mbuf.headroom(), mbuf.buffer_len());
-            let (base, len) = match mbuf.buffer_ptr() {
-                // SAFETY: the headroom is at most the buffer's length.
-                Some(buffer) => unsafe { (buffer.add(headroom).as_ptr(), len - headroom) },
-                None => (std::ptr::null_mut(), 0),
+            // The port's pools have headroom for the header; without it this is 0, and the frame
+            // comes out as one that does not fit.
+            let start = mbuf.headroom().saturating_sub(self.header);
+            let len = mbuf.buffer_len() - start;
+            let base = match mbuf.buffer_ptr() {
+                // SAFETY: the start is at most the headroom, which is within the buffer.
+                Some(buffer) => unsafe { buffer.add(start).as_ptr() },
+                None => std::ptr::null_mut(),
             };
-            self.iovecs[i][1] = libc::iovec {
+            self.iovecs[i] = libc::iovec {
                 iov_base: base.cast(),
-                iov_len: len,
+                iov_len: if base.is_null() { 0 } else { len },
             };
             // What the last call wrote.
             let header = &mut self.messages[i].msg_hdr;
             header.msg_controllen = CONTROL_LEN as _;
             header.msg_flags = 0;
         }
-        // SAFETY: the headers point to `iovecs` and `sides`, which never move, and those to memory that
-        // is ours, or that `mbufs` lends exclusively and not shared.
+        // SAFETY: the headers point to `iovecs` and `controls`, which never move, and those to memory
+        // that is ours, or that `mbufs` lends exclusively and not shared.
         let got = unsafe {
             libc::recvmmsg(
                 socket,
@@ -104,20 +99,25 @@ impl RecvBatch {
         }
     }
 
-    /// Length of the `i`-th frame and what came beside it; `None` if it was cut.
-    pub(crate) fn get(&self, i: usize) -> Option<(usize, RxMeta)> {
-        let (message, side) = (self.messages.get(i)?, self.sides.get(i)?);
-        let header = if self.vnet { VNET_LEN } else { 0 };
-        let len = (message.msg_len as usize).checked_sub(header)?;
+    /// Length of the `i`-th frame, which was received into `mbuf`, and what came beside it; `None` if it
+    /// was cut.
+    #[inline]
+    pub(crate) fn get(&self, i: usize, mbuf: &mut Mbuf) -> Option<(usize, RxMeta)> {
+        let (message, control) = (self.messages.get(i)?, self.controls.get(i)?);
+        let len = (message.msg_len as usize).checked_sub(self.header)?;
         if message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
             return None;
         }
         let mut meta = RxMeta::default();
-        if self.vnet {
-            meta.vnet = VnetHdr::from_bytes(side.vnet);
+        if self.header > 0 {
+            let start = mbuf.headroom().checked_sub(VNET_LEN)?;
+            let buffer = mbuf.buffer_ptr()?;
+            // SAFETY: the bytes before the headroom's end, within the buffer, which is not shared.
+            let bytes = unsafe { buffer.add(start).cast::<[u8; VNET_LEN]>().read() };
+            meta.vnet = VnetHdr::from_bytes(bytes);
         }
         let filled = message.msg_hdr.msg_controllen.min(CONTROL_LEN);
-        control::read(&side.control[..filled], &mut meta);
+        control::read(&control.0[..filled], &mut meta);
         Some((len, meta))
     }
 }
@@ -146,9 +146,12 @@ impl ReadBatch {
         if let Some(ring) = &mut self.ring {
             let reads = mbufs.iter_mut().map(|mbuf| {
                 let (to, len) = read_buffer(mbuf);
-                opcode::Read::new(types::Fd(fd), to, len as u32)
-                    .rw_flags(libc::RWF_NOWAIT)
-                    .build()
+                Operation {
+                    entry: opcode::Read::new(types::Fd(fd), to, len as u32)
+                        .rw_flags(libc::RWF_NOWAIT)
+                        .build(),
+                    expected: NOT_TRIED,
+                }
             });
             // SAFETY: the buffers are borrowed exclusively during the call and not shared; each read
             // says RWF_NOWAIT. (O_NONBLOCK is not enough: io_uring would wait for the file itself.)

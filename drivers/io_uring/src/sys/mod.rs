@@ -7,6 +7,7 @@
 //! | [`block`] | the mapped TPACKET_V3 ring; a block's frames become mbufs in place |
 //! | [`batch`] | an io_uring for batches that complete before the call returns |
 //! | [`send`] | a burst of frames by that io_uring or by `sendmmsg` |
+//! | [`slots`] | the mapped TPACKET_V2 ring, which frames are sent from |
 //! | [`mmsg`] | `recvmmsg` into mbufs |
 //! | [`multishot`] | multishot `recvmsg` into a buffer ring of mbufs |
 //! | [`wait`] | edge-triggered waiting on a socket |
@@ -24,6 +25,7 @@ pub(crate) mod iface;
 pub(crate) mod mmsg;
 pub(crate) mod multishot;
 pub(crate) mod send;
+pub(crate) mod slots;
 pub(crate) mod socket;
 pub(crate) mod tun;
 pub(crate) mod wait;
@@ -37,4 +39,11 @@ pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     } else {
         Ok(result)
     }
+}
+
+/// The thread's error, after a call that failed.
+pub(crate) fn errno() -> libc::c_int {
+    io::Error::last_os_error()
+        .raw_os_error()
+        .unwrap_or(libc::EIO)
 }

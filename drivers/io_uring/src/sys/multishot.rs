@@ -229,17 +229,26 @@ impl Multishot {
 
     /// Starts the request if it does not run.
     pub(crate) fn arm(&mut self) -> io::Result<()> {
-        if self.armed || !self.enabled || self.empty.len() == self.mbufs.len() {
+        if self.armed {
+            // Nearly always it has been submitted, too.
+            return if self.ring.submission().is_empty() {
+                Ok(())
+            } else {
+                self.ring.submit().map(drop)
+            };
+        }
+        if !self.enabled || self.empty.len() == self.mbufs.len() {
             return Ok(());
         }
         let receive = opcode::RecvMsgMulti::new(Fd(self.socket), &*self.message, GROUP)
             .build()
             .user_data(RECEIVE);
         // SAFETY: the template lives as long as the ring; the buffers are the ring's mbufs.
-        let pushed = unsafe { self.ring.submission().push(&receive) }.is_ok();
-        self.ring.submit()?;
-        self.armed = pushed;
-        Ok(())
+        if unsafe { self.ring.submission().push(&receive) }.is_ok() {
+            // Also if the submission fails: the request is then in the queue, and goes the next time.
+            self.armed = true;
+        }
+        self.ring.submit().map(drop)
     }
 
     /// Gives the kernel a buffer for each id that has none, as far as the pool has any.
@@ -318,6 +327,7 @@ impl Multishot {
     }
 
     /// The next completion.
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Option<Arrival> {
         loop {
             let completion = self.ring.completion().next()?;
@@ -341,6 +351,7 @@ impl Multishot {
         }
     }
 
+    #[inline(always)]
     fn arrival(&mut self, id: u16, mut mbuf: Mbuf, result: i32) -> Arrival {
         let start = self.start(mbuf.headroom());
         let room = mbuf.buffer_len().saturating_sub(start);
@@ -369,12 +380,16 @@ impl Multishot {
         }
     }
 
+    /// Reads what lies before the frame. The bytes are those that the kernel filled.
+    #[inline(always)]
     fn parse(&self, bytes: &[u8]) -> Option<(usize, RxMeta)> {
-        let word = |at: usize| -> Option<usize> {
-            Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize)
+        // One check for all that follows: it is always written, if not all of it used.
+        let (before, payload) = bytes.split_first_chunk::<{ OUT_LEN + CONTROL_LEN }>()?;
+        let (out, control) = before.split_first_chunk::<OUT_LEN>()?;
+        let word = |at: usize| {
+            u32::from_ne_bytes([out[at], out[at + 1], out[at + 2], out[at + 3]]) as usize
         };
-        let (control_len, payload_len, flags) = (word(4)?, word(8)?, word(12)?);
-        let payload = bytes.get(OUT_LEN + CONTROL_LEN..)?;
+        let (control_len, payload_len, flags) = (word(4), word(8), word(12));
         let front = self.front() - OUT_LEN - CONTROL_LEN;
         let cut = flags as i32 & libc::MSG_TRUNC != 0 || payload_len > payload.len();
         let len = payload_len.checked_sub(front)?;
@@ -383,12 +398,9 @@ impl Multishot {
         }
         let mut meta = RxMeta::default();
         if self.vnet {
-            meta.vnet = VnetHdr::from_bytes(payload.get(..VNET_LEN)?.try_into().ok()?);
+            meta.vnet = VnetHdr::from_bytes(*payload.first_chunk::<VNET_LEN>()?);
         }
-        control::read(
-            bytes.get(OUT_LEN..OUT_LEN + control_len.min(CONTROL_LEN))?,
-            &mut meta,
-        );
+        control::read(&control[..control_len.min(CONTROL_LEN)], &mut meta);
         Some((len, meta))
     }
 

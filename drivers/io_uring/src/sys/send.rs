@@ -10,7 +10,8 @@ use std::os::fd::RawFd;
 use io_uring::{opcode, squeue, types};
 use linecard_hal::Mbuf;
 
-use super::batch::{BatchRing, NOT_TRIED};
+use super::batch::{BatchRing, NOT_TRIED, Operation};
+use super::errno;
 
 /// Room for what goes before a frame that cannot be written to: header, addresses, tag.
 pub(crate) const HEAD_LEN: usize = 32;
@@ -70,7 +71,6 @@ pub(crate) struct Sender {
     fixed: bool,
     iovecs: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
-    results: Vec<i32>,
 }
 
 // SAFETY: the pointers in `iovecs` and `messages` are only used during `send`, which fills them anew.
@@ -94,13 +94,12 @@ impl Sender {
             // A frame of one segment takes two; a chain can have as many as the kernel takes.
             iovecs: vec![NO_IOVEC; (burst * 4).max(libc::UIO_MAXIOV as usize)],
             messages: vec![empty; burst],
-            results: vec![NOT_TRIED; burst],
         }
     }
 
     /// The most frames in a batch.
     pub(crate) fn capacity(&self) -> usize {
-        self.results.len()
+        self.messages.len()
     }
 
     /// From now on frames without a header go to `plain`, those with one to `headed`. To be called again
@@ -112,12 +111,45 @@ impl Sender {
         self.fixed = fix && self.ring.as_mut().is_some_and(|r| r.fix(&self.targets));
     }
 
-    /// Sends frames and returns a result for each: bytes, or a negative error. There may be fewer
-    /// results than frames: the rest were not tried.
-    pub(crate) fn send(&mut self, frames: &[Mbuf], shapes: &[Shape]) -> &[i32] {
+    /// Sends frames that are each one segment without a header. Writes a result for each: bytes, or a
+    /// negative error. Returns for how many; the rest were not tried.
+    #[inline]
+    pub(crate) fn send_plain(&mut self, frames: &[Mbuf], results: &mut [i32]) -> usize {
+        let n = frames.len().min(self.capacity()).min(results.len());
+        let (frames, results) = (&frames[..n], &mut results[..n]);
+        let (target, fixed) = (if self.fixed { 0 } else { self.targets[0] }, self.fixed);
+        if let Some(ring) = &mut self.ring {
+            let operations = frames.iter().map(|frame| {
+                let (data, len) = (frame.data_ptr(), frame.data().len() as u32);
+                Operation {
+                    entry: to_file(send_operation(target, data, len), fixed),
+                    expected: len as i32,
+                }
+            });
+            // SAFETY: the frames are borrowed during the call; a send says MSG_DONTWAIT.
+            if unsafe { ring.run(operations, results) }.is_err() {
+                self.ring = None;
+            }
+            return n;
+        }
+        for ((frame, iovec), message) in frames.iter().zip(&mut self.iovecs).zip(&mut self.messages)
+        {
+            *iovec = whole(frame);
+            message.msg_hdr.msg_iov = iovec;
+            message.msg_hdr.msg_iovlen = 1;
+        }
+        results.fill(NOT_TRIED);
+        self.send_run(self.targets[0], 0, results);
+        n
+    }
+
+    /// Sends frames of any shape; results as with [`send_plain`](Self::send_plain).
+    pub(crate) fn send(&mut self, frames: &[Mbuf], shapes: &[Shape], results: &mut [i32]) -> usize {
         let wanted = frames.len().min(shapes.len()).min(self.capacity());
+        let wanted = wanted.min(results.len());
         let (targets, fixed) = (self.targets, self.fixed);
         let n = self.describe(&frames[..wanted], shapes);
+        let results = &mut results[..n];
         let mut broken = false;
         if let Some(ring) = &mut self.ring {
             let (sink, messages) = (self.sink, &self.messages);
@@ -133,27 +165,22 @@ impl Sender {
                     });
             // SAFETY: frames and shapes are borrowed and the message headers ours during the call.
             // A send says MSG_DONTWAIT, a write RWF_NOWAIT.
-            broken = unsafe { ring.run(operations, &mut self.results[..n]) }.is_err();
+            broken = unsafe { ring.run(operations, results) }.is_err();
         } else if self.sink == Sink::Socket {
-            self.send_messages(&shapes[..n]);
+            self.send_messages(&shapes[..n], results);
         } else {
-            self.write_each(targets[1], n);
+            self.write_each(targets[1], results);
         }
         // TAP devices of Linux before 5.17 do not know the flag; the frames stay for the next call.
-        if self.sink == Sink::File && n > 0 && self.results[0] == -libc::EOPNOTSUPP {
+        if self.sink == Sink::File && results.first() == Some(&-libc::EOPNOTSUPP) {
             broken = true;
-            self.results[..n].fill(NOT_TRIED);
+            results.fill(NOT_TRIED);
         }
         if broken {
             // From now on by the other way.
             self.ring = None;
         }
-        &self.results[..n]
-    }
-
-    /// The result of the `i`-th frame of the last batch.
-    pub(crate) fn result(&self, i: usize) -> i32 {
-        self.results.get(i).copied().unwrap_or(NOT_TRIED)
+        n
     }
 
     /// Fills in the message headers; returns for how many frames there was room.
@@ -168,10 +195,7 @@ impl Sender {
                 && let Some(iovec) = self.iovecs.get_mut(used)
             {
                 used += 1;
-                *iovec = libc::iovec {
-                    iov_base: frame.data_ptr().cast_mut().cast(),
-                    iov_len: frame.data().len(),
-                };
+                *iovec = whole(frame);
                 let message = &mut self.messages[i].msg_hdr;
                 message.msg_iov = iovec;
                 message.msg_iovlen = 1;
@@ -179,10 +203,6 @@ impl Sender {
             }
             let needed = frame.segment_count() + 1;
             let Some(iovecs) = self.iovecs.get_mut(used..used + needed) else {
-                if i == 0 {
-                    // More segments than the kernel takes: it says so itself.
-                    self.results[0] = -libc::EMSGSIZE;
-                }
                 return i;
             };
             used += needed;
@@ -223,49 +243,89 @@ impl Sender {
 
     /// One `sendmmsg` for each run of frames to one socket, or more when the kernel refuses a frame in
     /// the middle. `describe` filled in as many messages as there are shapes.
-    fn send_messages(&mut self, shapes: &[Shape]) {
-        let n = shapes.len();
-        self.results[..n].fill(NOT_TRIED);
-        let mut i = 0;
-        while i < n {
-            let headed = shapes[i].headed();
-            let run = shapes[i..].iter().take_while(|s| s.headed() == headed);
-            let end = i + run.count();
+    fn send_messages(&mut self, shapes: &[Shape], results: &mut [i32]) {
+        results.fill(NOT_TRIED);
+        let mut start = 0;
+        while start < shapes.len() {
+            let headed = shapes[start].headed();
+            let run = shapes[start..].iter().take_while(|s| s.headed() == headed);
+            let end = start + run.count();
             let fd = self.targets[usize::from(headed)];
-            let left = &mut self.messages[i..end];
-            // SAFETY: `describe` filled the headers with memory that `send` borrows.
+            if !self.send_run(fd, start, &mut results[start..end]) {
+                return;
+            }
+            start = end;
+        }
+    }
+
+    /// Sends the messages from the `start`-th on, one for each result, to one socket. `false` when it
+    /// has no room for more.
+    fn send_run(&mut self, fd: RawFd, start: usize, results: &mut [i32]) -> bool {
+        let messages = &mut self.messages[start..start + results.len()];
+        let mut i = 0;
+        while i < results.len() {
+            let left = &mut messages[i..];
+            // SAFETY: the headers were filled with memory that the callers borrow.
             let sent = unsafe {
                 libc::sendmmsg(fd, left.as_mut_ptr(), left.len() as u32, libc::MSG_DONTWAIT)
             };
             if sent > 0 {
-                for k in i..(i + sent as usize).min(end) {
-                    self.results[k] = self.messages[k].msg_len as i32;
+                let sent = (sent as usize).min(left.len());
+                for (result, message) in results[i..].iter_mut().zip(&left[..sent]) {
+                    *result = message.msg_len as i32;
                 }
-                i += sent as usize;
+                i += sent;
                 continue;
             }
             let error = errno();
-            self.results[i] = -error;
+            results[i] = -error;
             if is_passing(error) {
-                return;
+                return false;
             }
             i += 1;
         }
+        true
     }
 
     /// A TAP device takes one frame in each `writev`.
-    fn write_each(&mut self, fd: RawFd, n: usize) {
-        self.results[..n].fill(NOT_TRIED);
-        for i in 0..n {
-            let message = &self.messages[i].msg_hdr;
+    fn write_each(&mut self, fd: RawFd, results: &mut [i32]) {
+        results.fill(NOT_TRIED);
+        for (result, message) in results.iter_mut().zip(&self.messages) {
+            let message = &message.msg_hdr;
             // SAFETY: as above.
             let sent =
                 unsafe { libc::writev(fd, message.msg_iov, message.msg_iovlen as libc::c_int) };
-            self.results[i] = if sent >= 0 { sent as i32 } else { -errno() };
-            if sent < 0 && is_passing(-self.results[i]) {
+            *result = if sent >= 0 { sent as i32 } else { -errno() };
+            if sent < 0 && is_passing(-*result) {
                 return;
             }
         }
+    }
+}
+
+/// A frame of one segment. The kernel only reads.
+#[inline(always)]
+fn whole(frame: &Mbuf) -> libc::iovec {
+    libc::iovec {
+        iov_base: frame.data_ptr().cast_mut().cast(),
+        iov_len: frame.data().len(),
+    }
+}
+
+#[inline(always)]
+fn send_operation(fd: RawFd, data: *const u8, len: u32) -> squeue::Entry {
+    opcode::Send::new(types::Fd(fd), data, len)
+        .flags(libc::MSG_DONTWAIT)
+        .build()
+}
+
+/// With the flag, what the entry has as its descriptor is a place among the fixed files.
+#[inline(always)]
+fn to_file(entry: squeue::Entry, fixed: bool) -> squeue::Entry {
+    if fixed {
+        entry.flags(squeue::Flags::FIXED_FILE)
+    } else {
+        entry
     }
 }
 
@@ -275,14 +335,16 @@ fn operation(
     frame: &Mbuf,
     shape: &Shape,
     message: &libc::mmsghdr,
-) -> squeue::Entry {
-    // With the flag below, a place among the fixed files.
-    let fd = types::Fd(fd);
+) -> Operation {
     let (data, len) = (frame.data_ptr(), frame.data().len() as u32);
+    let mut expected = NOT_TRIED;
+    let target = fd;
+    let fd = types::Fd(fd);
     let entry = match (sink, shape) {
-        (Sink::Socket, Shape::Plain | Shape::Headed) => opcode::Send::new(fd, data, len)
-            .flags(libc::MSG_DONTWAIT)
-            .build(),
+        (Sink::Socket, Shape::Plain | Shape::Headed) => {
+            expected = len as i32;
+            send_operation(target, data, len)
+        }
         (Sink::Socket, Shape::Split { .. }) => opcode::SendMsg::new(fd, &message.msg_hdr)
             .flags(libc::MSG_DONTWAIT as u32)
             .build(),
@@ -296,17 +358,10 @@ fn operation(
                 .build()
         }
     };
-    if fixed {
-        entry.flags(squeue::Flags::FIXED_FILE)
-    } else {
-        entry
+    Operation {
+        entry: to_file(entry, fixed),
+        expected,
     }
-}
-
-fn errno() -> i32 {
-    std::io::Error::last_os_error()
-        .raw_os_error()
-        .unwrap_or(libc::EIO)
 }
 
 /// Whether the same frame may be taken a little later.

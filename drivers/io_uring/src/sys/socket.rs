@@ -222,6 +222,12 @@ impl PacketSocket {
         unsafe { self.set(SOL_PACKET, libc::PACKET_RX_RING, request) }
     }
 
+    /// Makes the transmit ring that [`slots`](super::slots) maps.
+    pub(crate) fn transmit_ring(&self, request: &libc::tpacket_req) -> io::Result<()> {
+        // SAFETY: the structure that the option expects with TPACKET_V2.
+        unsafe { self.set(SOL_PACKET, libc::PACKET_TX_RING, request) }
+    }
+
     /// An interface request on this socket, in the socket's network namespace.
     pub(super) fn interface_ioctl(
         &self,

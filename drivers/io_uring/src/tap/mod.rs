@@ -215,7 +215,7 @@ impl Port for TapPort {
                 self.burst(),
             );
             let sender = Sender::new(Sink::File, self.ring(), self.burst());
-            let tx = Tx::new(self.device.clone(), Outlet::Tap(queue), sender);
+            let tx = Tx::new(self.device.clone(), Outlet::Tap(queue), sender, None);
             pairs.push(QueuePair {
                 rx: Box::new(rx),
                 tx: Box::new(tx),

@@ -1,6 +1,7 @@
 //! Sending: a burst becomes one system call.
 //!
-//! A frame that asks for nothing goes as it is, to a socket without headers. One with requests gets its
+//! A frame that asks for nothing goes as it is, to a socket without headers: by io_uring, by `sendmmsg`, or
+//! copied to the socket's mapped ring where that is faster. One with requests gets its
 //! virtio-net header written right before it, into its headroom, so that one pointer and one length
 //! describe it, and goes to a socket with headers; a frame whose bytes are shared, or without headroom,
 //! or in several segments goes as a list of pieces, with the header in a scratch. A TAP device has a
@@ -9,7 +10,7 @@
 //! Frames that the kernel has no room for stay in the burst, as they were and in their order, and are
 //! the first of the next call. One call is one attempt for each of its frames: when the kernel had no
 //! room for one in the middle and then had some again, those behind it are gone before it. (With
-//! `sendmmsg` nothing passes: it ends with the first refusal.) Frames refused for good keep nobody back.
+//! `sendmmsg` and the mapped ring nothing passes: they end with the first refusal.) Frames refused for good keep nobody back.
 //!
 //! Over both sockets frames keep their order as far as here. But those with requests pass the queueing
 //! discipline and the others do not, so where it holds frames back (on a device that was full; a veth
@@ -20,10 +21,12 @@ mod prepare;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-use linecard_hal::{Burst, QueueState, TxQueue, TxStats};
+use linecard_hal::{Burst, Mbuf, MbufFlags, QueueState, TxQueue, TxStats};
 
 use crate::device::Device;
+use crate::sys::batch::NOT_TRIED;
 use crate::sys::send::{Sender, Shape, is_passing};
+use crate::sys::slots::{SlotRing, SlotSize};
 use crate::sys::socket::PacketSocket;
 use crate::sys::tun::TapQueue;
 use prepare::{Preparer, header_len};
@@ -50,6 +53,8 @@ pub(crate) enum Outlet {
 
 /// Sockets that send to one interface and receive nothing.
 pub(crate) struct Sockets {
+    /// A mapped ring and its socket, which can send from nowhere else.
+    mapped: Option<(SlotRing, PacketSocket)>,
     /// Takes frames alone.
     plain: PacketSocket,
     /// Takes a virtio-net header before each frame; not where the kernel knows no such.
@@ -57,40 +62,70 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Opens them for the interface `ifindex`.
-    pub(crate) fn open(ifindex: i32) -> std::io::Result<Self> {
-        let open = |headers: bool| {
-            let socket = PacketSocket::new()?;
-            socket.send_buffer(SEND_BUFFER);
-            if headers && socket.set_packet(libc::PACKET_VNET_HDR, 1).is_err() {
-                return Ok(None);
+    /// Opens them for the interface `ifindex`, with a mapped ring of this size if there is to be one.
+    pub(crate) fn open(ifindex: i32, ring: Option<SlotSize>) -> std::io::Result<Self> {
+        let plain = Self::without_headers()?;
+        plain.bind(ifindex, 0)?;
+        let mapped = match ring {
+            Some(size) => {
+                let socket = Self::without_headers()?;
+                let slots = SlotRing::new(&socket, size)?;
+                socket.bind(ifindex, 0)?;
+                Some((slots, socket))
             }
-            // Frames with requests go the ordinary way: past the queueing discipline the kernel drops
-            // what it had to cut for the device (`__dev_direct_xmit`) and says that there is no room.
-            if !headers {
-                // Without it (Linux before 3.14) these go the ordinary way too; the port notes it.
-                let _ = socket.set_packet(libc::PACKET_QDISC_BYPASS, 1);
-            }
-            socket.bind(ifindex, 0)?;
-            Ok(Some(socket))
+            None => None,
         };
-        let plain: std::io::Result<_> = open(false);
         Ok(Self {
-            plain: plain?.ok_or(std::io::ErrorKind::Unsupported)?,
-            headed: open(true)?,
+            mapped,
+            plain,
+            headed: Self::headed(ifindex)?,
         })
     }
 
+    fn without_headers() -> std::io::Result<PacketSocket> {
+        let socket = PacketSocket::new()?;
+        socket.send_buffer(SEND_BUFFER);
+        // Without it (Linux before 3.14) frames go the ordinary way; the port notes it.
+        let _ = socket.set_packet(libc::PACKET_QDISC_BYPASS, 1);
+        Ok(socket)
+    }
+
+    /// Frames with requests always go through the queueing discipline: past it the kernel drops what it
+    /// had to cut for the device (`__dev_direct_xmit`) and says that there is no room.
+    fn headed(ifindex: i32) -> std::io::Result<Option<PacketSocket>> {
+        let socket = PacketSocket::new()?;
+        socket.send_buffer(SEND_BUFFER);
+        if socket.set_packet(libc::PACKET_VNET_HDR, 1).is_err() {
+            return Ok(None);
+        }
+        socket.bind(ifindex, 0)?;
+        Ok(Some(socket))
+    }
+
     fn bound_to(&self, index: i32) -> bool {
-        self.plain.bound_to() == index && self.headed.as_ref().is_none_or(|s| s.bound_to() == index)
+        let mapped = self.mapped.as_ref().map(|(_, socket)| socket);
+        let all = [Some(&self.plain), self.headed.as_ref(), mapped];
+        all.into_iter().flatten().all(|s| s.bound_to() == index)
     }
 }
 
 impl Outlet {
+    /// The mapped ring and its socket, if frames without requests go there.
+    #[inline(always)]
+    fn slots(&mut self) -> Option<(&mut SlotRing, RawFd)> {
+        match self {
+            Self::Sockets(Sockets {
+                mapped: Some((slots, socket)),
+                ..
+            }) => Some((slots, socket.as_raw_fd())),
+            _ => None,
+        }
+    }
+
     /// Where frames without a header go, and those with one.
     fn targets(&self) -> (RawFd, RawFd) {
         match self {
-            Self::Sockets(Sockets { plain, headed }) => (
+            Self::Sockets(Sockets { plain, headed, .. }) => (
                 plain.as_raw_fd(),
                 headed.as_ref().unwrap_or(plain).as_raw_fd(),
             ),
@@ -113,14 +148,24 @@ pub(crate) struct Tx {
     outlet: Option<Outlet>,
     sender: Sender,
     preparer: Preparer,
+    /// How the mapped ring is to be, when sockets are opened.
+    ring: Option<SlotSize>,
+    /// How each frame of a batch is sent; empty when all are plain.
     shapes: Vec<Shape>,
+    /// What became of each.
+    results: Vec<i32>,
     down: bool,
     refusals: u32,
     stats: TxStats,
 }
 
 impl Tx {
-    pub(crate) fn new(device: Arc<Device>, outlet: Outlet, sender: Sender) -> Self {
+    pub(crate) fn new(
+        device: Arc<Device>,
+        outlet: Outlet,
+        sender: Sender,
+        ring: Option<SlotSize>,
+    ) -> Self {
         let capacity = sender.capacity();
         let mut tx = Self {
             device,
@@ -128,7 +173,9 @@ impl Tx {
             outlet: None,
             sender,
             preparer: Preparer::new(outlet.headers()),
+            ring,
             shapes: Vec::with_capacity(capacity),
+            results: vec![NOT_TRIED; capacity],
             refusals: 0,
             stats: TxStats::default(),
         };
@@ -144,40 +191,68 @@ impl Tx {
     }
 
     /// Sends the first frames of `burst`; returns how many of them are gone and how many stay.
+    #[inline]
     fn round(&mut self, burst: &mut Burst) -> (usize, usize) {
-        if self.outlet.is_none() {
+        let Some(outlet) = &mut self.outlet else {
             return (self.refuse(burst, burst.len()), 0);
-        }
-        let n = burst.len().min(self.sender.capacity());
-        self.shapes.clear();
+        };
+        let n = burst.len().min(self.results.len());
         let frames = &mut burst.as_mut_slice()[..n];
-        let bad = self.preparer.prepare(frames, &mut self.shapes);
-        if bad == Some(0) {
-            // Its requests contradict themselves.
-            return (self.refuse(burst, 1), 0);
+        self.shapes.clear();
+        let mut tried = 0;
+        if let Some((slots, socket)) = outlet.slots() {
+            let plain = plain_run(frames, slots.room());
+            if plain > 0 {
+                tried = slots.send(socket, &frames[..plain], &mut self.results);
+                if tried == 0 {
+                    // Every slot is with the device.
+                    return (0, plain);
+                }
+            }
+        } else if self.preparer.leaves_plain() && plain_run(frames, usize::MAX) == n {
+            tried = self.sender.send_plain(frames, &mut self.results);
         }
-        let n = bad.unwrap_or(n);
-        let results = self.sender.send(&frames[..n], &self.shapes);
-        let tried = results.len();
         if tried == 0 {
-            // More segments than a call takes.
+            tried = match self.send_prepared(frames) {
+                0 => return (self.refuse(burst, 1), 0),
+                tried => tried,
+            };
+        }
+        let results = &self.results[..tried];
+        // All positive: no sign bit in any of them.
+        if results.iter().fold(0, |all, result| all | result) < 0 {
+            return self.sort(burst, n, tried);
+        }
+        let frames = &mut burst.as_mut_slice()[..n];
+        self.preparer.undo(
+            &mut frames[tried..],
+            self.shapes.get(tried..).unwrap_or(&[]),
+        );
+        let headers: usize = self.shapes[..].iter().take(tried).map(header_len).sum();
+        let bytes: u64 = results.iter().map(|bytes| *bytes as u64).sum();
+        self.stats.packets += tried as u64;
+        self.stats.bytes += bytes.saturating_sub(headers as u64);
+        burst.free_front(tried);
+        self.refusals = 0;
+        (tried, 0)
+    }
+
+    /// Sends frames of any shape; returns for how many there is a result. 0 when the first cannot be
+    /// sent: its requests contradict themselves, or it has more segments than a call takes.
+    fn send_prepared(&mut self, frames: &mut [Mbuf]) -> usize {
+        let bad = self.preparer.prepare(frames, &mut self.shapes);
+        let n = bad.unwrap_or(frames.len());
+        let tried = match n {
+            0 => 0,
+            _ => self
+                .sender
+                .send(&frames[..n], &self.shapes, &mut self.results),
+        };
+        if tried == 0 {
             self.preparer.undo(frames, &self.shapes);
-            return (self.refuse(burst, 1), 0);
+            self.shapes.clear();
         }
-        if results.iter().all(|r| *r >= 0) {
-            self.preparer
-                .undo(&mut frames[tried..n], &self.shapes[tried..]);
-            self.stats.packets += tried as u64;
-            self.stats.bytes += results
-                .iter()
-                .zip(&self.shapes)
-                .map(|(r, shape)| (*r as usize).saturating_sub(header_len(shape)) as u64)
-                .sum::<u64>();
-            burst.free_front(tried);
-            self.refusals = 0;
-            return (tried, 0);
-        }
-        self.sort(burst, n, tried)
+        tried
     }
 
     /// Some frames were refused. Those for good are counted, the others stay, in order.
@@ -188,7 +263,7 @@ impl Tx {
         // From the back, those that stay gather at the end in their order; the others are then in front.
         let mut first_to_stay = tried;
         for i in (0..tried).rev() {
-            let result = self.sender.result(i);
+            let result = self.results[i];
             if result >= 0 {
                 let header = self.shapes.get(i).map_or(0, header_len);
                 self.stats.packets += 1;
@@ -230,6 +305,17 @@ impl Tx {
     }
 }
 
+/// How many of the first frames ask for nothing and are one segment of `room` bytes at most.
+#[inline(always)]
+fn plain_run(frames: &[Mbuf], room: usize) -> usize {
+    let is_plain = |frame: &&Mbuf| {
+        !frame.flags().intersects(MbufFlags::TX_REQUESTS)
+            && frame.segment_count() == 1
+            && frame.frame_len() <= room
+    };
+    frames.iter().take_while(is_plain).count()
+}
+
 impl TxQueue for Tx {
     fn transmit(&mut self, burst: &mut Burst) -> usize {
         let before = burst.len();
@@ -262,7 +348,7 @@ impl TxQueue for Tx {
             match &self.outlet {
                 Some(Outlet::Sockets(sockets)) if sockets.bound_to(index) => {}
                 Some(Outlet::Tap(_)) => {}
-                _ => match Sockets::open(index) {
+                _ => match Sockets::open(index, self.ring) {
                     Ok(sockets) => self.set_outlet(Outlet::Sockets(sockets)),
                     Err(error) => {
                         tracing::debug!(port = %self.device.port, %error, "cannot send yet");

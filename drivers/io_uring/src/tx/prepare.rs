@@ -36,6 +36,12 @@ impl Preparer {
         Self { headers }
     }
 
+    /// Whether a frame that asks for nothing goes as it is.
+    #[inline(always)]
+    pub(super) fn leaves_plain(&self) -> bool {
+        self.headers != Headers::Always
+    }
+
     /// Adds a shape for each frame. Stops at the first that cannot be sent and returns its place.
     pub(super) fn prepare(&self, frames: &mut [Mbuf], shapes: &mut Vec<Shape>) -> Option<usize> {
         for (i, frame) in frames.iter_mut().enumerate() {

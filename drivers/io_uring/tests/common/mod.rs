@@ -82,6 +82,7 @@ impl Running {
         port.configure(&PortConfig {
             index,
             queues,
+            offloads: linecard_hal::Offloads::all(),
             ..PortConfig::default()
         })
         .expect("configured");

@@ -25,6 +25,7 @@ pub(crate) fn start(port: &mut dyn Port, pool: &Mempool, queues: u16) -> Vec<Que
     let config = PortConfig {
         queues,
         index: 9,
+        offloads: linecard_hal::Offloads::all(),
         ..PortConfig::default()
     };
     port.configure(&config).unwrap();

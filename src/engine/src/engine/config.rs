@@ -1,6 +1,6 @@
 //! How an engine is to run, and why it cannot.
 
-use linecard_hal::{MempoolError, PortConfig, PortError};
+use linecard_hal::{MempoolError, Offloads, PortConfig, PortError};
 
 use crate::idle::Idle;
 use crate::placement::PlacementError;
@@ -28,6 +28,9 @@ pub struct EngineConfig {
     pub tx_descriptors: u32,
     /// Receive frames for any MAC address.
     pub promiscuous: bool,
+    /// What ports do for a frame, of all that each can. Receive times have to be asked for
+    /// ([`Offloads::usual`]).
+    pub offloads: Offloads,
     /// Stop when this many frames were received in all, or a burst later.
     pub packet_limit: Option<u64>,
     /// Pin workers to their cpus.
@@ -49,6 +52,7 @@ impl Default for EngineConfig {
             rx_descriptors: port.rx_descriptors,
             tx_descriptors: port.tx_descriptors,
             promiscuous: true,
+            offloads: port.offloads,
             packet_limit: None,
             pin: true,
             handoff: 512,

@@ -7,9 +7,7 @@ mod sizing;
 use std::sync::Arc;
 use std::time::Instant;
 
-use linecard_hal::{
-    Mempool, MempoolConfig, Offloads, Port, PortConfig, PortError, PortInfo, QueuePair,
-};
+use linecard_hal::{Mempool, MempoolConfig, Port, PortConfig, PortError, PortInfo, QueuePair};
 
 use crate::handoff::{Inbox, Mailbox, mailbox};
 use crate::placement::{PlacementRequest, Plan, PoolDemand, PortDemand};
@@ -65,7 +63,7 @@ impl Engine {
                 tx_descriptors: config.tx_descriptors,
                 burst: config.burst,
                 promiscuous: config.promiscuous,
-                offloads: Offloads::all(),
+                offloads: config.offloads,
             })?;
         }
         let sum = Holders::new(&ports, &config);

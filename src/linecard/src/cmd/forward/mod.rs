@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use linecard::engine::topology::Topology;
 use linecard::modes::{self, Mode, ModeConfig};
-use linecard::{Engine, EngineConfig, Running};
+use linecard::{Engine, EngineConfig, Offloads, Running};
 
 use super::table::Paint;
 
@@ -48,7 +48,12 @@ impl Session {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let ports = linecard::open_all(self.ports.iter().map(String::as_str))?;
         let topology = Topology::detect()?;
-        let engine = Engine::on(&topology, ports, self.engine.clone())?;
+        let mut config = self.engine.clone();
+        if ports.iter().any(|port| port.info().driver == "pcap") {
+            // A capture file says when each frame came.
+            config.offloads |= Offloads::RX_TIMESTAMP;
+        }
+        let engine = Engine::on(&topology, ports, config)?;
         let infos = engine.ports();
         let mut config = ModeConfig::new(&infos);
         config.frame_len = usize::from(self.frame_size.saturating_sub(4));

@@ -22,6 +22,8 @@ pub(super) struct MmsgRx {
     /// Of the last call: frames, and how many of them were given out.
     got: usize,
     given: usize,
+    /// Frames may wait for mbufs that the pool did not have.
+    starved: bool,
     socket: PacketSocket,
     /// What to wait on while frames are here.
     ready: ReadyFd,
@@ -36,6 +38,7 @@ impl MmsgRx {
             buffers: Burst::with_capacity(most),
             got: 0,
             given: 0,
+            starved: false,
             socket,
             ready: ReadyFd::new()?,
         })
@@ -72,7 +75,8 @@ impl MmsgRx {
         if missing > 0 {
             pool.alloc_burst(&mut self.buffers, missing);
         }
-        if self.buffers.is_empty() {
+        self.starved = self.buffers.is_empty();
+        if self.starved {
             return false;
         }
         // "Network is down" is told once; after that the socket says that it has nothing.
@@ -114,6 +118,10 @@ impl MmsgRx {
         let _ = self.socket.take_error();
         if self.given < self.got {
             return Some(self.ready.as_fd());
+        }
+        // The socket would be readable all the time, and nothing tells when mbufs come home.
+        if self.starved {
+            return None;
         }
         Some(self.socket.as_fd())
     }

@@ -45,6 +45,8 @@ pub(crate) struct Rx {
     receiver: Option<Receiver>,
     pool: Mempool,
     attached: bool,
+    /// The last call found nothing: all that the kernel has had was taken.
+    drained: bool,
     stats: RxStats,
 }
 
@@ -56,6 +58,7 @@ impl Rx {
             pool,
             receiver: None,
             attached: false,
+            drained: true,
             stats: RxStats::default(),
         };
         if let Some(socket) = rx.group.take(id) {
@@ -124,6 +127,7 @@ impl RxQueue for Rx {
         self.stats.packets += found.packets;
         self.stats.bytes += found.bytes;
         self.stats.errors += found.errors;
+        self.drained = found.packets + found.errors == 0;
         found.packets as usize
     }
 
@@ -144,8 +148,9 @@ impl RxQueue for Rx {
             return QueueState::Down;
         };
         let bound = self.socket().map(|socket| socket.bound_to());
-        if bound != Some(index) && flags.up {
-            // Removed and made again, or down when the port was started.
+        if bound != Some(index) && flags.up && self.drained {
+            // Removed and made again, or down when the port was started. What came before is given out
+            // first.
             match self.group.renew(index, self.id) {
                 Ok(Some(socket)) => {
                     if let Err(error) = self.install(socket) {

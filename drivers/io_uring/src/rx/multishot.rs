@@ -114,6 +114,10 @@ impl MultishotRx {
         // Clears "network is down", which would wake at once for ever.
         let _ = self.socket.take_error();
         self.maintain(pool);
+        if self.multishot.is_starved() {
+            // The socket would be readable all the time, and nothing tells when mbufs come home.
+            return None;
+        }
         self.slept = true;
         // With deferred completions the socket: it is readable exactly while frames wait, also while
         // the request has no buffers, and needs no task work to become so. What is in the completion

@@ -17,6 +17,8 @@ pub(super) struct RingRx {
     /// Headers taken from the pool and not yet pointed at a frame.
     headers: Burst,
     waiter: Waiter,
+    /// Frames wait for mbufs that the pool did not have.
+    starved: bool,
     socket: PacketSocket,
 }
 
@@ -38,6 +40,7 @@ impl RingRx {
             ring,
             headers,
             waiter,
+            starved: false,
             socket,
         })
     }
@@ -102,10 +105,16 @@ impl RingRx {
         if have < wanted {
             pool.alloc_burst(&mut self.headers, wanted - have);
         }
-        !self.headers.is_empty()
+        self.starved = self.headers.is_empty();
+        !self.starved
     }
 
+    /// `None` while frames wait for the pool: their descriptor would be readable all the time, and
+    /// nothing tells when mbufs come home.
     pub(super) fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
+        if self.starved {
+            return None;
+        }
         let socket = self.socket.as_raw_fd();
         self.waiter.arm(socket, false).ok()?;
         // A block that was handed over while the poll was not armed makes no wake-up.

@@ -299,6 +299,11 @@ impl Multishot {
         self.empty.len()
     }
 
+    /// Whether the kernel has no buffer at all, and no frame is on its way to us.
+    pub(crate) fn is_starved(&mut self) -> bool {
+        self.empty.len() == self.mbufs.len() && self.is_empty()
+    }
+
     /// Lets the kernel make completions. With `gather`, waits a moment for several.
     pub(crate) fn poll(&mut self, gather: Option<(usize, u32)>) -> io::Result<()> {
         let waiting = self.ring.completion().len();

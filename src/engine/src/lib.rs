@@ -42,7 +42,7 @@ pub mod topology;
 mod worker;
 
 pub use context::Context;
-pub use engine::{Engine, EngineConfig, EngineError, Running, StopHandle};
+pub use engine::{Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, StopHandle};
 pub use idle::Idle;
 pub use report::{Account, LeakReport, PoolReport, PortReport, Report, WorkerReport};
 pub use stage::{DropReason, PortIndex, Stage, Verdict, WorkerIndex};

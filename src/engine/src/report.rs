@@ -8,6 +8,7 @@ use linecard_hal::{Ledger, Mempool};
 use serde::Serialize;
 
 use crate::counters::WorkerCounters;
+use crate::engine::FlowReport;
 use crate::placement::Plan;
 use crate::stage::DropReason;
 
@@ -46,6 +47,9 @@ pub struct PortReport {
     /// Drops by reason. What could not be transmitted counts at the port that it was to leave by,
     /// everything else at the port that received it. Reasons that did not occur are left out.
     pub drops: BTreeMap<&'static str, u64>,
+    /// Its flow rules; only in the final report.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flows: Vec<FlowReport>,
 }
 
 /// One worker's figures.
@@ -163,6 +167,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) failures: Vec<Option<String>>,
     /// Frames found in mailboxes at the end, by port.
     pub(crate) undelivered: Vec<u64>,
+    /// By port, at the end.
+    pub(crate) flows: Vec<Vec<FlowReport>>,
     pub(crate) running: bool,
 }
 
@@ -197,6 +203,7 @@ impl Sources<'_> {
     fn port(&self, index: usize) -> PortReport {
         let mut port = PortReport {
             name: self.plan.ports[index].name.clone(),
+            flows: self.flows.get(index).cloned().unwrap_or_default(),
             ..PortReport::default()
         };
         let mut drops = [0; DropReason::COUNT];

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use linecard_hal::flow::{FlowCount, FlowId, FlowRule, FlowRules};
 use linecard_hal::{
-    Burst, LinkState, Mbuf, Mempool, Offloads, Port, PortConfig, PortError, PortInfo, QueuePair,
-    QueueState, RxQueue, RxStats, TxQueue, TxStats,
+    Burst, LinkState, Mbuf, Mempool, Offloads, Port, PortConfig, PortError, PortErrorKind,
+    PortInfo, QueuePair, QueueState, RxQueue, RxStats, TxQueue, TxStats,
 };
 
 /// What a test sees of a port.
@@ -29,7 +30,47 @@ pub(crate) struct TestPort {
     pub(crate) queues: u16,
     pub(crate) offloads: Offloads,
     pub(crate) wire: Arc<Mutex<Wire>>,
+    /// Flow rules that it has; `None` if it takes none.
+    pub(crate) rules: Option<Rules>,
     index: u16,
+}
+
+/// A device with room for two flow rules.
+#[derive(Clone, Default)]
+pub(crate) struct Rules(pub(crate) Arc<Mutex<Vec<FlowRule>>>);
+
+impl FlowRules for Rules {
+    fn validate(&mut self, rule: &FlowRule) -> Result<(), PortError> {
+        if self.0.lock().unwrap().len() < 2 {
+            return Ok(());
+        }
+        let what = format!("no room for the rule {rule}");
+        Err(PortError::new("test", PortErrorKind::Unsupported, what))
+    }
+
+    fn create(&mut self, rule: &FlowRule) -> Result<FlowId, PortError> {
+        self.validate(rule)?;
+        let mut rules = self.0.lock().unwrap();
+        rules.push(rule.clone());
+        Ok(FlowId(rules.len() as u64))
+    }
+
+    fn destroy(&mut self, _: FlowId) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn query(&mut self, id: FlowId) -> Result<Option<FlowCount>, PortError> {
+        let count = FlowCount {
+            packets: id.0,
+            bytes: 60 * id.0,
+        };
+        Ok(Some(count))
+    }
+
+    fn flush(&mut self) -> Result<(), PortError> {
+        self.0.lock().unwrap().clear();
+        Ok(())
+    }
 }
 
 impl TestPort {
@@ -50,6 +91,7 @@ impl TestPort {
             queues,
             offloads: Offloads::TX_MULTI_SEGS,
             wire: Arc::new(Mutex::new(wire)),
+            rules: None,
             index: 0,
         }
     }
@@ -115,6 +157,10 @@ impl Port for TestPort {
 
     fn link(&self) -> LinkState {
         LinkState::Up
+    }
+
+    fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {
+        self.rules.as_mut().map(|rules| rules as _)
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`ring`] | bounded rings for bursts: SPSC, MPSC, MPMC on one cursor |
 //! | [`lcore`] | worker threads' ids |
 //! | [`port`] | the traits that drivers implement |
+//! | [`flow`] | flow rules, and the hook by which a port takes them |
 //! | [`name`], [`error`], [`offload`] | port names, control-plane errors, what can be asked of a frame |
 //!
 //! A frame's path through it: a driver takes a bare mbuf from its [`Mempool`], lets the kernel or the
@@ -23,6 +24,7 @@
 pub mod bench;
 pub mod burst;
 pub mod error;
+pub mod flow;
 pub mod lcore;
 #[cfg(all(test, loom))]
 mod loom_model;

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::burst::Burst;
 use crate::error::PortError;
+use crate::flow::FlowRules;
 use crate::mempool::Mempool;
 use crate::offload::Offloads;
 
@@ -122,6 +123,11 @@ pub trait Port: Send {
 
     /// Whether the link is up.
     fn link(&self) -> LinkState;
+
+    /// Its flow rules, while it runs; `None` if the device has none.
+    fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {
+        None
+    }
 }
 
 /// Whether frames can pass.

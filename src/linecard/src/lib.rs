@@ -32,8 +32,8 @@ pub mod modes;
 mod open;
 
 pub use linecard_engine::{
-    Account, Context, DropReason, Engine, EngineConfig, EngineError, Idle, PortIndex, Report,
-    Running, Stage, StopHandle, Verdict, WorkerIndex,
+    Account, Context, DropReason, Engine, EngineConfig, EngineError, Idle, PortIndex, PortRule,
+    Report, Running, Stage, StopHandle, Verdict, WorkerIndex,
 };
 pub use linecard_hal::{
     Burst, Mbuf, MbufFlags, Mempool, MempoolConfig, Offloads, Port, PortConfig, PortError,

@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use linecard_hal::flow::FlowRules;
 use linecard_hal::{
     Burst, LinkState, Mbuf, Mempool, Port, PortConfig, PortError, PortErrorKind, PortInfo,
     QueuePair, QueueState, RxQueue, RxStats,
@@ -94,6 +95,10 @@ impl Port for FaultInjector {
 
     fn link(&self) -> LinkState {
         self.inner.link()
+    }
+
+    fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {
+        self.inner.flow_rules()
     }
 }
 

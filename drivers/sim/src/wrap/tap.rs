@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use linecard_hal::flow::FlowRules;
 use linecard_hal::{
     Burst, LinkState, Mempool, Port, PortConfig, PortError, PortInfo, QueuePair, QueueState,
     RxQueue, RxStats, TxQueue, TxStats,
@@ -90,6 +91,10 @@ impl Port for Tap {
 
     fn link(&self) -> LinkState {
         self.inner.link()
+    }
+
+    fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {
+        self.inner.flow_rules()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use linecard_hal::{MempoolError, Offloads, PortConfig, PortError};
 
+use super::flows::PortRule;
 use crate::idle::Idle;
 use crate::placement::PlacementError;
 use crate::stage::WorkerIndex;
@@ -31,6 +32,8 @@ pub struct EngineConfig {
     /// What ports do for a frame, of all that each can. Receive times have to be asked for
     /// ([`Offloads::usual`]).
     pub offloads: Offloads,
+    /// Flow rules, in the order in which they are created.
+    pub flows: Vec<PortRule>,
     /// Stop when this many frames were received in all, or a burst later.
     pub packet_limit: Option<u64>,
     /// Pin workers to their cpus.
@@ -53,6 +56,7 @@ impl Default for EngineConfig {
             tx_descriptors: port.tx_descriptors,
             promiscuous: true,
             offloads: port.offloads,
+            flows: Vec::new(),
             packet_limit: None,
             pin: true,
             handoff: 512,

@@ -1,6 +1,7 @@
 //! The engine: ports, a plan, pools, workers; started, watched, stopped, accounted for.
 
 mod config;
+mod flows;
 mod running;
 mod sizing;
 
@@ -16,6 +17,7 @@ use crate::topology::Topology;
 use crate::worker::Control;
 
 pub use config::{EngineConfig, EngineError};
+pub use flows::{FlowReport, PortRule};
 pub use running::{Running, StopHandle};
 use sizing::Holders;
 
@@ -134,6 +136,14 @@ impl Engine {
         }
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = boxes.into_iter().unzip();
         let mut queues = self.start_ports()?;
+        let rules = match self.create_rules() {
+            Ok(rules) => rules,
+            Err(error) => {
+                drop(queues);
+                self.stop_ports(self.ports.len());
+                return Err(error);
+            }
+        };
         let control = Arc::new(Control::new(self.config.packet_limit, workers));
         let infos = self.ports();
         let mut running = Running {
@@ -141,6 +151,7 @@ impl Engine {
             bells: mailboxes.iter().map(|m| m.bell().clone()).collect(),
             control,
             published: Vec::new(),
+            rules,
             threads: Vec::new(),
             engine: self,
         };
@@ -170,15 +181,19 @@ impl Engine {
                 Ok(queues) => all.push(queues.into_iter().map(Some).collect()),
                 Err(error) => {
                     drop(all);
-                    for port in &mut self.ports[..index] {
-                        // The first failure is the one to report.
-                        let _: Result<(), PortError> = port.stop();
-                    }
+                    self.stop_ports(index);
                     return Err(error.into());
                 }
             }
         }
         Ok(all)
+    }
+
+    /// Stops the first `n` ports after a failure, which is the one to report.
+    fn stop_ports(&mut self, n: usize) {
+        for port in &mut self.ports[..n] {
+            let _: Result<(), PortError> = port.stop();
+        }
     }
 
     /// The pool of each queue of a port, in order of the queues.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use linecard_hal::{Burst, Offloads, PortInfo, QueuePair};
 
 use super::Engine;
+use super::flows::Installed;
 use crate::context::Context;
 use crate::counters::{Published, WorkerCounters};
 use crate::handoff::{Bell, Inbox, Mailbox};
@@ -24,6 +25,7 @@ pub struct Running {
     pub(super) control: Arc<Control>,
     pub(super) bells: Vec<Arc<Bell>>,
     pub(super) published: Vec<Arc<Published>>,
+    pub(super) rules: Vec<Installed>,
     pub(super) threads: Vec<JoinHandle<(Ending, Inbox)>>,
 }
 
@@ -137,6 +139,7 @@ impl Running {
             counters: self.published.iter().map(|p| p.read()).collect(),
             failures: Vec::new(),
             undelivered: Vec::new(),
+            flows: Vec::new(),
             running: true,
         }
         .report()
@@ -192,6 +195,8 @@ impl Running {
         }
         let duration = self.started.elapsed();
         let undelivered = empty(inboxes, self.engine.ports.len());
+        // Rules end with their ports.
+        let flows = self.engine.rule_reports(&self.rules);
         for port in &mut self.engine.ports {
             if let Err(error) = port.stop() {
                 tracing::warn!(%error, "stopping a port");
@@ -204,6 +209,7 @@ impl Running {
             counters: self.published.iter().map(|p| p.read()).collect(),
             failures,
             undelivered,
+            flows,
             running: false,
         }
         .report()

@@ -290,6 +290,16 @@ impl Mbuf {
         raw.ol_flags |= MbufFlags::RX_RSS_HASH.bits();
     }
 
+    /// The mark of the flow rule that matched, if one did ([`FlowAction::Mark`]).
+    ///
+    /// [`FlowAction::Mark`]: crate::flow::FlowAction::Mark
+    #[inline]
+    pub fn mark(&self) -> Option<u32> {
+        self.flags()
+            .contains(MbufFlags::RX_FDIR_ID)
+            .then_some(self.raw().mark)
+    }
+
     /// The receive time in nanoseconds of the port's clock, if the port stamps frames.
     #[inline]
     pub fn timestamp_ns(&self) -> Option<u64> {

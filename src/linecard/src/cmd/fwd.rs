@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use linecard::modes::Mode;
 use linecard::wire::MacAddr;
-use linecard::{EngineConfig, Idle};
+use linecard::{EngineConfig, Idle, PortRule};
 
 use super::forward::Session;
 use super::topo::Lcores;
@@ -28,6 +28,7 @@ Examples:
   linecard fwd --port uring:eth1 --mode icmp-echo --idle sleep
   linecard fwd --port null:0 --port null:1 --duration 5s --json
   linecard fwd --port pcap:in.pcap --port 'pcap:?tx=out.pcap' --mode macswap
+  linecard fwd --port dpdk:0000:3b:00.0 --flow '0: proto=udp dport=53 => drop'
 
 Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but a worker failed, a frame
 is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at once.")]
@@ -73,6 +74,11 @@ pub struct FwdArgs {
     /// Bytes of the frames that tx-only sends, with FCS, 64 to 1518.
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(64..=1518))]
     frame_size: u16,
+    /// A flow rule for a port, by its number from 0: 'N: FIELD=VALUE … => ACTION'. Fields: ether, vlan,
+    /// src, dst, proto, sport, dport; actions: drop, queue N, rss N,N, kernel, mark N. Say it once for
+    /// each rule; the first that matches wins. A port that cannot take a rule is an error.
+    #[arg(long = "flow", value_name = "RULE", value_parser = parse_flow)]
+    flows: Vec<PortRule>,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
@@ -101,6 +107,7 @@ pub fn run(args: &FwdArgs) -> anyhow::Result<ExitCode> {
             pool_size: args.pool_size,
             promiscuous: !args.no_promiscuous,
             packet_limit: args.packets,
+            flows: args.flows.clone(),
             ..EngineConfig::default()
         },
         duration: args.duration,
@@ -109,6 +116,22 @@ pub fn run(args: &FwdArgs) -> anyhow::Result<ExitCode> {
         dry_run: args.dry_run,
     }
     .run()
+}
+
+/// A port's number, a colon, a flow rule.
+fn parse_flow(text: &str) -> Result<PortRule, String> {
+    let (port, rule) = text
+        .split_once(':')
+        .filter(|(port, _)| port.trim().parse::<u16>().is_ok())
+        .ok_or_else(|| {
+            format!("{text:?} does not begin with a port's number, as in \"0: proto=udp => drop\"")
+        })?;
+    Ok(PortRule {
+        port: port.trim().parse().unwrap_or_default(),
+        rule: rule
+            .parse()
+            .map_err(|e: linecard::hal::flow::FlowSyntaxError| e.to_string())?,
+    })
 }
 
 /// Six bytes in hexadecimal, separated by colons.

@@ -36,6 +36,10 @@ pub(super) fn last(report: &Report, paint: Paint) -> String {
     let mut text = format!("\n{:.3} s\n", report.duration_s);
     text += &ports(&report.ports).render(paint);
     text += "\n";
+    if report.ports.iter().any(|port| !port.flows.is_empty()) {
+        text += &flows(&report.ports).render(paint);
+        text += "\n";
+    }
     text += &workers(report).render(paint);
     text += "\n";
     text += &pools(&report.pools).render(paint);
@@ -98,6 +102,22 @@ fn ports(ports: &[PortReport]) -> Table {
                 drops.join(", ")
             }),
         ]);
+    }
+    table
+}
+
+fn flows(ports: &[PortReport]) -> Table {
+    let mut table = Table::new(&["port", "flow rule", "packets", "bytes"]);
+    let count = |n: Option<u64>| n.map_or(Cell::from("not counted".to_owned()), number);
+    for port in ports {
+        for flow in &port.flows {
+            table.row([
+                Cell::from(port.name.clone()),
+                Cell::from(flow.rule.to_string()),
+                count(flow.packets),
+                count(flow.bytes),
+            ]);
+        }
     }
     table
 }

@@ -192,7 +192,8 @@ int lc_port_xstat(uint16_t port, uint32_t index, char name[64], uint64_t *value)
     struct rte_eth_xstat_name names[1];
     uint64_t id = index;
     _Static_assert(RTE_ETH_XSTATS_NAME_SIZE == 64, "xstat name");
-    if (rte_eth_xstats_get_names_by_id(port, names, 1, &id) != 1)
+    if ((int)index >= rte_eth_xstats_get_names(port, NULL, 0) ||
+        rte_eth_xstats_get_names_by_id(port, names, 1, &id) != 1)
         return -ENOENT;
     memcpy(name, names[0].name, 64);
     return rte_eth_xstats_get_by_id(port, &id, value, 1) == 1 ? 0 : -ENOENT;

@@ -15,6 +15,7 @@
     non_camel_case_types,
     unreachable_pub,
     clippy::all,
+    clippy::undocumented_unsafe_blocks,
     reason = "generated; shim.h documents it"
 )]
 

@@ -364,3 +364,18 @@ fn before_every_header_there_are_spare_bytes() {
         assert_eq!(pool.config().stride() / 64 % 2, 1);
     }
 }
+
+#[test]
+fn every_pool_that_an_mbuf_goes_home_to_is_asked_for() {
+    let (first, second, third) = (pool(8, 0), pool(8, 0), pool(8, 0));
+    let mut origin = third.alloc().unwrap();
+    assert!(origin.append(4).is_some());
+    let mut head = first.alloc().unwrap();
+    head.chain(origin.share(&second).unwrap()).unwrap();
+    let token = |pool: &Mempool| pool.alloc().unwrap().pool_token();
+    let all = [token(&first), token(&second), token(&third)];
+    assert!(head.every_pool(|t| all.contains(&t)));
+    for missing in all {
+        assert!(!head.every_pool(|t| t != missing));
+    }
+}

@@ -123,7 +123,11 @@ impl Target {
                     self.name
                 ),
             ),
-            Some(libc::EACCES | libc::EPERM) => (
+            Some(libc::EACCES) => (
+                PortErrorKind::Permission,
+                "linecard doctor names what is missing".to_owned(),
+            ),
+            _ if said.to_ascii_lowercase().contains("permi") => (
                 PortErrorKind::Permission,
                 "linecard doctor names what is missing".to_owned(),
             ),
@@ -131,7 +135,7 @@ impl Target {
                 PortErrorKind::Unsupported,
                 "switch the IOMMU on and bind the device to vfio-pci: linecard doctor".to_owned(),
             ),
-            Some(libc::ENODEV | libc::ENXIO) => (
+            Some(libc::ENODEV | libc::ENXIO) if self.driver.is_none() => (
                 PortErrorKind::NotFound,
                 "linecard ports lists devices".to_owned(),
             ),

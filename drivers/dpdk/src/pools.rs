@@ -61,9 +61,3 @@ pub(crate) fn flush_own() {
         pool.flush_own();
     }
 }
-
-/// How many pools are adopted.
-#[cfg(test)]
-pub(crate) fn count() -> usize {
-    adopted().len()
-}

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use linecard_dpdk_sys as dpdk;
 use linecard_hal::Burst;
@@ -34,8 +34,17 @@ impl Device {
         };
         let (devargs, name) = (CString::new(devargs)?, CString::new(name)?);
         let mut id = 0;
+        // One at a time, so that none is taken for another's: DPDK itself is content with a device that
+        // it knows already.
+        static OPENING: Mutex<()> = Mutex::new(());
+        let _opening = OPENING
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         // SAFETY: EAL is up (`eal::start` comes first); C strings.
         unsafe {
+            if dpdk::lc_port_by_name(name.as_ptr(), &raw mut id) == 0 {
+                return Err(io::Error::from_raw_os_error(libc::EEXIST));
+            }
             answer(dpdk::lc_probe(devargs.as_ptr()))?;
             answer(dpdk::lc_port_by_name(name.as_ptr(), &raw mut id))?;
         }

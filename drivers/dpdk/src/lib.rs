@@ -14,7 +14,7 @@ mod tx;
 
 use linecard_hal::{Port, PortError, PortName};
 
-pub use eal::{ARGUMENTS_VARIABLE, EalConfig, Pages, configure};
+pub use eal::{ARGUMENTS_VARIABLE, EalConfig, PAGES_VARIABLE, Pages, configure};
 
 /// The most queues of a port.
 pub const MAX_QUEUES: u16 = 64;

@@ -52,6 +52,16 @@ const REFUSED: [(&str, &str); 5] = [
 ];
 
 impl EalConfig {
+    /// With what the environment says.
+    pub(super) fn or_environment(self, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let pages = match variable(super::PAGES_VARIABLE).as_deref() {
+            Some("huge") => Pages::Huge,
+            Some("normal") => Pages::Normal,
+            _ => self.pages,
+        };
+        Self { pages, ..self }
+    }
+
     /// The pages to use on this machine: never [`Pages::Auto`].
     pub(super) fn pages_here(&self, hugepages: &Path) -> Pages {
         match self.pages {
@@ -194,6 +204,18 @@ mod tests {
                 what.contains(word) && remedy.contains("LINECARD_DPDK_EAL_ARGS"),
                 "{what}; {remedy}"
             );
+        }
+    }
+
+    #[test]
+    fn the_environment_chooses_the_pages() {
+        for (text, pages) in [
+            ("huge", Pages::Huge),
+            ("normal", Pages::Normal),
+            ("", Pages::Auto),
+        ] {
+            let config = EalConfig::default().or_environment(|_| Some(text.into()));
+            assert_eq!(config.pages, pages);
         }
     }
 

@@ -20,6 +20,9 @@ pub use arguments::{EalConfig, Pages};
 /// The variable with further arguments for EAL, for what [`EalConfig`] does not have.
 pub const ARGUMENTS_VARIABLE: &str = "LINECARD_DPDK_EAL_ARGS";
 
+/// The variable that chooses the pages for DPDK's own data, where a program has not: `huge` or `normal`.
+pub const PAGES_VARIABLE: &str = "LINECARD_DPDK_PAGES";
+
 /// The oldest DPDK that this works with.
 const OLDEST: u32 = 2211;
 
@@ -75,7 +78,7 @@ pub(crate) fn start(port: &str, pci: bool) -> Result<(), PortError> {
             return Err(PortError::new(port, *kind, what).remedy(remedy.as_str()));
         }
         Some(State::Before(config)) => config.clone(),
-        None => EalConfig::default(),
+        None => EalConfig::default().or_environment(|name| std::env::var(name).ok()),
     };
     match try_start(&config, pci) {
         Ok(up) => {

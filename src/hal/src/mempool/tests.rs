@@ -326,7 +326,6 @@ fn an_adopted_pool_is_used_from_both_sides() {
                 pool.data().give(out, 64);
                 pool.release();
             }
-            drop(adopter);
             drop(pool.alloc());
             pool.flush_cache();
             assert_eq!(pool.leaks(), []);

@@ -75,6 +75,7 @@
 //! - A virtual device's driver refuses its options with -1, which is no errno.
 //! - `net_ring` keeps across a stop what was sent into it: it is drained first.
 //! - The 22.11 driver `net_memif` crashes when its peer leaves while it is polled.
+#![cfg_attr(not(feature = "dpdk"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg(feature = "dpdk")]
 
 mod device;

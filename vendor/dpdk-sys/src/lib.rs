@@ -7,7 +7,7 @@
 //! this does not build.
 //!
 //! The distribution's shared libraries are linked, as `pkg-config libdpdk` names them. Poll-mode drivers
-//! are plug-ins, loaded by EAL from [`lc_plugin_dir`]. Nothing is compiled for the building machine's own
+//! are plug-ins, loaded by EAL from `lc_plugin_dir`. Nothing is compiled for the building machine's own
 //! processor: `-march` is what the distribution's headers need at least.
 #![allow(
     unsafe_code,

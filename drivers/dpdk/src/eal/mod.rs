@@ -134,9 +134,10 @@ fn try_start(config: &EalConfig, pci: bool) -> Result<State, Refusal> {
         })?;
     tracing::debug!(?words, loaded, built, "starting EAL");
     log::forget();
-    start_aside(words).map_err(|error| explain(&error, pages))?;
-    // EAL makes a directory for files that it then has none of.
+    let started = start_aside(words);
+    // EAL makes a directory for files that it then has none of. If it has, this does nothing.
     let _ = fs::remove_dir(sys::eal::runtime_dir());
+    started.map_err(|error| explain(&error, pages))?;
     if !sys::eal::iova_is_va() {
         return Err(Refusal {
             kind: PortErrorKind::Unsupported,

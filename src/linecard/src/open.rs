@@ -16,13 +16,6 @@ pub struct DriverInfo {
 
 /// The drivers that this build has.
 pub const DRIVERS: &[DriverInfo] = &[
-    #[cfg(feature = "dpdk")]
-    DriverInfo {
-        scheme: "dpdk",
-        about: "a PCI device or a virtual device of DPDK's, by its poll-mode driver",
-        example: "dpdk:0000:3b:00.0",
-        open: linecard_dpdk::open,
-    },
     DriverInfo {
         scheme: "uring",
         about: "any Linux interface, through a packet socket and io_uring",
@@ -52,6 +45,13 @@ pub const DRIVERS: &[DriverInfo] = &[
         about: "endless receive of one frame, transmit discarded",
         example: "null:",
         open: linecard_sim::open,
+    },
+    #[cfg(feature = "dpdk")]
+    DriverInfo {
+        scheme: "dpdk",
+        about: "a PCI device or a virtual device of DPDK's, by its poll-mode driver",
+        example: "dpdk:0000:3b:00.0",
+        open: linecard_dpdk::open,
     },
 ];
 

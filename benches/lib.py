@@ -142,10 +142,10 @@ class Testpmd(Process):
     def start(self):
         self.say("start", "testpmd> ")
 
-    def rates(self):
-        """Received packets a second since the last call, of all ports, by testpmd's own clock."""
+    def rates(self, sent=False):
+        """Received (or sent) packets a second since the last call, of all ports, by testpmd's own clock."""
         text = self.say("show port stats all", r"(Tx-pps.*?#{20,}.*?)" * self.ports)
-        return sum(map(int, re.findall(r"Rx-pps:\s+(\d+)", text)))
+        return sum(map(int, re.findall(rf"{'Tx' if sent else 'Rx'}-pps:\s+(\d+)", text)))
 
     def stop(self):
         """Received packets in all, and cycles a packet if they were recorded."""
@@ -165,14 +165,17 @@ class Bench:
             sys.exit("this needs two cores: one for the traffic, one for the contender")
         self.other, self.worker = cpus[:2]
         self.results, self.bases, self.left_out, self.quiet, self.failed = {}, {}, {}, [], False
-        self.dpdk_memory = ["--no-huge", "-m", "256", "--iova-mode=va"]
+        self.no_hugepages = ["--no-huge", "-m", "256", "--iova-mode=va"]
+        self.dpdk_memory = self.no_hugepages
+        self.has_dpdk = subprocess.run(["pkg-config", "--atleast-version=22.11", "libdpdk"], capture_output=True).returncode == 0 \
+            if shutil.which("pkg-config") else False
         self.exit = contextlib.ExitStack()
         # So that Ctrl-C and SIGTERM pass through every `finally`.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     def __enter__(self):
         self.dir = Path(self.exit.enter_context(tempfile.TemporaryDirectory(prefix="linecard-bench-")))
-        self.linecard_path = self.args.binary or build_linecard()
+        self.linecard_path = self.args.binary or build_linecard(self.has_dpdk)
         self.tsc_hz = self.ping_pong()["tsc_hz"]
         self.wait_for_quiet()
         return self
@@ -208,9 +211,10 @@ class Bench:
             raise CannotRun("dpdk-testpmd is not here: install the package dpdk")
         return path
 
-    def linecard(self, *arguments, settle=0.4):
-        """`linecard fwd` on the worker's core, once its ports are open."""
-        process = Process([self.linecard_path, "fwd", "--lcores", self.worker, "--stats-interval", "0s", "--json", *arguments])
+    def linecard(self, *arguments, settle=0.4, hugepages=None):
+        """`linecard fwd` on the worker's core, once its ports are open; DPDK's memory as said."""
+        pages = [] if hugepages is None else ["env", f"LINECARD_DPDK_PAGES={'huge' if hugepages else 'normal'}"]
+        process = Process([*pages, self.linecard_path, "fwd", "--lcores", self.worker, "--stats-interval", "0s", "--json", *arguments])
         try:
             process.await_text("pool size", "err")
             time.sleep(settle)
@@ -328,9 +332,10 @@ class Bench:
         return 1 if self.failed else 0
 
 
-def build_linecard():
+def build_linecard(dpdk=False):
     """The command, built with optimisations."""
     command = ["cargo", "build", "--release", "-p", "linecard", "--bin", "linecard", "--message-format=json"]
+    command += ["--features", "dpdk"] if dpdk else []
     done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit("linecard does not build")

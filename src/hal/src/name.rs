@@ -106,6 +106,11 @@ impl PortName {
         })
     }
 
+    /// Takes all options that nobody took, for a driver that hands them on.
+    pub fn take_rest(&mut self) -> impl Iterator<Item = (String, String)> + use<> {
+        core::mem::take(&mut self.options).into_iter()
+    }
+
     /// Refuses the options that nobody took. `known` are all that the driver has, for the remedy.
     pub fn finish(&self, known: &[&str]) -> Result<(), PortError> {
         let Some(key) = self.options.keys().next() else {
@@ -148,6 +153,15 @@ mod tests {
                 Err(e) => assert!(full.contains('?'), "{e}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_left_can_be_handed_on() {
+        let mut name: PortName = "dpdk:net_tap0?iface=t&mtu=9000".parse().unwrap();
+        assert_eq!(name.take::<u16>("mtu").unwrap(), Some(9000));
+        let rest: Vec<_> = name.take_rest().collect();
+        assert_eq!(rest, [("iface".to_owned(), "t".to_owned())]);
+        name.finish(&[]).unwrap();
     }
 
     #[test]

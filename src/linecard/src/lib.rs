@@ -1,7 +1,7 @@
 //! Linecard: kernel-bypass packet processing.
 //!
-//! The same program runs on an in-memory wire, on any Linux interface and, with later drivers, on a
-//! NIC: a port is opened by name, and everything else stays the same.
+//! The same program runs on an in-memory wire, on any Linux interface and, with the feature `dpdk`, on
+//! any device that DPDK drives: a port is opened by name, and everything else stays the same.
 //!
 //! ```no_run
 //! use linecard::{Engine, EngineConfig, Mbuf, Verdict};
@@ -19,6 +19,7 @@
 //! | --- | --- |
 //! | `uring:eth1` | any Linux interface ([`linecard_io_uring`]) |
 //! | `tap:name` | a TAP device, made when opened ([`linecard_io_uring`]) |
+//! | `dpdk:0000:3b:00.0`, `dpdk:net_null0` | any device of DPDK's; needs the feature `dpdk` (`linecard_dpdk`) |
 //! | `sim:a?peer=b` | one end of an in-memory link ([`linecard_sim`]) |
 //! | `pcap:in.pcap` | frames of a capture file ([`linecard_sim`]) |
 //! | `null:` | endless receive, transmit discarded ([`linecard_sim`]) |
@@ -41,6 +42,8 @@ pub use linecard_hal::{
 };
 pub use open::{DRIVERS, DriverInfo, open, open_all};
 
+#[cfg(feature = "dpdk")]
+pub use linecard_dpdk as dpdk;
 pub use linecard_engine as engine;
 pub use linecard_hal as hal;
 pub use linecard_io_uring as io_uring;

@@ -46,6 +46,13 @@ pub const DRIVERS: &[DriverInfo] = &[
         example: "null:",
         open: linecard_sim::open,
     },
+    #[cfg(feature = "dpdk")]
+    DriverInfo {
+        scheme: "dpdk",
+        about: "a PCI device or a virtual device of DPDK's, by its poll-mode driver",
+        example: "dpdk:0000:3b:00.0",
+        open: linecard_dpdk::open,
+    },
 ];
 
 /// Opens a port by its name, `driver:device?option=value`.
@@ -68,8 +75,13 @@ pub fn open(name: &str) -> Result<Box<dyn Port>, PortError> {
         None => {
             let known: Vec<_> = DRIVERS.iter().map(|d| d.scheme).collect();
             let what = format!("there is no driver {:?} in this build", parsed.driver());
-            Err(PortError::new(name, PortErrorKind::Name, what)
-                .remedy(format!("it has: {}", known.join(", "))))
+            let remedy = if parsed.driver() == "dpdk" {
+                "build it with: scripts/setup --dpdk && cargo build --release --features dpdk"
+                    .to_owned()
+            } else {
+                format!("it has: {}", known.join(", "))
+            };
+            Err(PortError::new(name, PortErrorKind::Name, what).remedy(remedy))
         }
     }
 }
@@ -98,5 +110,12 @@ mod tests {
         let error = open("warp:eth1").err().unwrap();
         assert_eq!(error.kind, PortErrorKind::Name);
         assert!(error.to_string().contains("uring, tap, sim"), "{error}");
+    }
+
+    #[cfg(not(feature = "dpdk"))]
+    #[test]
+    fn a_build_without_dpdk_says_how_to_get_one() {
+        let error = open("dpdk:net_null0").err().unwrap().to_string();
+        assert!(error.contains("--features dpdk"), "{error}");
     }
 }

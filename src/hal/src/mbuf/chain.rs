@@ -2,7 +2,8 @@
 
 use core::ptr::NonNull;
 
-use super::{Mbuf, RawMbuf};
+use super::{HEADER_LEN, Mbuf, RawMbuf};
+use crate::offload::MbufFlags;
 
 /// The segments of a frame, first to last, as byte slices. See [`Mbuf::segments`].
 #[derive(Debug)]
@@ -46,6 +47,40 @@ impl Mbuf {
             next: Some(self.raw()),
             left: self.raw().nb_segs,
         }
+    }
+
+    /// What the first segment's header names as its pool: the same for all mbufs of one pool. See
+    /// [`Mempool::adopt`](crate::Mempool::adopt).
+    #[inline(always)]
+    pub fn pool_token(&self) -> usize {
+        self.raw().pool.addr()
+    }
+
+    /// Whether `known` holds for every pool that giving this mbuf back would touch: those of its
+    /// segments, and of the mbufs whose bytes they share.
+    pub fn every_pool(&self, mut known: impl FnMut(usize) -> bool) -> bool {
+        let mut next = Some(self.raw());
+        for left in (0..self.raw().nb_segs).rev() {
+            let Some(raw) = next else { return false };
+            if !known(raw.pool.addr()) {
+                return false;
+            }
+            // SAFETY: a clone's buffer lies behind its origin's header, which the clone keeps alive and
+            // whose `pool` does not change meanwhile; the link is read only if there is a further segment.
+            unsafe {
+                if raw.ol_flags & MbufFlags::INDIRECT.bits() != 0 {
+                    let origin = raw
+                        .buf_addr
+                        .sub(HEADER_LEN + raw.priv_size as usize)
+                        .cast::<RawMbuf>();
+                    if !known((&raw const (*origin).pool).read().addr()) {
+                        return false;
+                    }
+                }
+                next = if left == 0 { None } else { raw.next.as_ref() };
+            }
+        }
+        true
     }
 
     /// Adds the segments of `tail` behind those of `self`. Gives `tail` back if the chain would have

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use super::raw::{ExtShared, HEADER_LEN, RawMbuf};
-use crate::mempool::PoolShared;
+use crate::mempool::PoolHead;
 use crate::offload::MbufFlags;
 
 /// What giving back a header takes.
@@ -102,7 +102,7 @@ pub(crate) unsafe fn free_bulk(mbufs: &[NonNull<RawMbuf>]) {
             others |= m.as_ref().pool.addr() ^ pool.addr();
         }
         if counts == 1 && flags & MbufFlags::NOT_DIRECT.bits() == 0 && others == 0 {
-            (*pool).put(mbufs);
+            (*(*pool).pool()).put(mbufs);
         } else {
             free_mixed(mbufs);
         }
@@ -117,7 +117,7 @@ pub(crate) unsafe fn free_bulk(mbufs: &[NonNull<RawMbuf>]) {
 #[inline(never)]
 unsafe fn free_mixed(mbufs: &[NonNull<RawMbuf>]) {
     let mut start = 0;
-    let mut pool: *const PoolShared = core::ptr::null();
+    let mut pool: *const PoolHead = core::ptr::null();
     let mut external = ExternalRun {
         shared: core::ptr::null(),
         addr: core::ptr::null_mut(),
@@ -152,10 +152,10 @@ unsafe fn free_mixed(mbufs: &[NonNull<RawMbuf>]) {
 }
 
 #[inline(always)]
-unsafe fn put(pool: *const PoolShared, run: &[NonNull<RawMbuf>]) {
+unsafe fn put(pool: *const PoolHead, run: &[NonNull<RawMbuf>]) {
     if !run.is_empty() {
         // SAFETY: a run is non-empty only after its pool was set; a pool outlives its mbufs.
-        unsafe { (*pool).put(run) };
+        unsafe { (*(*pool).pool()).put(run) };
     }
 }
 
@@ -204,7 +204,7 @@ unsafe fn release_segment(mut m: NonNull<RawMbuf>) {
             raw.nb_segs = 1;
             raw.next = core::ptr::null_mut();
         }
-        (*raw.pool).put(core::slice::from_ref(&m));
+        (*(*raw.pool).pool()).put(core::slice::from_ref(&m));
     }
 }
 
@@ -242,7 +242,7 @@ unsafe fn reset_buffer(mut m: NonNull<RawMbuf>) {
     unsafe {
         let own = m.as_ptr().cast::<u8>().add(HEADER_LEN);
         let raw = m.as_mut();
-        let pool = &*raw.pool;
+        let pool = &*(*raw.pool).pool();
         raw.buf_addr = own;
         raw.buf_iova = own as u64;
         raw.buf_len = pool.buf_len();

@@ -9,7 +9,7 @@ use core::marker::PhantomPinned;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU16;
 
-use crate::mempool::PoolShared;
+use crate::mempool::PoolHead;
 
 /// Bytes of an mbuf header.
 pub const HEADER_LEN: usize = 128;
@@ -36,15 +36,16 @@ pub struct RawMbuf {
     pub(crate) mark: u32,
     pub(crate) vlan_tci_outer: u16,
     pub(crate) buf_len: u16,
-    pub(crate) pool: *const PoolShared,
+    /// Our own pool's head, or the `rte_mempool` that the pool was adopted by: both lead to the pool.
+    pub(crate) pool: *const PoolHead,
     // Second cache line.
     pub(crate) next: *mut RawMbuf,
     pub(crate) tx_offload: u64,
     pub(crate) shinfo: *const ExtShared,
     pub(crate) priv_size: u16,
     pub(crate) timesync: u16,
-    /// DPDK's dynamic fields. The first word is kept for a foreign pool's id, the next two hold the
-    /// receive time; a DPDK driver registers both before use.
+    /// DPDK's dynamic fields. The first word is spare, the next two hold the receive time; the DPDK
+    /// driver registers all three, so that no poll-mode driver takes them for itself.
     pub(crate) reserved: u32,
     pub(crate) timestamp_ns: u64,
     pub(crate) dynamic: [u32; 6],
@@ -162,6 +163,13 @@ impl ExtShared {
         }
     }
 }
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(ExtShared, free_cb) == 0);
+    assert!(offset_of!(ExtShared, fcb_opaque) == 8);
+    assert!(offset_of!(ExtShared, refcnt) == 16);
+};
 
 /// Adds one to a count, unless it would overflow its 16 bits: a wrapped count would free memory in use.
 pub(crate) fn retain(count: &AtomicU16) -> bool {

@@ -8,6 +8,7 @@
 //! cache of their own. Any other thread goes to the shared ring.
 #![allow(unsafe_code)]
 
+mod adopt;
 pub(crate) mod store;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -23,6 +24,13 @@ use crate::lcore;
 use crate::mbuf::{HEADER_LEN, Mbuf, NO_PORT, RawMbuf};
 use crate::region::{Region, RegionError, RegionRequest};
 use store::Store;
+
+pub(crate) use adopt::PoolHead;
+pub use adopt::{POOL_DATA_OFFSET, PoolData};
+
+/// Bytes before every header that belong to whoever adopted the pool: DPDK keeps a `rte_mempool_objhdr`
+/// of at most 32 bytes right before each object.
+pub const SPARE: usize = 64;
 
 /// What a pool is to be.
 #[derive(Debug, Clone)]
@@ -55,9 +63,10 @@ impl MempoolConfig {
     }
 
     /// Bytes from one mbuf's header to the next one's: an odd number of cache lines, so that the
-    /// headers of a pool use all sets of a cache and not only every fourth or so.
+    /// headers of a pool use all sets of a cache and not only every fourth or so. The last [`SPARE`]
+    /// bytes are left to the next mbuf's header.
     pub fn stride(&self) -> usize {
-        let bytes = HEADER_LEN + self.headroom as usize + self.data_room as usize;
+        let bytes = HEADER_LEN + self.headroom as usize + self.data_room as usize + SPARE;
         (bytes.div_ceil(64) | 1) * 64
     }
 
@@ -132,6 +141,8 @@ pub struct Mempool {
 
 /// What all handles and every mbuf of a pool refer to.
 pub(crate) struct PoolShared {
+    /// What the headers point to as long as nobody has adopted the pool.
+    head: PoolHead,
     store: Store<Header>,
     buf_len: u16,
     headroom: u16,
@@ -284,7 +295,7 @@ impl PoolShared {
     fn header(&self, index: usize) -> NonNull<RawMbuf> {
         debug_assert!(index < self.config.size);
         // SAFETY: `index` is below the size, so this stays within the region.
-        unsafe { self.base.add(index * self.config.stride()).cast() }
+        unsafe { self.base.add(SPARE + index * self.config.stride()).cast() }
     }
 
     /// Lays out all headers and puts them into the store.
@@ -311,7 +322,7 @@ impl PoolShared {
                     mark: 0,
                     vlan_tci_outer: 0,
                     buf_len: self.buf_len,
-                    pool: core::ptr::from_ref(self),
+                    pool: &raw const self.head,
                     next: core::ptr::null_mut(),
                     tx_offload: 0,
                     shinfo: core::ptr::null(),
@@ -342,7 +353,7 @@ impl Mempool {
     pub fn new(config: MempoolConfig) -> Result<Self, MempoolError> {
         config.check()?;
         let request = RegionRequest {
-            len_bytes: config.size * config.stride(),
+            len_bytes: SPARE + config.size * config.stride(),
             node: config.node,
         };
         let region = Region::new(&request).map_err(|source| MempoolError::Region {
@@ -350,6 +361,7 @@ impl Mempool {
             source,
         })?;
         let shared = Box::new(PoolShared {
+            head: PoolHead::of(core::ptr::null()),
             store: Store::new(config.size, lcore::MAX_LCORES, config.cache),
             buf_len: config.headroom + config.data_room,
             headroom: config.headroom,
@@ -360,7 +372,9 @@ impl Mempool {
             handles: AtomicUsize::new(1),
             config,
         });
-        let shared = NonNull::from(Box::leak(shared));
+        let mut shared = NonNull::from(Box::leak(shared));
+        // SAFETY: just made, and nobody else knows it yet.
+        unsafe { shared.as_mut().head = PoolHead::of(shared.as_ptr()) };
         let pool = Self { shared };
         pool.shared().fill();
         Ok(pool)
@@ -461,7 +475,7 @@ impl Mempool {
             );
             for slot in &all.spare()[..got] {
                 let header = slot.as_ptr().cast::<NonNull<RawMbuf>>().read();
-                let offset = header.as_ptr() as usize - shared.base.as_ptr() as usize;
+                let offset = header.as_ptr() as usize - SPARE - shared.base.as_ptr() as usize;
                 home[offset / shared.config.stride()] = true;
             }
             shared

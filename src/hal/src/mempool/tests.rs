@@ -23,7 +23,7 @@ fn numbers(pool: &Mempool, burst: &[Mbuf]) -> Vec<usize> {
     burst
         .iter()
         .map(|m| {
-            let at = m.data().as_ptr() as usize - m.headroom() - HEADER_LEN - base;
+            let at = m.data().as_ptr() as usize - m.headroom() - HEADER_LEN - SPARE - base;
             assert_eq!(at % stride, 0);
             at / stride
         })
@@ -190,7 +190,7 @@ fn mbufs_outlive_the_last_handle() {
     let shared = mbuf.into_raw();
     // SAFETY: the header is ours and its pool is alive, as shown; nothing refers to either afterwards.
     unsafe {
-        let pool = shared.as_ref().pool.cast_mut();
+        let pool = (*shared.as_ref().pool).pool().cast_mut();
         drop(Mbuf::from_raw(shared));
         drop(Box::from_raw(pool));
     }
@@ -287,5 +287,94 @@ fn impossible_configurations_name_value_and_remedy() {
             error.contains(says) && error.contains("mempool p"),
             "{error}"
         );
+    }
+}
+
+/// What an adopter's structure looks like to a header.
+#[repr(C, align(64))]
+struct Adopter {
+    name: [u8; POOL_DATA_OFFSET],
+    pool_data: *mut core::ffi::c_void,
+}
+
+#[test]
+fn an_adopted_pool_is_used_from_both_sides() {
+    for lcore in [false, true] {
+        let pool = pool(64, 16);
+        on_thread(lcore, || {
+            let adopter = Adopter {
+                name: [0; POOL_DATA_OFFSET],
+                pool_data: pool.data().as_ptr(),
+            };
+            // SAFETY: the adopter has the pool's data at the offset until the release; no other
+            // thread uses the pool.
+            unsafe { pool.adopt(NonNull::from(&adopter).cast()) };
+            let mut burst = Burst::with_capacity(40);
+            assert_eq!(pool.alloc_burst(&mut burst, 40), 40);
+            let shared = burst.as_mut_slice()[0].share(&pool);
+            burst.clear();
+            drop(shared);
+            let mut bare = [NonNull::<RawMbuf>::dangling(); 64];
+            // SAFETY: room for 64; what is taken is given back once.
+            unsafe {
+                let out = NonNull::from(&mut bare).cast();
+                assert!(pool.data().take(out, 60));
+                assert_eq!(pool.in_use(), 60);
+                assert!(!pool.data().take(out.add(60), 5), "all or nothing");
+                assert!(pool.data().take(out.add(60), 4));
+                assert_eq!(pool.data().available(), 0);
+                pool.data().give(out, 64);
+                pool.release();
+            }
+            drop(pool.alloc());
+            pool.flush_cache();
+            assert_eq!(pool.leaks(), []);
+        });
+        books_balance(&pool, 0);
+        assert_eq!(pool.ledger().exhausted, 5);
+    }
+}
+
+#[test]
+fn before_every_header_there_are_spare_bytes() {
+    for (headroom, data_room) in [
+        (128, 2048),
+        (0, 1),
+        (16, 48),
+        (64, 64),
+        (128, 9600),
+        (128, 65_407),
+    ] {
+        let config = MempoolConfig {
+            headroom,
+            data_room,
+            ..MempoolConfig::new("spare", 3)
+        };
+        let pool = Mempool::new(config).unwrap();
+        let mut end = pool.region().base().as_ptr() as usize;
+        for header in pool.headers() {
+            let at = header.as_ptr() as usize;
+            assert_eq!(at % 64, 0);
+            assert!(at - end >= SPARE, "{headroom} {data_room}: {}", at - end);
+            end = at + HEADER_LEN + usize::from(headroom + data_room);
+        }
+        let region = pool.region();
+        assert!(end <= region.base().as_ptr() as usize + region.len_bytes());
+        assert_eq!(pool.config().stride() / 64 % 2, 1);
+    }
+}
+
+#[test]
+fn every_pool_that_an_mbuf_goes_home_to_is_asked_for() {
+    let (first, second, third) = (pool(8, 0), pool(8, 0), pool(8, 0));
+    let mut origin = third.alloc().unwrap();
+    assert!(origin.append(4).is_some());
+    let mut head = first.alloc().unwrap();
+    head.chain(origin.share(&second).unwrap()).unwrap();
+    let token = |pool: &Mempool| pool.alloc().unwrap().pool_token();
+    let all = [token(&first), token(&second), token(&third)];
+    assert!(head.every_pool(|t| all.contains(&t)));
+    for missing in all {
+        assert!(!head.every_pool(|t| t != missing));
     }
 }

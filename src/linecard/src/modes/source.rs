@@ -27,7 +27,7 @@ impl TxOnly {
         });
         Self {
             templates: templates.collect(),
-            burst: Burst::with_capacity(512),
+            burst: Burst::with_capacity(0),
         }
     }
 }
@@ -47,6 +47,10 @@ impl Stage for TxOnly {
 
     fn generate(&mut self, cx: &mut Context) {
         let burst_size = cx.burst_size();
+        if self.burst.capacity() != burst_size {
+            // Of the outputs' own size, so that a whole burst changes hands instead of its mbufs.
+            self.burst = Burst::with_capacity(burst_size);
+        }
         for (port, template) in (0..).zip(&self.templates) {
             let port: PortIndex = port;
             // No more than the port takes: what it did not take last time has to leave first.

@@ -10,14 +10,14 @@ use crate::frames::{EXPERIMENT, ethernet, mac, pcap, read_pcap, udp};
 use crate::lab::{Ended, LINECARD, Process};
 
 /// Runs the command to its end.
-fn linecard(arguments: &[&str]) -> Ended {
+pub fn linecard(arguments: &[&str]) -> Ended {
     let mut command = Command::new(LINECARD);
     command.args(arguments);
     Process::start(command).end()
 }
 
 /// As `linecard`, for what has to succeed and report as JSON.
-fn fwd(ports: &[&str], arguments: &[&str]) -> crate::report::Report {
+pub fn fwd(ports: &[&str], arguments: &[&str]) -> crate::report::Report {
     let ports: Vec<&str> = ports.iter().flat_map(|port| ["--port", port]).collect();
     let ended = linecard(&[&["fwd", "--json"], &ports[..], arguments].concat());
     assert_eq!(ended.code, 0, "{ended:#?}");
@@ -99,7 +99,7 @@ fn sim_ports_are_a_cable_between_two_pairs() {
 }
 
 /// Frames of many lengths.
-fn some_frames() -> Vec<Vec<u8>> {
+pub fn some_frames() -> Vec<Vec<u8>> {
     let frame = |n: u16| {
         let payload: Vec<u8> = (0..n).map(|i| (i ^ n) as u8).collect();
         let datagram = udp(([10, 0, 0, 1], n), ([10, 0, 0, 2], 9), &payload);
@@ -112,7 +112,7 @@ fn some_frames() -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn path(path: &Path) -> &str {
+pub fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 

@@ -14,6 +14,8 @@ mod wire;
 
 mod frames;
 
+#[cfg(feature = "dpdk")]
+mod dpdk;
 mod faults;
 mod files;
 mod forward;

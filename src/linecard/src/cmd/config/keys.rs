@@ -67,7 +67,11 @@ impl Key {
 pub const PREFIX: &str = "LINECARD_";
 
 /// Variables with the prefix that are not keys: they mean something elsewhere.
-pub const OTHER_VARIABLES: &[&str] = &["LINECARD_LOG"];
+pub const OTHER_VARIABLES: &[&str] = &[
+    "LINECARD_LOG",
+    "LINECARD_DPDK_EAL_ARGS",
+    "LINECARD_DPDK_PAGES",
+];
 
 /// The sections, with `port` and `pairs`, which are not scalars.
 pub const SECTIONS: &[&str] = &["engine", "pool", "port", "forward"];

@@ -1,0 +1,214 @@
+//! Devices by name, and what DPDK makes of the name.
+
+use std::path::Path;
+
+use linecard_hal::{PortError, PortErrorKind, PortName};
+
+use crate::sys::port::Device;
+use crate::{eal, log, pci, sys};
+
+/// A device, as it was named.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// The port's whole name, for errors.
+    pub(crate) full: String,
+    /// DPDK's name: `0000:3b:00.0`, `net_null0`.
+    name: String,
+    /// The driver of a virtual device: `net_null`.
+    driver: Option<String>,
+    /// The driver's own options, as `key=value,key=value`.
+    arguments: String,
+    /// Our own option: the largest layer-3 packet.
+    pub(crate) mtu: Option<u16>,
+}
+
+impl Target {
+    pub(crate) fn parse(mut name: PortName) -> Result<Self, PortError> {
+        let full = name.full().to_owned();
+        let wrong = |what: String| {
+            PortError::new(&full, PortErrorKind::Name, what)
+                .remedy("a DPDK port is a PCI address (dpdk:0000:3b:00.0) or a virtual device (dpdk:net_null0)")
+        };
+        let mtu = name.take::<u16>("mtu")?;
+        let device = name.device().to_owned();
+        let (name_of, driver) = match pci::address(&device) {
+            Some(address) => (address, None),
+            None => {
+                let driver = device.trim_end_matches(|c: char| c.is_ascii_digit());
+                let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+                if !(driver.starts_with("net_") || driver.starts_with("virtio_user"))
+                    || !device.bytes().all(plain)
+                {
+                    return Err(wrong(format!("{device:?} is no device of DPDK's")));
+                }
+                (device.clone(), Some(driver.to_owned()))
+            }
+        };
+        let mut pairs = Vec::new();
+        for (key, value) in name.take_rest() {
+            if key.contains(',') || value.contains(',') && !value.starts_with('[') {
+                return Err(wrong(format!(
+                    "option {key}={value} has a comma, with which DPDK separates options"
+                )));
+            }
+            pairs.push(format!("{key}={value}"));
+        }
+        Ok(Self {
+            full,
+            name: name_of,
+            driver,
+            arguments: pairs.join(","),
+            mtu,
+        })
+    }
+
+    /// Whether DPDK makes the device, and no bus has it.
+    pub(crate) fn is_virtual(&self) -> bool {
+        self.driver.is_some()
+    }
+
+    /// Starts EAL if need be, and opens the device.
+    pub(crate) fn open(&self) -> Result<Device, PortError> {
+        match &self.driver {
+            None => pci::check(&self.full, &self.name, Path::new("/"))?,
+            Some(driver) => self.check_plugin(driver)?,
+        }
+        eal::start(&self.full, self.driver.is_none())?;
+        log::forget();
+        Device::open(&self.name, &self.arguments).map_err(|error| self.explain(error))
+    }
+
+    /// Refuses a driver that there is no plug-in for.
+    fn check_plugin(&self, driver: &str) -> Result<(), PortError> {
+        // The device net_virtio_user0 is a second name of the driver in the plug-in net_virtio.
+        let plugin = match driver.trim_start_matches("net_") {
+            "virtio_user" => "virtio",
+            other => other,
+        };
+        let dir = sys::eal::plugin_dir();
+        // A DPDK that was built with its drivers inside has no such directory.
+        let Ok(entries) = std::fs::read_dir(&dir) else {
+            return Ok(());
+        };
+        let mut known: Vec<String> = entries
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok())
+            .filter_map(|n| {
+                Some(
+                    n.strip_prefix("librte_net_")?
+                        .strip_suffix(".so")?
+                        .to_owned(),
+                )
+            })
+            .collect();
+        known.sort();
+        if known.iter().any(|k| k == plugin) {
+            return Ok(());
+        }
+        let what = format!(
+            "there is no driver {driver:?}: {} has no librte_net_{plugin}.so",
+            dir.display()
+        );
+        Err(PortError::new(&self.full, PortErrorKind::NotFound, what)
+            .remedy(format!("there are: {}", known.join(", "))))
+    }
+
+    fn explain(&self, error: std::io::Error) -> PortError {
+        let said = log::since();
+        let (kind, remedy) = match error.raw_os_error() {
+            Some(libc::EEXIST) => (
+                PortErrorKind::Busy,
+                format!(
+                    "{} is open already in this process: use another number",
+                    self.name
+                ),
+            ),
+            Some(libc::EACCES) => (
+                PortErrorKind::Permission,
+                "linecard doctor names what is missing".to_owned(),
+            ),
+            _ if said.to_ascii_lowercase().contains("permi") => (
+                PortErrorKind::Permission,
+                "linecard doctor names what is missing".to_owned(),
+            ),
+            _ if said.contains("IOVA") => (
+                PortErrorKind::Unsupported,
+                "switch the IOMMU on and bind the device to vfio-pci: linecard doctor".to_owned(),
+            ),
+            Some(libc::ENODEV | libc::ENXIO) if self.driver.is_none() => (
+                PortErrorKind::NotFound,
+                "linecard ports lists devices".to_owned(),
+            ),
+            _ if !self.arguments.is_empty() => (
+                PortErrorKind::Config,
+                format!("check its options: {}", self.arguments),
+            ),
+            _ if self.driver.is_some() => (
+                PortErrorKind::Config,
+                "it may need options, behind a question mark: dpdk:net_af_packet0?iface=eth1"
+                    .to_owned(),
+            ),
+            _ => (
+                PortErrorKind::System,
+                "LINECARD_LOG=dpdk=trace shows all that DPDK says".to_owned(),
+            ),
+        };
+        let why = if said.is_empty() {
+            String::new()
+        } else {
+            format!(": {said}")
+        };
+        let what = format!("DPDK does not open {}{why}", self.name);
+        PortError::new(&self.full, kind, what)
+            .remedy(remedy)
+            .cause(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(name: &str) -> Result<Target, PortError> {
+        Target::parse(name.parse()?)
+    }
+
+    #[test]
+    fn names_become_devargs() {
+        let target = parse("dpdk:net_af_packet0?iface=eth1&qpairs=2&mtu=9000").unwrap();
+        assert_eq!(target.name, "net_af_packet0");
+        assert_eq!(target.driver.as_deref(), Some("net_af_packet"));
+        assert_eq!(target.arguments, "iface=eth1,qpairs=2");
+        assert_eq!(target.mtu, Some(9000));
+        let target = parse("dpdk:3b:00.0").unwrap();
+        assert_eq!(
+            (target.name.as_str(), target.driver),
+            ("0000:3b:00.0", None)
+        );
+    }
+
+    #[test]
+    fn what_is_no_device_is_refused() {
+        for name in [
+            "dpdk:",
+            "dpdk:eth1",
+            "dpdk:net_null0,size=3",
+            "dpdk:net_null0?a=1,b=2",
+            "dpdk:0000:3b:00",
+        ] {
+            let error = parse(name).unwrap_err();
+            assert_eq!(error.kind, PortErrorKind::Name, "{error}");
+            assert!(error.to_string().contains("dpdk:0000:3b:00.0"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_driver_is_named_with_its_plug_in() {
+        let error = parse("dpdk:net_warp0").unwrap().open().unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("librte_net_warp.so") && text.contains("null"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,238 @@
+//! EAL's command line, from our configuration.
+
+use std::fs;
+use std::path::Path;
+
+/// The memory that DPDK keeps its own data in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pages {
+    /// Hugepages if enough are free, else ordinary ones.
+    #[default]
+    Auto,
+    /// Hugepages.
+    Huge,
+    /// Ordinary pages.
+    Normal,
+}
+
+/// How EAL is to be started. The default fits nearly always.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EalConfig {
+    /// Hugepages or not.
+    pub pages: Pages,
+    /// How much memory on ordinary pages, where it cannot grow; on hugepages it grows as needed.
+    pub memory_mib: u32,
+    /// The name under which other processes could find this one; one of our own if not set.
+    pub file_prefix: Option<String>,
+    /// Further arguments, behind ours.
+    pub eal_args: Vec<String>,
+}
+
+impl Default for EalConfig {
+    fn default() -> Self {
+        Self {
+            pages: Pages::Auto,
+            memory_mib: 256,
+            file_prefix: None,
+            eal_args: Vec::new(),
+        }
+    }
+}
+
+/// Below this much free memory in hugepages there is no use in trying them.
+const LEAST_HUGE_KIB: u64 = 64 << 10;
+
+/// What ends the process from inside of EAL, or makes it attach to another one.
+const REFUSED: [(&str, &str); 5] = [
+    ("-h", "it would end the process"),
+    ("--help", "it would end the process"),
+    ("--proc-type", "Linecard is always the primary process"),
+    ("--lcores", "workers are placed by Linecard"),
+    ("--iova-mode", "mbufs carry virtual addresses"),
+];
+
+impl EalConfig {
+    /// With what the environment says.
+    pub(super) fn or_environment(self, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let pages = match variable(super::PAGES_VARIABLE).as_deref() {
+            Some("huge") => Pages::Huge,
+            Some("normal") => Pages::Normal,
+            _ => self.pages,
+        };
+        Self { pages, ..self }
+    }
+
+    /// The pages to use on this machine: never [`Pages::Auto`].
+    pub(super) fn pages_here(&self, hugepages: &Path) -> Pages {
+        match self.pages {
+            Pages::Auto if free_kib(hugepages) >= LEAST_HUGE_KIB => Pages::Huge,
+            Pages::Auto => Pages::Normal,
+            chosen => chosen,
+        }
+    }
+
+    /// The command line. `further` are arguments separated by blanks. An error says what, and what to
+    /// do about it.
+    pub(super) fn words(
+        &self,
+        pci: bool,
+        pages: Pages,
+        further: &str,
+    ) -> Result<Vec<String>, (String, String)> {
+        let prefix = self
+            .file_prefix
+            .clone()
+            .unwrap_or_else(|| format!("linecard-{}", std::process::id()));
+        let mut words: Vec<String> = vec![
+            "linecard".into(),
+            // One lcore, which polls nothing and may run wherever this process may.
+            format!("--lcores=0@({})", cpus()),
+            format!("--file-prefix={prefix}"),
+            "--iova-mode=va".into(),
+            "--no-telemetry".into(),
+        ];
+        if pages == Pages::Normal {
+            words.extend([
+                "--no-huge".into(),
+                format!("-m={}", self.memory_mib.max(32)).replace("=", ""),
+                "--no-shconf".into(),
+            ]);
+        } else {
+            // No file is left behind, whatever becomes of the process.
+            words.push("--in-memory".into());
+        }
+        if pci {
+            // A device is probed when it is opened, and no other is: this address has none.
+            words.push("--allow=ffff:ff:1f.7".into());
+        } else {
+            words.push("--no-pci".into());
+        }
+        for word in self
+            .eal_args
+            .iter()
+            .map(String::as_str)
+            .chain(further.split_whitespace())
+        {
+            let option = word.split('=').next().unwrap_or(word);
+            if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == option) {
+                return Err((
+                    format!("the EAL argument {word:?} is refused: {why}"),
+                    format!("take it out of eal_args or {}", super::ARGUMENTS_VARIABLE),
+                ));
+            }
+            words.push(word.to_owned());
+        }
+        Ok(words)
+    }
+}
+
+/// The processors that this process may use, as `0,1`.
+fn cpus() -> String {
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
+    let all: Vec<String> = set
+        .iter()
+        .flat_map(|set| {
+            (0..nix::sched::CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false))
+        })
+        .map(|cpu| cpu.to_string())
+        .collect();
+    if all.is_empty() {
+        "0".into()
+    } else {
+        all.join(",")
+    }
+}
+
+/// Free memory in hugepages of all sizes.
+fn free_kib(hugepages: &Path) -> u64 {
+    let sizes = fs::read_dir(hugepages).into_iter().flatten().flatten();
+    sizes
+        .filter_map(|size| {
+            let name = size.file_name().into_string().ok()?;
+            let kib: u64 = name
+                .strip_prefix("hugepages-")?
+                .strip_suffix("kB")?
+                .parse()
+                .ok()?;
+            let free = fs::read_to_string(size.path().join("free_hugepages")).ok()?;
+            Some(kib * free.trim().parse::<u64>().ok()?)
+        })
+        .sum()
+}
+
+/// Whether a PCI device is bound to a driver for DPDK.
+pub(super) fn any_bound(bus: &Path) -> bool {
+    crate::pci::DRIVERS.iter().any(|driver| {
+        fs::read_dir(bus.join("drivers").join(driver))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().contains(':'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_hugepages_memory_is_fixed_and_nothing_is_shared() {
+        let config = EalConfig::default();
+        let words = config.words(false, Pages::Normal, "--log-level=8").unwrap();
+        for word in [
+            "--no-huge",
+            "-m256",
+            "--no-shconf",
+            "--no-pci",
+            "--iova-mode=va",
+            "--log-level=8",
+        ] {
+            assert!(words.iter().any(|w| w == word), "{word}: {words:?}");
+        }
+        let words = config.words(true, Pages::Huge, "").unwrap();
+        assert!(words.iter().any(|w| w == "--in-memory"), "{words:?}");
+        assert!(!words.iter().any(|w| w == "--no-pci"), "{words:?}");
+    }
+
+    #[test]
+    fn what_would_end_the_process_is_refused() {
+        for word in ["-h", "--help", "--proc-type=secondary", "--lcores=0"] {
+            let (what, remedy) = EalConfig::default()
+                .words(false, Pages::Normal, word)
+                .unwrap_err();
+            assert!(
+                what.contains(word) && remedy.contains("LINECARD_DPDK_EAL_ARGS"),
+                "{what}; {remedy}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_environment_chooses_the_pages() {
+        for (text, pages) in [
+            ("huge", Pages::Huge),
+            ("normal", Pages::Normal),
+            ("", Pages::Auto),
+        ] {
+            let config = EalConfig::default().or_environment(|_| Some(text.into()));
+            assert_eq!(config.pages, pages);
+        }
+    }
+
+    #[test]
+    fn hugepages_are_used_when_enough_are_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = EalConfig::default();
+        let size = dir.path().join("hugepages-2048kB");
+        fs::create_dir(&size).unwrap();
+        for (free, pages) in [
+            ("0", Pages::Normal),
+            ("31", Pages::Normal),
+            ("32", Pages::Huge),
+        ] {
+            fs::write(size.join("free_hugepages"), free).unwrap();
+            assert_eq!(config.pages_here(dir.path()), pages);
+        }
+        assert_eq!(config.pages_here(Path::new("/nonexistent")), Pages::Normal);
+    }
+}

@@ -1,0 +1,176 @@
+//! Adopted pools: an `rte_mempool` over each [`Mempool`] that a port uses.
+
+use core::ptr::NonNull;
+use std::ffi::CString;
+use std::io;
+use std::os::raw::c_void;
+
+use linecard_dpdk_sys as dpdk;
+use linecard_hal::Mempool;
+use linecard_hal::mbuf::RawMbuf;
+use linecard_hal::mempool::PoolData;
+
+use super::answer;
+
+/// Mbufs that the caches of all lcores of an `rte_mempool` hold besides those of Linecard's own pool.
+/// Half as much again is the most that one lcore's holds. Flushed by the burst into the pool's own
+/// cache, which has room for it: see the crate's documentation.
+pub(crate) const CACHE: usize = 128;
+
+unsafe extern "C" fn take(pool: *mut c_void, headers: *mut *mut c_void, n: u32) -> bool {
+    // SAFETY: DPDK passes the `pool_data` of a pool that is alive, and room for `n`.
+    unsafe {
+        let (Some(pool), Some(out)) = (NonNull::new(pool), NonNull::new(headers)) else {
+            return false;
+        };
+        PoolData::from_ptr(pool).take(out.cast(), n as usize)
+    }
+}
+
+unsafe extern "C" fn give(pool: *mut c_void, headers: *const *mut c_void, n: u32) {
+    // SAFETY: DPDK passes the `pool_data` of a pool that is alive, and `n` objects of it. It returns
+    // direct mbufs of one segment and one owner only (`rte_pktmbuf_prefree_seg`).
+    unsafe {
+        let (Some(pool), Some(from)) = (NonNull::new(pool), NonNull::new(headers.cast_mut()))
+        else {
+            return;
+        };
+        PoolData::from_ptr(pool).give(from.cast::<NonNull<RawMbuf>>(), n as usize);
+    }
+}
+
+unsafe extern "C" fn count(pool: *mut c_void) -> u32 {
+    // SAFETY: as above.
+    NonNull::new(pool).map_or(0, |pool| unsafe { PoolData::from_ptr(pool).available() }
+        as u32)
+}
+
+/// Tells DPDK where the objects of our pools come from. Once.
+pub(crate) fn register_operations() -> io::Result<()> {
+    // SAFETY: the functions may be called from any thread.
+    answer(unsafe { dpdk::lc_pool_ops(Some(take), Some(give), Some(count)) }).map(drop)
+}
+
+/// A pool that poll-mode drivers can use.
+#[derive(Debug)]
+pub(crate) struct RtePool {
+    raw: NonNull<dpdk::rte_mempool>,
+    pool: Mempool,
+}
+
+// SAFETY: an `rte_mempool` may be used from any thread.
+unsafe impl Send for RtePool {}
+// SAFETY: as above.
+unsafe impl Sync for RtePool {}
+
+impl RtePool {
+    /// Adopts `pool`. Nobody may be using it on another thread: ports start before workers do.
+    pub(crate) fn new(pool: &Mempool, name: &str) -> io::Result<Self> {
+        let (config, region) = (pool.config(), pool.region());
+        let name = CString::new(name)?;
+        let first = pool
+            .headers()
+            .next()
+            .map_or(core::ptr::null_mut(), |h| h.as_ptr());
+        let layout = dpdk::lc_pool_layout {
+            pool_data: pool.data().as_ptr(),
+            first: first.cast(),
+            stride: config.stride(),
+            count: config.size as u32,
+            buf_len: config.headroom + config.data_room,
+            node: region.node().map_or(-1, |n| n as i32),
+            cache: cache_size(config.size) as u32,
+        };
+        let (base, len) = (region.base().as_ptr().cast(), region.len_bytes());
+        // SAFETY: the region is `len` bytes of such pages, and outlives the registration, as `self`
+        // holds the pool.
+        answer(unsafe { dpdk::lc_memory_register(base, len, region.page().bytes() as usize) })?;
+        let mut error = 0;
+        // SAFETY: the layout is the pool's: see `Mempool::headers` and `stride`; before each header
+        // there are 64 bytes for DPDK.
+        let raw = unsafe { dpdk::lc_pool_new(name.as_ptr(), &raw const layout, &raw mut error) };
+        let Some(raw) = NonNull::new(raw) else {
+            // SAFETY: registered above.
+            unsafe { dpdk::lc_memory_unregister(base, len) };
+            return Err(io::Error::from_raw_os_error(-error));
+        };
+        // SAFETY: the shim has put the pool's data at the offset, which it asserts, and it stays there
+        // until the pool is freed in `drop`. No worker runs while a port is started.
+        unsafe { pool.adopt(raw.cast()) };
+        Ok(Self {
+            raw,
+            pool: pool.clone(),
+        })
+    }
+
+    pub(crate) fn raw(&self) -> NonNull<dpdk::rte_mempool> {
+        self.raw
+    }
+
+    pub(crate) fn pool(&self) -> &Mempool {
+        &self.pool
+    }
+
+    /// What the headers of the pool's mbufs name.
+    pub(crate) fn token(&self) -> usize {
+        self.raw.as_ptr().addr()
+    }
+
+    /// Gives back what the calling thread's cache holds.
+    pub(crate) fn flush_own(&self) {
+        // SAFETY: the cache is the calling thread's.
+        unsafe { dpdk::lc_pool_flush_own(self.raw.as_ptr()) };
+    }
+
+    /// Makes the memory known to the port's device, for DMA. Devices that do none do not have this.
+    pub(crate) fn map_for(&self, port: u16) -> io::Result<()> {
+        let region = self.pool.region();
+        // SAFETY: the memory is registered and outlives the mapping.
+        let result =
+            unsafe { dpdk::lc_dma_map(port, region.base().as_ptr().cast(), region.len_bytes()) };
+        match answer(result) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOTSUP) => Ok(()),
+            // Another port of the same IOMMU group has mapped it.
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Undoes that.
+    pub(crate) fn unmap_for(&self, port: u16) {
+        let region = self.pool.region();
+        // SAFETY: as above; the port is stopped. A device that has no mapping answers with an error.
+        unsafe { dpdk::lc_dma_unmap(port, region.base().as_ptr().cast(), region.len_bytes()) };
+    }
+
+    /// Gives back what all caches hold, and says whether every mbuf is home. No worker may run.
+    fn settle(&self) -> bool {
+        // SAFETY: no lcore uses the pool any more: no port does, by the contract of the callers.
+        unsafe {
+            for lcore in 0..dpdk::lc_max_lcores() {
+                dpdk::lc_pool_flush(self.raw.as_ptr(), lcore);
+            }
+        }
+        self.pool.in_use() == 0
+    }
+
+    /// Ends the adoption, if every mbuf is home; else gives `self` back. No worker may run.
+    pub(crate) fn close(self) -> Result<(), Self> {
+        if !self.settle() {
+            return Err(self);
+        }
+        let region = self.pool.region();
+        // SAFETY: all mbufs are home, so no header is in anybody's hands, and no driver knows the pool.
+        unsafe {
+            self.pool.release();
+            dpdk::lc_pool_free(self.raw.as_ptr());
+            dpdk::lc_memory_unregister(region.base().as_ptr().cast(), region.len_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// The caches of a small pool must leave something to receive into.
+pub(crate) fn cache_size(pool_size: usize) -> usize {
+    CACHE.min(pool_size / 16)
+}

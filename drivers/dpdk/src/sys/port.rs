@@ -1,0 +1,257 @@
+//! Ports of DPDK: opened by name, configured, started, stopped, closed.
+
+use std::ffi::CString;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use linecard_dpdk_sys as dpdk;
+use linecard_hal::Burst;
+
+use super::answer;
+use super::events::{Events, Listener};
+use super::pool::RtePool;
+use super::queue::{Lent, RawRx, RawTx, queue_pair};
+
+pub(crate) use dpdk::{lc_port_config as Config, lc_port_info as Info, lc_port_stats as Stats};
+
+/// A port. Closed, and its device removed, when dropped.
+#[derive(Debug)]
+pub(crate) struct Device {
+    id: u16,
+    events: Arc<Events>,
+    listener: Option<Listener>,
+    lent: Lent,
+    started: bool,
+}
+
+impl Device {
+    /// Makes the device and finds its port. `name` is DPDK's, `arguments` the driver's.
+    pub(crate) fn open(name: &str, arguments: &str) -> io::Result<Self> {
+        let devargs = if arguments.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{name},{arguments}")
+        };
+        let (devargs, name) = (CString::new(devargs)?, CString::new(name)?);
+        let mut id = 0;
+        // One at a time, so that none is taken for another's: DPDK itself is content with a device that
+        // it knows already.
+        static OPENING: Mutex<()> = Mutex::new(());
+        let _opening = OPENING
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        // SAFETY: EAL is up (`eal::start` comes first); C strings.
+        unsafe {
+            if dpdk::lc_port_by_name(name.as_ptr(), &raw mut id) == 0 {
+                return Err(io::Error::from_raw_os_error(libc::EEXIST));
+            }
+            answer(dpdk::lc_probe(devargs.as_ptr()))?;
+            answer(dpdk::lc_port_by_name(name.as_ptr(), &raw mut id))?;
+        }
+        let events = Arc::new(Events::default());
+        let listener = Listener::new(id, &events)?;
+        Ok(Self {
+            id,
+            events,
+            listener: Some(listener),
+            lent: Lent::new(),
+            started: false,
+        })
+    }
+
+    /// DPDK's number of the port.
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub(crate) fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    /// How many ends of queues are in use.
+    pub(crate) fn lent(&self) -> usize {
+        self.lent.count()
+    }
+
+    pub(crate) fn info(&self) -> io::Result<Info> {
+        let mut info = Info::default();
+        // SAFETY: the port exists as long as `self`.
+        answer(unsafe { dpdk::lc_port_info(self.id, &raw mut info) })?;
+        Ok(info)
+    }
+
+    /// The numbers of descriptors nearest to these that it can have.
+    pub(crate) fn descriptors(&self, rx: u32, tx: u32) -> io::Result<(u16, u16)> {
+        let limit = |n: u32| n.clamp(1, u32::from(u16::MAX)) as u16;
+        let (mut rx, mut tx) = (limit(rx), limit(tx));
+        // SAFETY: as above.
+        answer(unsafe { dpdk::lc_port_descriptors(self.id, &raw mut rx, &raw mut tx) })?;
+        Ok((rx, tx))
+    }
+
+    /// Configures, sets up a queue for each pool, and starts. `key` is the RSS key, if one is to be set.
+    pub(crate) fn start(&mut self, setup: &Setup<'_>) -> Result<Vec<(RawRx, RawTx)>, Step> {
+        if self.started || self.lent() > 0 {
+            return Err(("start it", io::Error::from_raw_os_error(libc::EBUSY)));
+        }
+        let mut config = setup.config;
+        config.key = setup.key.as_ptr();
+        config.key_len = setup.key.len() as u8;
+        config.queues = setup.pools.len() as u16;
+        let done = |what, result| answer(result).map_err(|e| (what, e));
+        // SAFETY: the port exists and is stopped; the key outlives the call.
+        unsafe {
+            let mut configured = dpdk::lc_port_configure(self.id, &raw const config);
+            if configured < 0 && config.rx_interrupts {
+                // Some drivers refuse the whole configuration if they have no interrupts.
+                config.rx_interrupts = false;
+                configured = dpdk::lc_port_configure(self.id, &raw const config);
+            }
+            done("configure it", configured)?;
+            for (queue, pool) in (0..).zip(setup.pools) {
+                let pool = pool.raw().as_ptr();
+                // SAFETY: the pool outlives the queue: the caller keeps it until the port is stopped.
+                done(
+                    "set up a receive queue",
+                    dpdk::lc_port_rx_queue(self.id, queue, setup.rx_descriptors, pool),
+                )?;
+                done(
+                    "set up a transmit queue",
+                    dpdk::lc_port_tx_queue(self.id, queue, setup.tx_descriptors),
+                )?;
+            }
+            done("start it", dpdk::lc_port_start(self.id))?;
+            self.started = true;
+            dpdk::lc_port_stats_clear(self.id);
+            // Each queue once, and not again before they are all back.
+            Ok((0..config.queues)
+                .map(|queue| queue_pair(self.id, queue, &self.events, &self.lent))
+                .collect())
+        }
+    }
+
+    /// Spreads flows evenly over the queues.
+    pub(crate) fn spread(&self, queues: u16, reta_size: u16) -> io::Result<()> {
+        // SAFETY: the port exists.
+        answer(unsafe { dpdk::lc_port_spread(self.id, queues, reta_size) }).map(drop)
+    }
+
+    /// Receives what is left in the queues, and frees it. Only for drivers that would keep it. Its queues
+    /// must be back.
+    pub(crate) fn drain(&mut self, queues: u16) -> usize {
+        let mut drained = 0;
+        if !self.started || self.lent() > 0 {
+            return drained;
+        }
+        let mut burst = Burst::with_capacity(64);
+        for queue in 0..queues {
+            loop {
+                let room = burst.spare();
+                // SAFETY: started, and no queue is polled elsewhere; as in `RawRx::receive`.
+                unsafe {
+                    let (mbufs, n) = (room.as_mut_ptr().cast(), room.len() as u16);
+                    let got = dpdk::lc_rx_burst(self.id, queue, mbufs, n).min(n);
+                    burst.add_len(usize::from(got));
+                }
+                if burst.is_empty() {
+                    break;
+                }
+                drained += burst.len();
+                burst.clear();
+            }
+        }
+        drained
+    }
+
+    /// Stops it. Its queues must be back.
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
+        if self.lent() > 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
+        if !core::mem::take(&mut self.started) {
+            return Ok(());
+        }
+        // SAFETY: the port exists, and no queue is polled.
+        answer(unsafe { dpdk::lc_port_stop(self.id) }).map(drop)
+    }
+
+    pub(crate) fn set_mtu(&self, mtu: u16) -> io::Result<()> {
+        // SAFETY: the port exists.
+        answer(unsafe { dpdk::lc_port_mtu(self.id, mtu) }).map(drop)
+    }
+
+    pub(crate) fn set_promiscuous(&self, on: bool) -> io::Result<()> {
+        // SAFETY: the port exists.
+        answer(unsafe { dpdk::lc_port_promiscuous(self.id, on) }).map(drop)
+    }
+}
+
+/// What failed, and the answer.
+pub(crate) type Step = (&'static str, io::Error);
+
+/// How a device is to be started.
+#[derive(Debug)]
+pub(crate) struct Setup<'a> {
+    /// Everything but the queues and the key.
+    pub(crate) config: Config,
+    pub(crate) key: &'a [u8],
+    pub(crate) rx_descriptors: u16,
+    pub(crate) tx_descriptors: u16,
+    /// One for each queue; kept by the caller until the port is stopped.
+    pub(crate) pools: &'a [Arc<RtePool>],
+}
+
+/// Whether a port's link is up; false if it cannot be asked.
+pub(crate) fn link_up(port: u16) -> bool {
+    let mut speed = 0;
+    // SAFETY: DPDK checks the number itself.
+    unsafe { dpdk::lc_port_link(port, &raw mut speed) == 1 }
+}
+
+/// A port's own counters.
+pub(crate) fn stats(port: u16) -> Stats {
+    let mut stats = Stats::default();
+    // SAFETY: DPDK checks the number itself.
+    unsafe { dpdk::lc_port_stats(port, &raw mut stats) };
+    stats
+}
+
+/// A port's extended counters, by name.
+pub(crate) fn xstats(port: u16) -> Vec<(String, u64)> {
+    let mut all = Vec::new();
+    for index in 0.. {
+        let (mut name, mut value) = ([0; 64], 0);
+        // SAFETY: room for a name of 64 bytes, terminated by the shim, and for a value; DPDK checks the
+        // number itself.
+        let result = unsafe { dpdk::lc_port_xstat(port, index, name.as_mut_ptr(), &raw mut value) };
+        if result < 0 {
+            break;
+        }
+        let bytes = name.map(|c| c as u8);
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        all.push((String::from_utf8_lossy(&bytes[..end]).into_owned(), value));
+    }
+    all
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if self.lent() > 0 {
+            tracing::warn!(
+                port = self.id,
+                "a DPDK port is dropped before its queues; it stays open"
+            );
+            // The listener's callback refers to what the queues share.
+            core::mem::forget(self.listener.take());
+            return;
+        }
+        if let Err(error) = self.stop() {
+            tracing::warn!(port = self.id, %error, "stopping a DPDK port");
+        }
+        self.listener = None;
+        // SAFETY: stopped, and nobody refers to it any more.
+        if let Err(error) = answer(unsafe { dpdk::lc_port_close(self.id) }) {
+            tracing::debug!(port = self.id, %error, "closing a DPDK port");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Queues: bursts in and out, in place.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+
+use linecard_dpdk_sys as dpdk;
+use linecard_hal::Burst;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::answer;
+use super::events::Events;
+
+/// Counts the queues of a port that are in somebody's hands. A port is not stopped before they are back.
+#[derive(Debug, Clone)]
+pub(crate) struct Lent(Arc<AtomicUsize>);
+
+impl Lent {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn lend(&self) -> Self {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        self.clone()
+    }
+}
+
+/// One end of a queue.
+#[derive(Debug)]
+struct End {
+    port: u16,
+    queue: u16,
+    events: Arc<Events>,
+    lent: Lent,
+}
+
+impl End {
+    #[inline(always)]
+    fn away(&self) -> bool {
+        self.events.away.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.lent.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// A receive queue that is set up, and this is the only way to it.
+#[derive(Debug)]
+pub(crate) struct RawRx {
+    end: End,
+    wait: Wait,
+}
+
+/// How to wait for frames.
+#[derive(Debug)]
+enum Wait {
+    /// Not asked for yet.
+    Unknown,
+    /// The driver has nothing to wait on.
+    Never,
+    /// A descriptor of the driver's; whether its count has to be taken; one that is always readable.
+    On(BorrowedFd<'static>, bool, EventFd),
+}
+
+/// A transmit queue that is set up, and this is the only way to it.
+#[derive(Debug)]
+pub(crate) struct RawTx {
+    end: End,
+}
+
+/// The queues of a port.
+///
+/// # Safety
+///
+/// Both ends of each queue are set up, the port is started, and this is called once for each.
+pub(super) unsafe fn queue_pair(
+    port: u16,
+    queue: u16,
+    events: &Arc<Events>,
+    lent: &Lent,
+) -> (RawRx, RawTx) {
+    let end = || End {
+        port,
+        queue,
+        events: events.clone(),
+        lent: lent.lend(),
+    };
+    let rx = RawRx {
+        end: end(),
+        wait: Wait::Unknown,
+    };
+    (rx, RawTx { end: end() })
+}
+
+impl RawRx {
+    /// Adds received mbufs to `burst`.
+    #[inline(always)]
+    pub(crate) fn receive(&mut self, burst: &mut Burst) -> usize {
+        if self.end.away() {
+            return 0;
+        }
+        let spare = burst.spare();
+        let n = spare.len().min(usize::from(u16::MAX)) as u16;
+        // SAFETY: the queue is set up and started as long as `self` lives (`queue_pair`, `Lent`), and
+        // `&mut self` makes this the only call. There is room for `n`, and what was received is mbufs of
+        // an adopted pool, or such as were transmitted in this process, owned by nobody else.
+        unsafe {
+            let got =
+                dpdk::lc_rx_burst(self.end.port, self.end.queue, spare.as_mut_ptr().cast(), n);
+            let got = usize::from(got.min(n));
+            burst.add_len(got);
+            got
+        }
+    }
+
+    /// What becomes readable when there is a frame. `None` if the driver has nothing of the kind.
+    pub(crate) fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
+        if self.end.away() {
+            return None;
+        }
+        if matches!(self.wait, Wait::Unknown) {
+            self.wait = self.find_wait().unwrap_or(Wait::Never);
+        }
+        let Wait::On(fd, counted, ready) = &self.wait else {
+            return None;
+        };
+        if *counted {
+            let mut count = [0; 8];
+            // Only says that there was something; the wish for the next one follows.
+            let _ = nix::unistd::read(fd, &mut count);
+        }
+        let (port, queue) = (self.end.port, self.end.queue);
+        // SAFETY: as in `receive`. Some drivers need not be asked, and say so with ENOTSUP.
+        let waiting = unsafe {
+            dpdk::lc_rx_interrupt(port, queue, true);
+            dpdk::lc_rx_waiting(port, queue)
+        };
+        match waiting {
+            1.. => Some(ready.as_fd()),
+            0 => Some(*fd),
+            // It cannot say whether a frame came before the wish: only a descriptor that stays readable
+            // as long as there is one can be slept on.
+            _ if !*counted => Some(*fd),
+            _ => None,
+        }
+    }
+
+    fn find_wait(&self) -> Option<Wait> {
+        // SAFETY: as in `receive`.
+        let fd = unsafe { dpdk::lc_rx_fd(self.end.port, self.end.queue) };
+        let fd = answer(fd).ok()? as i32;
+        // The driver tells nobody whether it is a counter or a socket; the kernel does.
+        let kind = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+        let counted = kind.as_os_str() == "anon_inode:[eventfd]";
+        let ready = EventFd::from_value_and_flags(1, EfdFlags::EFD_CLOEXEC).ok()?;
+        // SAFETY: the driver keeps it open while the port is configured, which it is while `self` lives.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        if counted {
+            // SAFETY: asks for the flags of an open descriptor.
+            let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+            if flags < 0 || flags & libc::O_NONBLOCK == 0 {
+                return None;
+            }
+        }
+        Some(Wait::On(fd, counted, ready))
+    }
+}
+
+impl RawTx {
+    /// Takes mbufs from the front of `burst`; returns how many.
+    ///
+    /// Every pool and buffer of theirs must be known to the driver: see `tx::Tx::transmit`, which has
+    /// seen to that.
+    #[inline(always)]
+    pub(crate) fn transmit(&mut self, burst: &mut Burst, n: usize) -> usize {
+        if self.end.away() {
+            return 0;
+        }
+        let n = n.min(burst.len()).min(usize::from(u16::MAX)) as u16;
+        // SAFETY: the queue is set up and started as long as `self` lives, and `&mut self` makes this
+        // the only call. The first `n` mbufs are the burst's; those that were sent are the driver's.
+        unsafe {
+            let mbufs = burst.as_ptr().cast_mut().cast();
+            let sent = dpdk::lc_tx_burst(self.end.port, self.end.queue, mbufs, n);
+            let sent = usize::from(sent.min(n));
+            burst.forget_front(sent);
+            sent
+        }
+    }
+
+    /// Prepares requests: how many of the first mbufs can be sent. The one behind them cannot, if these
+    /// are not all.
+    pub(crate) fn prepare(&mut self, burst: &mut Burst) -> usize {
+        let n = burst.len().min(usize::from(u16::MAX)) as u16;
+        // SAFETY: as in `transmit`; only headers and bytes of these mbufs are written.
+        unsafe {
+            let mbufs = burst.as_ptr().cast_mut().cast();
+            usize::from(dpdk::lc_tx_prepare(self.end.port, self.end.queue, mbufs, n).min(n))
+        }
+    }
+
+    /// Frees what has been sent, if the driver can do that when asked.
+    pub(crate) fn reclaim(&mut self) {
+        if !self.end.away() {
+            // SAFETY: as in `transmit`.
+            unsafe { dpdk::lc_tx_done(self.end.port, self.end.queue) };
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Transmitting: a burst into the driver, in place, unless a driver could not give an mbuf back.
+
+use std::sync::Arc;
+
+use linecard_hal::{Burst, Mbuf, MbufFlags, PortError, QueueState, TxQueue, TxStats};
+
+use crate::lcore::Hold;
+use crate::rx::Shared;
+use crate::sys;
+use crate::sys::pool::RtePool;
+use crate::sys::queue::RawTx;
+
+/// A transmit queue.
+#[derive(Debug)]
+pub(crate) struct Tx {
+    pub(crate) raw: RawTx,
+    pub(crate) shared: Arc<Shared>,
+    /// The queue's own pool, for copies.
+    pub(crate) pool: Arc<RtePool>,
+    /// What mbufs name whose pools are adopted and known to the device.
+    pub(crate) known: Box<[usize]>,
+    /// The pool that was seen last, nearly always that of the next burst as well.
+    pub(crate) usual: usize,
+    /// Whether the device carries out requests, and so has to prepare them.
+    pub(crate) prepares: bool,
+    /// Whether this queue reports what the device counts for the whole port.
+    pub(crate) first: bool,
+    pub(crate) stats: TxStats,
+    /// Frames that were refused here.
+    pub(crate) refused: u64,
+    /// Frames whose memory the device does not know.
+    pub(crate) copies: u64,
+    /// Last, so that the caches are flushed when the queue is gone.
+    pub(crate) hold: Option<Hold>,
+}
+
+impl Tx {
+    /// Replaces the mbufs that the driver could not give back, or the device not read, by copies.
+    #[cold]
+    fn make_known(&mut self, burst: &mut Burst) {
+        let mut at = 0;
+        while let Some(mbuf) = burst.as_mut_slice().get_mut(at) {
+            let known = &self.known;
+            if mbuf.every_pool(|token| known.contains(&token)) {
+                self.usual = mbuf.pool_token();
+                at += 1;
+                continue;
+            }
+            match mbuf.copy(self.pool.pool()) {
+                Some(copy) => {
+                    *mbuf = copy;
+                    self.copies += 1;
+                    at += 1;
+                }
+                None => self.refuse(burst, at),
+            }
+        }
+    }
+
+    /// Drops the mbuf at `at`; the others keep their order.
+    fn refuse(&mut self, burst: &mut Burst, at: usize) {
+        burst.as_mut_slice()[at..].rotate_left(1);
+        drop(burst.pop());
+        self.refused += 1;
+    }
+
+    /// Lets the driver finish headers for its requests; what it cannot send is dropped.
+    #[cold]
+    fn prepare(&mut self, burst: &mut Burst) {
+        loop {
+            let ready = self.raw.prepare(burst);
+            if ready >= burst.len() {
+                return;
+            }
+            self.refuse(burst, ready);
+        }
+    }
+}
+
+/// What has to be known of a burst before it is sent.
+struct Glance {
+    bytes: u64,
+    flags: u64,
+    /// Bits in which any mbuf differs from one segment of the usual pool.
+    odd: usize,
+}
+
+#[inline(always)]
+fn glance(mbufs: &[Mbuf], usual: usize) -> Glance {
+    let mut seen = Glance {
+        bytes: 0,
+        flags: 0,
+        odd: 0,
+    };
+    for mbuf in mbufs {
+        seen.bytes += mbuf.frame_len() as u64;
+        seen.flags |= mbuf.flags().bits();
+        seen.odd |= (mbuf.pool_token() ^ usual) | (mbuf.segment_count() ^ 1);
+    }
+    seen
+}
+
+impl TxQueue for Tx {
+    fn attach(&mut self) -> Result<(), PortError> {
+        self.hold = Some(self.shared.hold()?);
+        Ok(())
+    }
+
+    #[inline]
+    fn transmit(&mut self, burst: &mut Burst) -> usize {
+        let before = burst.len();
+        let mut seen = glance(burst.as_slice(), self.usual);
+        if seen.odd != 0 || seen.flags & MbufFlags::INDIRECT.bits() != 0 {
+            self.make_known(burst);
+        }
+        if self.prepares && seen.flags & MbufFlags::TX_REQUESTS.bits() != 0 {
+            self.prepare(burst);
+        }
+        // Refused frames were taken too: they end here, as errors.
+        let refused = before - burst.len();
+        if refused > 0 {
+            seen = glance(burst.as_slice(), self.usual);
+        }
+        let n = burst.len();
+        let sent = self.raw.transmit(burst, n);
+        if sent < n {
+            seen.bytes -= glance(burst.as_slice(), self.usual).bytes;
+        }
+        self.stats.packets += sent as u64;
+        self.stats.bytes += seen.bytes;
+        sent + refused
+    }
+
+    fn reclaim(&mut self) -> usize {
+        self.raw.reclaim();
+        0
+    }
+
+    fn maintain(&mut self) -> QueueState {
+        match self.shared.state() {
+            // What waits for a device that is gone is dropped as for one that is down.
+            QueueState::Finished => QueueState::Down,
+            state => state,
+        }
+    }
+
+    fn stats(&mut self) -> TxStats {
+        self.stats.errors = self.refused;
+        if self.first {
+            self.stats.errors += sys::port::stats(self.shared.id).tx_errors;
+        }
+        self.stats
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if self.copies > 0 {
+            tracing::info!(
+                port = %self.shared.name,
+                frames = self.copies,
+                "frames were copied: their pool was not given to this port"
+            );
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! DPDK's virtual devices, through the command: counted frames, no hugepages needed.
+
+use std::fs;
+use std::path::Path;
+
+use crate::files::{fwd, linecard, path, some_frames};
+use crate::frames::{pcap, read_pcap};
+
+#[test]
+fn null_devices_forward_what_was_asked_for() {
+    for mode in ["io", "macswap", "rx-drop"] {
+        let ports = ["dpdk:net_null0?size=60", "dpdk:net_null1"];
+        let report = fwd(&ports, &["--packets", "100000", "--mode", mode]);
+        let rx = report.account("rx");
+        assert!((100_000..100_064).contains(&rx), "{mode}: {rx}");
+        assert_eq!(report.port(0).rx() + report.port(1).rx(), rx);
+        let sent = if mode == "rx-drop" { 0 } else { rx };
+        assert_eq!(report.port(0).tx() + report.port(1).tx(), sent);
+    }
+}
+
+#[test]
+fn two_workers_share_null_devices() {
+    let report = fwd(
+        &["dpdk:net_null0", "dpdk:net_null1"],
+        &["--workers", "2", "--oversubscribe", "--packets", "100000"],
+    );
+    assert!(report.account("rx") >= 100_000);
+}
+
+/// Capture file → `via` and back → capture file, unchanged.
+fn there_and_back(via: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.pcap"), dir.path().join("out.pcap"));
+    let frames = some_frames();
+    fs::write(&input, pcap(&frames)).unwrap();
+    let file = format!("pcap:{}?tx={}", path(&input), path(&output));
+    let n = frames.len() as u64;
+    let report = fwd(&[&file, via], &["--packets", &(2 * n).to_string()]);
+    assert_eq!((report.port(0).rx(), report.port(0).tx()), (n, n));
+    assert_eq!((report.port(1).rx(), report.port(1).tx()), (n, n));
+    assert_eq!(read_pcap(&fs::read(&output).unwrap()), frames);
+}
+
+#[test]
+fn a_ring_gives_back_what_it_is_given() {
+    there_and_back("dpdk:net_ring0");
+}
+
+#[test]
+fn capture_files_cross_from_our_port_to_the_drivers_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let (first, second, third) = (file("1.pcap"), file("2.pcap"), file("3.pcap"));
+    let frames = some_frames();
+    fs::write(&first, pcap(&frames)).unwrap();
+    let n = frames.len() as u64;
+    let cross = |from: String, to: String, into: &Path| {
+        let report = fwd(&[&from, &to], &["--packets", &n.to_string()]);
+        assert_eq!((report.port(0).rx(), report.port(1).tx()), (n, n));
+        assert_eq!(read_pcap(&fs::read(into).unwrap()), frames);
+    };
+    let (ours, theirs) = (
+        format!("pcap:{}", path(&first)),
+        format!("dpdk:net_pcap0?tx_pcap={}", path(&second)),
+    );
+    cross(ours, theirs, &second);
+    let (theirs, ours) = (
+        format!("dpdk:net_pcap0?rx_pcap={}", path(&second)),
+        format!("pcap:?tx={}", path(&third)),
+    );
+    cross(theirs, ours, &third);
+}
+
+#[test]
+fn what_cannot_be_opened_is_refused_with_a_remedy() {
+    let wrong: &[(&str, &[&str])] = &[
+        ("dpdk:ffff:ff:1f.7", &["ffff:ff:1f.7", "linecard ports"]),
+        ("dpdk:net_warp0", &["librte_net_warp.so", "null"]),
+        ("dpdk:net_null0?colour=red", &["colour=red"]),
+        ("dpdk:eth0", &["eth0", "dpdk:net_null0"]),
+    ];
+    for (name, says) in wrong {
+        let ended = linecard(&["fwd", "--port", name]);
+        assert_eq!(ended.code, 1, "{ended:#?}");
+        for words in *says {
+            assert!(
+                ended.stderr.contains(words),
+                "{name} does not say {words}: {ended:#?}"
+            );
+        }
+        assert!(!ended.stderr.contains("panicked"), "{ended:#?}");
+    }
+}

@@ -1,8 +1,8 @@
-"""What a run's own account must say, given what the cables saw; and the table at the end."""
+"""What Linecard's own reports must say, given what the cables saw; and the table at the end."""
 
 import json
 
-# Every worker's own count must be a multiple of what one flow sent, or a flow was on several workers.
+# As in the `wire` crate: the symmetric key, and how a hash becomes a queue.
 KEY = bytes([0x6D, 0x5A]) * 20
 RETA = 128
 
@@ -17,48 +17,154 @@ def toeplitz(data):
     return result
 
 
+def predicted(directions, flows, of_each, queues, with_ports):
+    """Frames that each queue number receives, over all directions."""
+    from traffic import addresses
+
+    result = [0] * queues
+    for direction in directions:
+        for flow in range(flows):
+            (source, sport), (target, tport) = addresses(int(direction), flow)
+            data = source + target
+            if with_ports:
+                data += sport.to_bytes(2, "big") + tport.to_bytes(2, "big")
+            result[toeplitz(data) % RETA % queues] += of_each
+    return result
+
+
 def load(boot, name):
     """A JSON document that the guest left, or None, which is a failed check."""
     try:
         with open(f"{boot.share}/{name}.json") as file:
             document = json.load(file)
     except (OSError, ValueError) as error:
-        boot.check(False, f"{name}: a JSON document: {error}")
+        boot.check(False, f"{name}: it reports as JSON: {error}")
         return None
     boot.result["reports"][name] = document
     return document
 
 
-JUDGES = {}
+def entries(document, address):
+    """Every object in a document that has an address as one of its values."""
+    if isinstance(document, dict):
+        if address in document.values():
+            yield document
+        for value in document.values():
+            yield from entries(value, address)
+    elif isinstance(document, list):
+        for value in document:
+            yield from entries(value, address)
+
+
+def judge_ports(boot, name, driver, *nics):
+    """`linecard ports` must list each NIC, with its node and with who drives it."""
+    document = load(boot, name)
+    if document is None:
+        return
+    for nic in nics:
+        address, _, node = nic.partition("=")
+        found = list(entries(document, address))
+        if not found:
+            boot.check(False, f"{name}: lists {address}")
+            continue
+        # Where it is listed twice, as an interface and as a device, both must be right.
+        nodes = {e["node"] for e in found if "node" in e}
+        drivers = {e[k] for e in found for k in ("driver", "kernel_driver") if isinstance(e.get(k), str)}
+        good = nodes == {int(node)} and drivers == {driver}
+        boot.check(good, f"{name}: {address} on node {sorted(map(str, nodes))} (it is {node}), with {sorted(drivers)} (it is {driver})")
+
+
+def judge_fwd(boot, name, traffic, kind="plain", value="0"):
+    """A forwarder's report against the cables: every frame in one count, and the same count."""
+    report = load(boot, name)
+    if report is None:
+        return
+    sent, returned, loop = [0, 0], [0, 0], kind == "on-node"
+    for part in traffic.split(","):
+        seen = boot.result["traffic"][part]
+        for index, d in seen["directions"].items():
+            sent[index] += d["sent"]
+            returned[index if loop else 1 - index] += d["returned"] + d["duplicated"] + d["changed"]
+    expected = [1] if loop else [0, 1]
+    ports, workers, account = report["ports"], report["workers"], report["account"]
+    for port, side in zip(ports, expected):
+        says = (port["rx"], port["rx_misses"] + port["rx_errors"], sum(port["drops"].values()), port["tx"])
+        boot.check(
+            len(ports) == len(expected) and says == (sent[side], 0, 0, returned[side]),
+            f"{name}: {port['name']} received {says[0]}, missed {says[1]}, dropped {says[2]}, sent {says[3]};"
+            f" its cable carried {sent[side]} in and {returned[side]} out",
+        )
+    total = sum(sent)
+    by_worker = [w["rx"] for w in workers]
+    boot.check(
+        account["rx"] == sum(by_worker) == total
+        and account["tx"] == sum(returned)
+        and account["drops"] == account["in_flight"] == account["unaccounted"] == 0
+        and all(p["leaked"] == 0 for p in report["pools"])
+        and all(w["failure"] is None for w in workers),
+        f"{name}: its account: received {account['rx']}, sent {account['tx']}, dropped {account['drops']},"
+        f" unaccounted {account['unaccounted']}, leaked {sum(p['leaked'] for p in report['pools'])}",
+    )
+    if kind == "flows":
+        judge_flows(boot, name, boot.result["traffic"][traffic], workers, int(value))
+    if kind == "on-node":
+        nodes = {w["node"] for w in workers} | {p["node"] for p in report["pools"]}
+        boot.check(nodes == {int(value)}, f"{name}: worker and pool on node {sorted(map(str, nodes))}; the NIC is on {value}")
+
+
+def judge_flows(boot, name, seen, workers, of_each):
+    """Each worker has had whole flows, and as many as the hash gives it."""
+    received = [w["rx"] for w in workers]
+    worked = [w["rx"] - w["handed_out"] + w["handed_in"] for w in workers]
+    crossed = sum(w["handed_out"] for w in workers)
+    share = " ".join(f"{n / max(1, sum(worked)):.0%}" for n in worked)
+    boot.result["facts"].setdefault("share", []).append(share + (" (handed)" if crossed else ""))
+    boot.check(all(worked), f"{name}: both workers had a share: {worked}, {crossed} handed over")
+    boot.check(
+        all(n % of_each == 0 for n in worked),
+        f"{name}: each had whole flows: {[round(n / of_each, 2) for n in worked]} of {of_each} frames",
+    )
+    ways = {
+        "addresses and ports": predicted(seen["directions"], seen["flows"], of_each, len(workers), True),
+        "addresses": predicted(seen["directions"], seen["flows"], of_each, len(workers), False),
+    }
+    by = [way for way, counts in ways.items() if counts in (worked, received)]
+    if boot.result["model"] == "igb" or crossed:
+        boot.check(by, f"{name}: as the symmetric hash says, by {by[0] if by else f'none: {ways}'}")
+
+
+JUDGES = {"ports": judge_ports, "fwd": judge_fwd}
 
 
 def table(results):
     """One line for each model."""
-    rows = [("model", "queues", "a to b", "b to a", "both", "lost", "RSS share", "NICs on nodes", "checks", "seconds")]
+    rows = [("model", "a to b", "b to a", "both", "lost", "share of workers", "NIC nodes", "checks", "seconds")]
     for r in results:
         if r.get("emulator_failed"):
-            rows.append((r["model"], "-", "-", "-", "-", "-", "-", "-", "emulator failed", "-"))
+            rows.append((r["model"], "-", "-", "-", "-", "-", "-", "emulator failed", "-"))
             continue
         rate = {}
         lost = 0
         for name, seen in r["traffic"].items():
             lost += sum(d["lost"] for d in seen["directions"].values())
-            for index, d in seen["directions"].items():
-                if name.startswith("one"):
-                    rate.setdefault(name.partition("-")[2], []).append(d["kpps"])
+            for d in seen["directions"].values():
+                if name.startswith("one-"):
+                    rate.setdefault(name[4:], []).append(d["kpps"])
         held = sum(c["held"] for c in r["checks"])
-        cell = lambda key: " + ".join(f"{k:.0f}" for k in rate[key]) if key in rate else "-"
+
+        def cell(key):
+            return " + ".join(f"{k:.0f}" for k in rate[key]) if key in rate else "-"
+
         rows.append(
             (
                 r["model"],
-                " ".join(r["facts"].get("queue_count", ["-"])),
                 cell("ab"),
                 cell("ba"),
                 cell("both"),
                 str(lost),
-                " ".join(r["facts"].get("queues", ["-"])).strip(),
+                " ".join(r["facts"].get("share", ["-"])),
                 " ".join(r["facts"].get("node", ["-"])),
-                f"{held} of {len(r['checks'])}",
+                f"{held} of {len(r['checks'])}" + (" FAILED" if held < len(r["checks"]) else ""),
                 str(r["seconds"]),
             )
         )
@@ -66,4 +172,4 @@ def table(results):
     print()
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    print("\nRates in kpps, as the cables saw them; \"both\" is both directions at once, with frames of 60 to 1514 bytes.")
+    print('\nkpps as the cables saw them, with one worker, in frames of 64 bytes; "both": both ways at once, 64 to 1518 bytes.')

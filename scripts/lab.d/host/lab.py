@@ -53,12 +53,13 @@ def machine_arguments(options, model, run, cables, macs):
     """The emulated machine: two NUMA nodes with two processors each, an IOMMU, and a NIC on each node."""
     _, device, extra = MODELS[model]
     driver = MODELS[model][0]
+    check = "testpmd" if options.program == "testpmd" else "linecard"
     words = " ".join(
         [
             # Without the high-resolution timers and the tickless idle, which the emulation serves badly.
             "console=ttyS0 quiet panic=-1 mitigations=off nohz=off highres=off intel_iommu=on iommu=pt",
-            f"hugepages={options.hugepages} lab.check=check-{options.program} lab.driver={driver}",
-            f"lab.limit={options.limit} lab.args={model},{options.packets}",
+            f"hugepages={options.hugepages} lab.check=check-{check} lab.driver={driver}",
+            f"lab.limit={options.limit} lab.args={model},{options.packets}{',uring' if options.program == 'uring' else ''}",
         ]
     )
     args = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
@@ -173,14 +174,14 @@ class Boot:
             self.console.line(f"      {text}")
         return None
 
-    def traffic(self, name, way, count, flows, mixed=""):
+    def traffic(self, name, way, count, flows, kind=""):
         directions = [0, 1] if way == "both" else [int(way)]
-        seen = self.cables.run(directions, int(count), int(flows), mixed == "mixed")
+        seen = self.cables.run(directions, int(count), int(flows), kind == "mixed", kind == "loop")
         self.result["traffic"][name] = seen
         for index, d in seen["directions"].items():
             exact = d["sent"] == d["returned"] == int(count)
             exact = exact and not (d["duplicated"] or d["changed"] or d["reordered"] or seen["foreign"])
-            text = f"{name}: {'a to b' if index == 0 else 'b to a'}, {d['sent']} frames of {seen['flows']} flows"
+            text = f"{name}: {way_name(index, kind)}, {d['sent']} frames of {seen['flows']} flows"
             if exact:
                 self.check(True, f"{text}, each back once, unchanged, in order: {d['kpps']} kpps")
             else:
@@ -216,6 +217,11 @@ class Boot:
         self.stop()
         if not self.options.keep:
             shutil.rmtree(self.run, ignore_errors=True)
+
+
+def way_name(index, kind):
+    here, there = "ab"[index], "ba"[index]
+    return f"{here} to {here if kind == 'loop' else there}"
 
 
 def console_tail(run):

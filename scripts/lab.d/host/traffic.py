@@ -108,10 +108,10 @@ class Cables:
             except BlockingIOError:
                 pass
 
-    def run(self, directions, count, flows, mixed=False, window=96, patience=4.0):
+    def run(self, directions, count, flows, mixed=False, loop=False, window=96, patience=4.0):
         """Sends `count` frames in each direction, evenly over `flows`, and collects what returns.
 
-        Stops when all are back, or when nothing has moved for `patience` seconds.
+        In a `loop` a NIC sends what it received. Stops when all are back, or when nothing has moved for `patience` seconds.
         """
         work = [Direction(d, self.macs, count, flows, mixed) for d in directions]
         by_index = {w.index: w for w in work}
@@ -139,8 +139,8 @@ class Cables:
                 try:
                     for _ in range(window):
                         data = ours.recv(2048)
-                        # What leaves one NIC has entered the other.
-                        w = by_index.get(1 - side)
+                        # What leaves one NIC has entered the other; in a loop, the same.
+                        w = by_index.get(side if loop else 1 - side)
                         if data[42:46] != MAGIC or w is None or data[46] != w.index:
                             foreign += 1
                             continue
@@ -178,7 +178,7 @@ class Cables:
             try:
                 while True:
                     data = ours.recv(2048)
-                    w = by_index.get(1 - side)
+                    w = by_index.get(side if loop else 1 - side)
                     if data[42:46] == MAGIC and w is not None:
                         w.duplicated += 1
                     else:

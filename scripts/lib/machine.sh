@@ -118,7 +118,8 @@ machine_build() {
         machine_say "apt knows no linux-image-amd64; the lab's guest kernel is Debian's" >&2
         return 1
     fi
-    rm -rf "$dir/kernel" "$dir/busybox" "$dir/initramfs" "$dir/ready"
+    # With what an interrupted attempt may have left.
+    rm -rf "$dir"/{kernel,busybox}{,.*} "$dir/initramfs" "$dir/ready"
     machine_unpack "$package" "$dir/kernel"
     machine_unpack busybox-static "$dir/busybox"
     # On a system with /bin merged into /usr, modules may be in either place.

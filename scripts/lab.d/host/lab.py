@@ -32,6 +32,9 @@ MODELS = {
 # stands still: both are tried again, and nothing else is.
 TRIES = 3
 
+# A run's directory; the number of its process follows.
+PREFIX = "linecard-lab."
+
 
 class EmulatorFailed(Exception):
     """The emulator did not bring the guest to a verdict."""
@@ -40,13 +43,11 @@ class EmulatorFailed(Exception):
 class Console:
     """Progress, on standard error; each line with its time since the boot."""
 
-    def __init__(self, quiet):
-        self.quiet = quiet
+    def __init__(self):
         self.began = time.monotonic()
 
     def line(self, text):
-        if not self.quiet:
-            print(f"{time.monotonic() - self.began:6.1f} s  {text}", file=sys.stderr, flush=True)
+        print(f"{time.monotonic() - self.began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 def machine_arguments(options, model, run, cables, macs):
@@ -93,7 +94,7 @@ class Boot:
         self.options, self.model, self.console = options, model, console
         self.macs = [bytes([0x52, 0x54, 0, 0, 0, i + 1]) for i in range(2)]
         # Short: the path of a socket has about a hundred bytes.
-        self.run = tempfile.mkdtemp(prefix="linecard-lab.")
+        self.run = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}.")
         self.share = f"{self.run}/share"
         self.result = {"model": model, "checks": [], "notes": [], "facts": {}, "traffic": {}, "reports": {}}
         self.process = None
@@ -215,8 +216,20 @@ class Boot:
 
     def clean(self):
         self.stop()
-        if not self.options.keep:
+        if self.options.keep:
+            open(f"{self.run}/kept", "w").close()
+            self.console.line(f"kept: {self.run} (console.log, share/)")
+        else:
             shutil.rmtree(self.run, ignore_errors=True)
+
+
+def sweep():
+    """Removes the directories of labs that were killed before they could; what was to be kept stays."""
+    for name in os.listdir(tempfile.gettempdir()):
+        path = os.path.join(tempfile.gettempdir(), name)
+        if name.startswith(PREFIX) and not os.path.exists(f"{path}/kept"):
+            if not os.path.exists(f"/proc/{name[len(PREFIX):].partition('.')[0]}"):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def way_name(index, kind):
@@ -251,8 +264,6 @@ def run_model(options, model, console):
                     console.line(f"      {line}")
             boot.result["seconds"] = round(time.monotonic() - console.began, 1)
             boot.result["tries"] = attempt
-            if options.keep:
-                console.line(f"kept: {boot.run} (console.log, share/)")
             return boot.result
         except EmulatorFailed as failure:
             console.line(f"{model}: {failure}")
@@ -279,7 +290,8 @@ def main():
     # Ended as by Ctrl-C: the finally clauses clean up.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-    console = Console(quiet=False)
+    sweep()
+    console = Console()
     results = []
     try:
         for model in options.models:

@@ -190,6 +190,8 @@ class Boot:
                 if seen["foreign"]:
                     wrong["foreign"] = seen["foreign"]
                 self.check(False, f"{text}: {wrong}")
+                if d["lost_frames"]:
+                    self.console.line(f"      lost: number and size {d['lost_frames']}")
         lost = sum(d["lost"] for d in seen["directions"].values())
         return f"{'whole' if lost == 0 else 'lost'}"
 

@@ -28,8 +28,9 @@ def checksum(data):
 
 def addresses(direction, flow):
     """Source and destination address and port: the other direction has them exchanged."""
-    left = (bytes([10, 0, 0, 1 + flow % 8]), 10000 + flow)
-    right = (bytes([10, 0, 1, 1]), 5000)
+    # Irregular, so that a hash does not share them out evenly: an even share would prove less.
+    left = (bytes([10, 0, flow % 3, 1 + flow * flow % 29]), 10000 + flow * flow * 7 % 4093)
+    right = (bytes([10, 0, 100, 1]), 5000)
     return (left, right) if direction == 0 else (right, left)
 
 
@@ -68,6 +69,8 @@ class Direction:
             "sent": self.sent,
             "returned": self.returned,
             "lost": self.sent - self.returned,
+            # Which, for somebody who looks into it: number and size.
+            "lost_frames": [(n, len(self.frames[n])) for n in range(self.sent) if not self.seen[n]][:20],
             "duplicated": self.duplicated,
             "changed": self.changed,
             "reordered": self.reordered,

@@ -283,7 +283,7 @@ def main():
     parser.add_argument("--machine", required=True)
     parser.add_argument("--binary")
     parser.add_argument("--packets", type=int, default=20000)
-    parser.add_argument("--limit", type=int, default=150)
+    parser.add_argument("--limit", type=int, default=300)
     parser.add_argument("--boot-limit", type=int, default=45)
     parser.add_argument("--hugepages", type=int, default=256)
     parser.add_argument("--keep", action="store_true")

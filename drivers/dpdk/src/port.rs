@@ -191,10 +191,16 @@ impl DpdkPort {
     }
 
     fn config_for(&self, config: &PortConfig) -> Config {
+        let rss = self.info.rss && config.queues > 1;
+        let mut offloads = self.offloads();
+        if !rss {
+            // A driver that spreads nothing has no hash to give, and some refuse to be asked for it.
+            offloads -= Offloads::RX_RSS_HASH;
+        }
         Config {
             mtu: self.info.mtu,
-            offloads: self.offloads().bits() & self.info.offloads,
-            rss: self.info.rss && config.queues > 1,
+            offloads: offloads.bits() & self.info.offloads,
+            rss,
             lsc: self.info.lsc,
             rmv: self.info.rmv,
             rx_interrupts: true,

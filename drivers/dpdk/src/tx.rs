@@ -145,11 +145,18 @@ impl TxQueue for Tx {
     }
 
     fn stats(&mut self) -> TxStats {
-        self.stats.errors = self.refused;
+        let mut stats = self.stats;
         if self.first {
-            self.stats.errors += sys::port::stats(self.shared.id).tx_errors;
+            // What the device took and then could not send; it says so for the whole port only. A frame
+            // is counted once.
+            let late = sys::port::stats(self.shared.id)
+                .tx_errors
+                .min(stats.packets);
+            stats.packets -= late;
+            stats.errors += late;
         }
-        self.stats
+        stats.errors += self.refused;
+        stats
     }
 }
 

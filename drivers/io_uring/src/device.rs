@@ -108,7 +108,10 @@ impl Device {
         };
         let same = read("ifindex")? == self.index().ok()?;
         if same {
-            u32::try_from(read("device/numa_node")?).ok()
+            // A virtio device's node is that of the card one level up.
+            ["device/numa_node", "device/../numa_node"]
+                .into_iter()
+                .find_map(|file| u32::try_from(read(file)?).ok())
         } else {
             None
         }

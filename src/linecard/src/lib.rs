@@ -29,6 +29,7 @@
 //! `RxQueue::receive` → [`Stage::process`] → `TxQueue::transmit`, called from the engine's
 //! `worker.rs`.
 
+mod auto;
 pub mod modes;
 mod open;
 

@@ -17,6 +17,12 @@ pub struct DriverInfo {
 /// The drivers that this build has.
 pub const DRIVERS: &[DriverInfo] = &[
     DriverInfo {
+        scheme: "auto",
+        about: "the fastest driver that can take the device, and why not a faster one",
+        example: "auto:eth1",
+        open: crate::auto::open_auto,
+    },
+    DriverInfo {
         scheme: "uring",
         about: "any Linux interface, through a packet socket and io_uring",
         example: "uring:eth1",
@@ -109,7 +115,10 @@ mod tests {
     fn an_unknown_driver_is_refused_with_the_list() {
         let error = open("warp:eth1").err().unwrap();
         assert_eq!(error.kind, PortErrorKind::Name);
-        assert!(error.to_string().contains("uring, tap, sim"), "{error}");
+        assert!(
+            error.to_string().contains("auto, uring, tap, sim"),
+            "{error}"
+        );
     }
 
     #[cfg(not(feature = "dpdk"))]

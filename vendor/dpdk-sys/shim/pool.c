@@ -57,7 +57,8 @@ static ssize_t pool_mem_size(const struct rte_mempool *mp, uint32_t objects, uin
 {
     const struct pool *pool = mp->pool_config;
     (void)page_shift;
-    *min_chunk = pool->layout.stride * objects;
+    (void)objects;
+    *min_chunk = pool->layout.len;
     *align = RTE_CACHE_LINE_SIZE;
     return (ssize_t)*min_chunk;
 }
@@ -69,7 +70,7 @@ static int pool_populate(struct rte_mempool *mp, unsigned int max, void *base, r
     unsigned int i;
     (void)len;
     for (i = 0; i < layout->count && i < max; i++) {
-        char *header = (char *)layout->first + i * layout->stride;
+        char *header = layout->headers[i];
         add(mp, argument, header, iova + (rte_iova_t)(header - (char *)base));
     }
     return (int)i;
@@ -117,10 +118,10 @@ struct rte_mempool *lc_pool_new(const char *name, const struct lc_pool_layout *l
     if (result < 0)
         goto failed;
     rte_pktmbuf_pool_init(mp, &private);
-    /* From the bytes that are DPDK's before the first header to the end of the last buffer. */
-    char *base = (char *)layout->first - 64;
-    result = rte_mempool_populate_iova(mp, base, (rte_iova_t)(uintptr_t)base, layout->count * layout->stride, NULL,
+    result = rte_mempool_populate_iova(mp, layout->base, (rte_iova_t)(uintptr_t)layout->base, layout->len, NULL,
                                        NULL);
+    /* Only read while they are linked. */
+    pool->layout.headers = NULL;
     if (result == (int)layout->count)
         return mp;
     if (result >= 0)

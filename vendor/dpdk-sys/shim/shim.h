@@ -53,8 +53,9 @@ int lc_pool_ops(lc_take_fn take, lc_give_fn give, lc_count_fn count);
 /* A pool as it lies in memory. */
 struct lc_pool_layout {
     void *pool_data;    /* given to the functions above */
-    void *first;        /* header; before each there are 64 bytes that are DPDK's */
-    size_t stride;      /* from header to header */
+    void *base;         /* of its memory */
+    size_t len;
+    void *const *headers; /* `count` of them; before each there are 64 bytes that are DPDK's */
     uint32_t count;
     uint16_t buf_len;   /* headroom and data room */
     int32_t node;       /* -1 for any */

@@ -68,15 +68,13 @@ impl RtePool {
     pub(crate) fn new(pool: &Mempool, name: &str) -> io::Result<Self> {
         let (config, region) = (pool.config(), pool.region());
         let name = CString::new(name)?;
-        let first = pool
-            .headers()
-            .next()
-            .map_or(core::ptr::null_mut(), |h| h.as_ptr());
+        let headers: Vec<_> = pool.headers().map(|h| h.as_ptr()).collect();
         let layout = dpdk::lc_pool_layout {
             pool_data: pool.data().as_ptr(),
-            first: first.cast(),
-            stride: config.stride(),
-            count: config.size as u32,
+            base: region.base().as_ptr().cast(),
+            len: region.len_bytes(),
+            headers: headers.as_ptr().cast(),
+            count: headers.len() as u32,
             buf_len: config.headroom + config.data_room,
             node: region.node().map_or(-1, |n| n as i32),
             cache: cache_size(config.size) as u32,
@@ -86,8 +84,8 @@ impl RtePool {
         // holds the pool.
         answer(unsafe { dpdk::lc_memory_register(base, len, region.page().bytes() as usize) })?;
         let mut error = 0;
-        // SAFETY: the layout is the pool's: see `Mempool::headers` and `stride`; before each header
-        // there are 64 bytes for DPDK.
+        // SAFETY: the layout is the pool's: see `Mempool::headers`; before each header there are 64 bytes
+        // for DPDK. The list of headers is read during the call only.
         let raw = unsafe { dpdk::lc_pool_new(name.as_ptr(), &raw const layout, &raw mut error) };
         let Some(raw) = NonNull::new(raw) else {
             // SAFETY: registered above.

@@ -32,6 +32,10 @@ pub use adopt::{POOL_DATA_OFFSET, PoolData};
 /// of at most 32 bytes right before each object.
 pub const SPARE: usize = 64;
 
+/// No mbuf lies across a multiple of this, the size of the smaller huge page: a buffer is in one piece for
+/// a device too, whatever its IOMMU makes of the pages, and costs one entry of a TLB.
+const CHUNK: usize = 2 << 20;
+
 /// What a pool is to be.
 #[derive(Debug, Clone)]
 pub struct MempoolConfig {
@@ -68,6 +72,27 @@ impl MempoolConfig {
     pub fn stride(&self) -> usize {
         let bytes = HEADER_LEN + self.headroom as usize + self.data_room as usize + SPARE;
         (bytes.div_ceil(64) | 1) * 64
+    }
+
+    /// Mbufs in each [`CHUNK`].
+    fn per_chunk(&self) -> usize {
+        CHUNK / self.stride()
+    }
+
+    /// Where the header of an mbuf lies in the pool's memory.
+    fn header_at(&self, index: usize) -> usize {
+        let (chunk, place) = (index / self.per_chunk(), index % self.per_chunk());
+        chunk * CHUNK + SPARE + place * self.stride()
+    }
+
+    /// Which mbuf's header lies at this place.
+    fn index_at(&self, header_at: usize) -> usize {
+        header_at / CHUNK * self.per_chunk() + header_at % CHUNK / self.stride()
+    }
+
+    /// Bytes of memory for all of them.
+    fn len_bytes(&self) -> usize {
+        self.header_at(self.size - 1) + self.stride()
     }
 
     fn check(&self) -> Result<(), MempoolError> {
@@ -295,7 +320,7 @@ impl PoolShared {
     fn header(&self, index: usize) -> NonNull<RawMbuf> {
         debug_assert!(index < self.config.size);
         // SAFETY: `index` is below the size, so this stays within the region.
-        unsafe { self.base.add(SPARE + index * self.config.stride()).cast() }
+        unsafe { self.base.add(self.config.header_at(index)).cast() }
     }
 
     /// Lays out all headers and puts them into the store.
@@ -353,7 +378,7 @@ impl Mempool {
     pub fn new(config: MempoolConfig) -> Result<Self, MempoolError> {
         config.check()?;
         let request = RegionRequest {
-            len_bytes: SPARE + config.size * config.stride(),
+            len_bytes: config.len_bytes(),
             node: config.node,
         };
         let region = Region::new(&request).map_err(|source| MempoolError::Region {
@@ -475,8 +500,8 @@ impl Mempool {
             );
             for slot in &all.spare()[..got] {
                 let header = slot.as_ptr().cast::<NonNull<RawMbuf>>().read();
-                let offset = header.as_ptr() as usize - SPARE - shared.base.as_ptr() as usize;
-                home[offset / shared.config.stride()] = true;
+                let at = header.as_ptr() as usize - shared.base.as_ptr() as usize;
+                home[shared.config.index_at(at)] = true;
             }
             shared
                 .store

@@ -19,13 +19,13 @@ fn pool(size: usize, cache: usize) -> Mempool {
 /// The numbers of the mbufs within their pool.
 fn numbers(pool: &Mempool, burst: &[Mbuf]) -> Vec<usize> {
     let base = pool.region().base().as_ptr() as usize;
-    let stride = pool.config().stride();
     burst
         .iter()
         .map(|m| {
-            let at = m.data().as_ptr() as usize - m.headroom() - HEADER_LEN - SPARE - base;
-            assert_eq!(at % stride, 0);
-            at / stride
+            let at = m.data().as_ptr() as usize - m.headroom() - HEADER_LEN - base;
+            let index = pool.config().index_at(at);
+            assert_eq!(pool.config().header_at(index), at);
+            index
         })
         .collect()
 }
@@ -348,15 +348,22 @@ fn before_every_header_there_are_spare_bytes() {
         let config = MempoolConfig {
             headroom,
             data_room,
-            ..MempoolConfig::new("spare", 3)
+            ..MempoolConfig::new("spare", 3000)
         };
         let pool = Mempool::new(config).unwrap();
-        let mut end = pool.region().base().as_ptr() as usize;
+        let base = pool.region().base().as_ptr() as usize;
+        let mut end = base;
         for header in pool.headers() {
             let at = header.as_ptr() as usize;
             assert_eq!(at % 64, 0);
             assert!(at - end >= SPARE, "{headroom} {data_room}: {}", at - end);
-            end = at + HEADER_LEN + usize::from(headroom + data_room);
+            let last = at + HEADER_LEN + usize::from(headroom + data_room) - 1;
+            assert_eq!((last - base) / CHUNK, (at - base) / CHUNK, "in one page");
+            assert_eq!(
+                pool.config().header_at(pool.config().index_at(at - base)),
+                at - base
+            );
+            end = last + 1;
         }
         let region = pool.region();
         assert!(end <= region.base().as_ptr() as usize + region.len_bytes());

@@ -17,7 +17,9 @@ use super::topo::Lcores;
 Ports are forwarded two by two: the first with the second, the third with the fourth. A single port
 answers by itself. A port is named driver:device?option=value:
 
+  auto:eth1           the fastest of the following that can take it, and why not a faster one
   uring:eth1          any Linux interface
+  dpdk:0000:3b:00.0   a card by its DPDK driver (builds with the feature dpdk)
   tap:lc0             a TAP device, made for the occasion
   sim:a?peer=b        one end of an in-memory link
   pcap:in.pcap        frames of a capture file

@@ -30,6 +30,7 @@
 
 pub mod modes;
 mod open;
+pub mod pci;
 
 pub use linecard_engine::{
     Account, Context, DropReason, Engine, EngineConfig, EngineError, Idle, PortIndex, Report,

@@ -14,6 +14,7 @@ mod wire;
 
 mod frames;
 
+mod bind;
 mod faults;
 mod files;
 mod forward;

@@ -1,5 +1,6 @@
 //! The system under examination: a tree of files, and the few questions that only a call answers.
 
+use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -35,6 +36,8 @@ pub trait Probes {
     fn mount_hugetlbfs(&self, at: &Path) -> Result<(), Errno>;
     /// Takes a mount away.
     fn unmount(&self, at: &Path) -> Result<(), Errno>;
+    /// Opens and closes a device file for reading and writing.
+    fn may_open(&self, path: &Path) -> Result<(), Errno>;
 }
 
 /// What io_uring answers.
@@ -251,6 +254,11 @@ impl Probes for LiveProbes {
 
     fn unmount(&self, at: &Path) -> Result<(), Errno> {
         umount(at)
+    }
+
+    fn may_open(&self, path: &Path) -> Result<(), Errno> {
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        file.map(drop).map_err(|error| errno(&error))
     }
 }
 

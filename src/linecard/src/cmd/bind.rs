@@ -1,5 +1,8 @@
 //! `linecard bind` and `linecard unbind`: devices that change hands between the kernel and programs.
 
+#[cfg(test)]
+mod tests;
+
 use std::process::ExitCode;
 
 use clap::Args;
@@ -322,92 +325,5 @@ fn story(outcome: &Outcome) -> String {
         (Deed::NotTried, _) => format!("is with {now}; another device could not be bound"),
         (Deed::Planned, _) => format!("is with {now}; this is what would be done:"),
         _ => format!("is with {now} already"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: BindArgs,
-    }
-
-    fn outcome(result: Deed) -> Outcome {
-        Outcome {
-            address: "3b:00.0".parse().expect("an address"),
-            result,
-            driver_before: Some("ice".into()),
-            interfaces_before: vec!["ens1f0".into()],
-            driver: Some("vfio-pci".into()),
-            interfaces: Vec::new(),
-            obstacles: vec![Obstacle {
-                reason: "it is up".into(),
-                remedy: "ip link set ens1f0 down".into(),
-            }],
-            warnings: Vec::new(),
-            steps: vec![Step {
-                path: "/sys/bus/pci/drivers_probe".into(),
-                value: "0000:3b:00.0".into(),
-            }],
-            error: None,
-        }
-    }
-
-    #[test]
-    fn every_outcome_is_told_with_its_remedy() {
-        let text = |result| {
-            let devices = vec![outcome(result)];
-            render(&Report { devices }, Paint::Never)
-        };
-        let bound = text(Deed::Bound);
-        assert!(bound.starts_with("0000:3b:00.0: bound\n"), "{bound}");
-        assert!(
-            bound.contains("was with ice, as ens1f0, is with vfio-pci;"),
-            "{bound}"
-        );
-        assert!(bound.contains("open it as dpdk:0000:3b:00.0"), "{bound}");
-        let refused = text(Deed::Refused);
-        assert!(
-            refused.contains("nothing was changed\n    it is up\n        try: ip link"),
-            "{refused}"
-        );
-        let planned = text(Deed::Planned);
-        assert!(
-            planned.contains("echo 0000:3b:00.0 > /sys/bus/pci/drivers_probe"),
-            "{planned}"
-        );
-    }
-
-    #[test]
-    fn the_json_names_the_deed_the_obstacle_and_the_drivers() {
-        let devices = vec![outcome(Deed::NotTried)];
-        let json = serde_json::to_value(Report { devices }).expect("JSON");
-        let device = &json["devices"][0];
-        assert_eq!(device["address"], "0000:3b:00.0");
-        assert_eq!(device["result"], "not_tried");
-        assert_eq!(device["driver_before"], "ice");
-        assert_eq!(device["obstacles"][0]["remedy"], "ip link set ens1f0 down");
-        assert_eq!(device["steps"][0]["value"], "0000:3b:00.0");
-    }
-
-    #[test]
-    fn a_line_needs_a_device_and_a_name_that_can_be_one() {
-        let parse = |line: &[&str]| Line::try_parse_from([&["bind"], line].concat());
-        let line = parse(&["3b:00.0", "eth1", "--force"]).expect("a line");
-        assert_eq!(line.args.driver, "vfio-pci");
-        assert!(line.args.force && !line.args.dry_run);
-        for (words, text) in [
-            (&[][..], "<ADDR>"),
-            (&["3b:00"][..], "the function is missing"),
-            (&["3b:00.9"][..], "from 0 to 7"),
-            (&["a/b"][..], "linecard ports"),
-        ] {
-            let error = parse(words).err().expect("refused").to_string();
-            assert!(error.contains(text), "{error}");
-        }
     }
 }

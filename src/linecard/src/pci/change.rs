@@ -5,7 +5,8 @@ use std::io;
 use super::address::PciAddress;
 use super::device::PciDevice;
 use super::machine::Machine;
-use super::plan::{BindPlan, Step, UnbindPlan, advice, restore_steps};
+use super::obstacles::advice;
+use super::plan::{BindPlan, Step, UnbindPlan, restore_steps};
 use super::record::{Record, RecordError};
 
 /// A change that did not happen, or not all of it.

@@ -33,6 +33,7 @@ mod device;
 #[cfg(test)]
 mod fake;
 mod machine;
+mod obstacles;
 mod plan;
 mod record;
 #[cfg(test)]

@@ -315,10 +315,15 @@ fn story(outcome: &Outcome) -> String {
     let now = who(&outcome.driver, &outcome.interfaces);
     let address = outcome.address;
     match (outcome.result, &outcome.error) {
-        (Deed::Bound, _) => format!(
-            "was with {before}, is with {now}; open it as dpdk:{address}, give it back with \
-             linecard unbind {address}"
-        ),
+        (Deed::Bound, _) => {
+            let open = match outcome.driver.as_deref() {
+                Some("vfio-pci") => format!("open it as dpdk:{address}, "),
+                _ => String::new(),
+            };
+            format!(
+                "was with {before}, is with {now}; {open}give it back with linecard unbind {address}"
+            )
+        }
         (Deed::GivenBack, _) => format!("was with {before}, is with {now}"),
         (Deed::Failed, Some(error)) => error.clone(),
         (Deed::Refused, _) => format!("is with {now}; nothing was changed"),

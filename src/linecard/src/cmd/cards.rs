@@ -89,13 +89,16 @@ fn obstacle(system: &System, device: &PciDevice) -> Option<Remark> {
             },
         );
     }
+    let holders = pci::holders(&system.root, device);
+    if !holders.is_empty() {
+        return remark(
+            format!("a program has it open: {}", holders.join(", ")),
+            "end it first".to_owned(),
+        );
+    }
     let node = format!("/dev/vfio/{}", group.number);
     match system.probes.may_open(&system.root.path(&node)) {
         Ok(()) => None,
-        Err(nix::errno::Errno::EBUSY) => remark(
-            format!("a program has its IOMMU group {} open", group.number),
-            format!("{sudo}fuser -v {node}, and end it"),
-        ),
         Err(errno) => remark(
             format!("{node} may not be opened ({errno})"),
             format!("sudo chown \"$USER\" {node}"),
@@ -181,8 +184,6 @@ mod tests {
         assert_eq!(reason(&machine, true), "usable");
         machine.probes.open = Err(Errno::EACCES);
         assert!(reason(&machine, true).contains("chown \"$USER\" /dev/vfio/12"));
-        machine.probes.open = Err(Errno::EBUSY);
-        assert!(reason(&machine, true).contains("fuser -v /dev/vfio/12"));
         machine.probes.open = Ok(());
         machine.card("0000:3b:00.1", "ice", Some(12), "ens1f1");
         assert!(reason(&machine, true).contains("linecard bind 0000:3b:00.1"));

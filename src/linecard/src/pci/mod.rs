@@ -22,8 +22,9 @@
 //! ```
 //!
 //! **What this was tried on.** The unit tests run on made-up trees, with a kernel that moves the links
-//! as the real one does and fails where a test wants it to. Real vfio is exercised by `scripts/lab`, in
-//! an emulated machine with an IOMMU. No physical card has been bound by it yet.
+//! as the real one does and fails where a test wants it to. By hand, and as part of `scripts/lab`, an
+//! emulated machine with an IOMMU and two NICs (82576, Linux 6.1) went through bind, unbind, a program
+//! that had the device open, and a driver that did not take it. No physical card has been bound by it yet.
 //!
 //! [Documentation/ABI/testing/sysfs-bus-pci]: https://docs.kernel.org/admin-guide/abi-testing.html
 
@@ -49,7 +50,7 @@ pub use plan::{
     BindOptions, BindPlan, Obstacle, Step, UnbindOptions, UnbindPlan, plan_bind, plan_unbind,
 };
 pub use record::{Record, RecordError};
-pub use usage::{Use, uses};
+pub use usage::{Use, holders, uses};
 pub use vfio::{DriverState, Vfio, driver_state};
 
 /// Drivers that hand a device to a program.

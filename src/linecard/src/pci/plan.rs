@@ -227,7 +227,7 @@ pub fn plan_unbind(machine: &Machine, device: &PciDevice, options: UnbindOptions
         }
     }
     let current = device.driver.as_deref();
-    let choose = format!("linecard unbind --default {address} lets the kernel choose");
+    let choose = format!("linecard unbind --default {address} (the kernel then chooses)");
     match loaded.ok().flatten() {
         _ if options.default && (device.is_with_user_driver() || current.is_none()) => {
             plan.driver = None;

@@ -342,14 +342,14 @@ fn cards_that_dpdk_shares_with_the_kernel_and_other_devices_are_left_alone() {
 fn a_device_that_a_program_has_open_is_not_taken_from_it() {
     let fake = Fake::two_nics();
     bound(&fake, A);
-    let path = fake.root().path("/proc/4711/fd/7");
+    let path = fake.root().path("/proc/99999999/fd/7");
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
     std::os::unix::fs::symlink("/dev/vfio/12", path).expect("a link");
-    fake.write("/proc/4711/comm", "forwarder");
+    fake.write("/proc/99999999/comm", "forwarder");
     let error = given_back(&fake, A).expect_err("held").to_string();
-    assert!(error.contains("4711 forwarder"), "{error}");
-    assert!(error.contains("kill 4711"), "{error}");
-    fake.remove("/proc/4711");
+    assert!(error.contains("99999999 forwarder"), "{error}");
+    assert!(error.contains("kill 99999999"), "{error}");
+    fake.remove("/proc/99999999");
     given_back(&fake, A).expect("given back");
 }
 

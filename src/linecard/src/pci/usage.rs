@@ -103,7 +103,7 @@ fn default_routes(root: &SysRoot) -> Vec<String> {
 ///
 /// A driver does not let go of a device while a program has it: the kernel would wait for the program,
 /// and so would whoever wrote to `unbind`.
-pub(super) fn holders(root: &SysRoot, device: &PciDevice) -> Vec<String> {
+pub fn holders(root: &SysRoot, device: &PciDevice) -> Vec<String> {
     let mut nodes = Vec::new();
     if let Some(group) = &device.iommu_group {
         nodes.push(format!("/dev/vfio/{}", group.number));
@@ -125,8 +125,11 @@ pub(super) fn holders(root: &SysRoot, device: &PciDevice) -> Vec<String> {
                 .is_ok_and(|target| nodes.iter().any(|node| target.as_os_str() == node.as_str()))
         })
     };
+    // Not ourselves, with a file that we were started with: whoever left it to us has it too.
+    let own = std::process::id().to_string();
     root.entries("/proc")
         .iter()
+        .filter(|entry| **entry != own)
         .filter(|entry| entry.bytes().all(|digit| digit.is_ascii_digit()))
         .filter(|process| holds(process))
         .map(|process| {

@@ -1,6 +1,5 @@
 //! The system under examination: a tree of files, and the few questions that only a call answers.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,8 +7,10 @@ use std::process::{Command, Stdio};
 use io_uring::{IoUring, Probe, opcode};
 use linecard_engine::topology::{CpuSet, SysRoot};
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::unistd::{AccessFlags, faccessat};
 
 /// The machine as the checks see it.
 ///
@@ -36,7 +37,8 @@ pub trait Probes {
     fn mount_hugetlbfs(&self, at: &Path) -> Result<(), Errno>;
     /// Takes a mount away.
     fn unmount(&self, at: &Path) -> Result<(), Errno>;
-    /// Opens and closes a device file for reading and writing.
+    /// Whether a device file could be opened for reading and writing. It is not: a vfio group that is
+    /// open, be it for a moment, is refused to whoever comes for it.
     fn may_open(&self, path: &Path) -> Result<(), Errno>;
 }
 
@@ -257,8 +259,13 @@ impl Probes for LiveProbes {
     }
 
     fn may_open(&self, path: &Path) -> Result<(), Errno> {
-        let file = OpenOptions::new().read(true).write(true).open(path);
-        file.map(drop).map_err(|error| errno(&error))
+        // By the effective ids and capabilities, with which it would be opened.
+        faccessat(
+            AT_FDCWD,
+            path,
+            AccessFlags::R_OK | AccessFlags::W_OK,
+            AtFlags::AT_EACCESS,
+        )
     }
 }
 

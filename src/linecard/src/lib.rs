@@ -32,6 +32,7 @@
 mod auto;
 pub mod modes;
 mod open;
+pub mod pci;
 
 pub use linecard_engine::{
     Account, Context, DropReason, Engine, EngineConfig, EngineError, Idle, PortIndex, PortRule,

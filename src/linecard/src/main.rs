@@ -27,6 +27,8 @@ enum Command {
     Doctor(cmd::doctor::DoctorArgs),
     Topo(cmd::topo::TopoArgs),
     Ports(cmd::interfaces::PortsArgs),
+    Bind(cmd::bind::BindArgs),
+    Unbind(cmd::bind::UnbindArgs),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         Command::Doctor(args) => cmd::doctor::run(&args),
         Command::Topo(args) => cmd::topo::run(&args, &cmd::topo::port_demand),
         Command::Ports(args) => cmd::interfaces::run(&args),
+        Command::Bind(args) => cmd::bind::run_bind(&args),
+        Command::Unbind(args) => cmd::bind::run_unbind(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

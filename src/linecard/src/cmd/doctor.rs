@@ -1,5 +1,6 @@
 //! `linecard doctor`: what this machine can do for Linecard, and how to make it do more.
 
+mod devices;
 #[cfg(test)]
 pub mod fake;
 mod fix;
@@ -25,8 +26,8 @@ use super::table::{Paint, Tone};
 /// Examines this machine and says what to change.
 #[derive(Args, Debug, Default)]
 #[command(
-    about = "Examine this machine: kernel, io_uring, memory, cpus, privileges, tools",
-    long_about = "Examine this machine: kernel, io_uring, memory, cpus, privileges, tools.\n\n\
+    about = "Examine this machine: kernel, io_uring, memory, cpus, vfio, privileges, tools",
+    long_about = "Examine this machine: kernel, io_uring, memory, cpus, vfio, privileges, tools.\n\n\
         Every finding says what it means for Linecard and, if something can be better, the exact \
         command that mends it. Nothing is changed unless --fix is given.",
     after_help = "Exit status: 0 if there is no failure (warnings are allowed), 1 if there is one, \
@@ -207,7 +208,9 @@ pub fn examine(system: &System) -> Vec<Check> {
         memory::numa(system),
         processor::isolation(system),
         processor::governor(system),
-        processor::iommu(system),
+        devices::iommu(system),
+        devices::vfio(system),
+        devices::lockdown(system),
         software::libdpdk(system),
     ]);
     checks.extend(software::tools(system));

@@ -7,20 +7,24 @@ use linecard_engine::topology::{NetInterface, interfaces};
 use nix::errno::Errno;
 use serde::Serialize;
 
+use super::cards::{CardReport, cards};
 use super::doctor::{IoUringAnswer, System};
 use super::table::{Cell, Paint, Table, Tone};
 
 /// Lists what can be opened as a port.
 #[derive(Args, Debug, Default)]
 #[command(
-    about = "List network interfaces and the drivers that can take them",
-    long_about = "List network interfaces and the drivers that can take them.\n\n\
+    about = "List network interfaces, PCI devices and the drivers that can take them",
+    long_about = "List network interfaces, PCI devices and the drivers that can take them.\n\n\
         Linecard opens a port by one name: the driver, a colon, and what the driver is to take, \
         such as uring:eth1. Options follow a question mark: uring:eth1?rx=ring. Interfaces that no \
-        driver can take are listed with the reason and the command that changes it.",
+        driver can take are listed with the reason and the command that changes it. PCI devices \
+        are listed too, whoever has them, with their IOMMU group and whether dpdk: could open \
+        them.",
     after_help = "Examples:\n  \
         linecard ports                                     what can be opened here\n  \
         linecard ports --json | jq -r '.interfaces[].name' the names alone\n  \
+        linecard ports --json | jq '.pci_devices[] | select(.dpdk.usable)'\n  \
         unshare -Urn linecard ports                        what a namespace of your own has"
 )]
 pub struct PortsArgs {
@@ -34,6 +38,8 @@ pub struct PortsArgs {
 pub struct Inventory {
     /// The interfaces of this network namespace.
     pub interfaces: Vec<InterfaceReport>,
+    /// The PCI network devices of this machine.
+    pub pci_devices: Vec<CardReport>,
     /// Ports that need no interface.
     pub pseudo_ports: Vec<PseudoPort>,
 }
@@ -81,8 +87,12 @@ pub struct PseudoPort {
     pub about: &'static str,
 }
 
-/// Ports that are there on every machine, without privileges.
-pub const PSEUDO_PORTS: [PseudoPort; 3] = [
+/// Ports that are there on every machine; all but `tap:` without privileges.
+pub const PSEUDO_PORTS: [PseudoPort; 4] = [
+    PseudoPort {
+        port: "tap:NAME",
+        about: "a TAP device, made when opened and gone when closed; needs CAP_NET_ADMIN",
+    },
     PseudoPort {
         port: "sim:NAME",
         about: "one end of an in-memory wire, with loss, delay and reordering at will",
@@ -118,6 +128,7 @@ pub fn inventory(system: &System) -> Inventory {
             .into_iter()
             .map(|interface| report(interface, socket, &ring))
             .collect(),
+        pci_devices: cards(system, cfg!(feature = "dpdk")),
         pseudo_ports: PSEUDO_PORTS.to_vec(),
     }
 }
@@ -244,6 +255,10 @@ fn render(inventory: &Inventory, paint: Paint) -> String {
     }
     let mut text = table.render(paint);
     text.push('\n');
+    if !inventory.pci_devices.is_empty() {
+        text.push_str(&super::cards::render(&inventory.pci_devices, paint));
+        text.push('\n');
+    }
     let mut pseudo = Table::new(&["always there", ""]);
     for port in &inventory.pseudo_ports {
         pseudo.row([port.port.into(), port.about.into()]);
@@ -306,6 +321,11 @@ fn remarks(inventory: &Inventory) -> Vec<(Vec<String>, Remark)> {
         }
         for note in &entry.notes {
             add(name.clone(), note);
+        }
+    }
+    for card in &inventory.pci_devices {
+        if let Some(obstacle) = &card.dpdk.obstacle {
+            add(card.dpdk.port.clone(), obstacle);
         }
     }
     found
@@ -393,6 +413,23 @@ mod tests {
             "uring:eth0?rx=multishot"
         );
         assert_eq!(json["interfaces"][1]["drivers"][0]["usable"], false);
+    }
+
+    #[test]
+    fn pci_devices_are_listed_beside_the_interfaces() {
+        let machine = machine();
+        machine.card("0000:3b:00.0", "ice", Some(12), "eth0");
+        let inventory = inventory(&machine.system());
+        let text = render(&inventory, Paint::Never);
+        assert!(
+            text.contains("pci device    id         kernel driver"),
+            "{text}"
+        );
+        assert!(text.contains("\ndpdk:0000:3b:00.0: "), "{text}");
+        assert!(text.contains("tap:NAME"), "{text}");
+        let json = serde_json::to_value(&inventory).expect("JSON");
+        assert_eq!(json["pci_devices"][0]["address"], "0000:3b:00.0");
+        assert_eq!(json["pci_devices"][0]["dpdk"]["usable"], false);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 // all the same, so that each file says what the others may use.
 #![allow(unreachable_pub)]
 
+pub mod bind;
+pub mod cards;
 pub mod config;
 pub mod doctor;
 pub mod forward;

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use anyhow::Context as _;
 use clap::Args;
+use linecard::pci::{self, DeviceName, Machine, PciAddress};
 use linecard_engine::placement::{PlacementRequest, Plan, PortDemand};
 use linecard_engine::topology::{Topology, parse_cpu_list};
 use serde::Serialize;
@@ -199,6 +201,7 @@ pub fn port_demand(name: &str, topology: &Topology) -> anyhow::Result<PortDemand
     let (node, offered) = match driver {
         "sim" | "null" => (None, AS_MANY_AS_WORKERS),
         "pcap" => (None, 1),
+        "dpdk" => (dpdk_node(name, target, topology)?, AS_MANY_AS_WORKERS),
         _ => {
             let Some(interface) = topology.interface(target) else {
                 let known: Vec<&str> = topology
@@ -229,6 +232,21 @@ pub fn port_demand(name: &str, topology: &Topology) -> anyhow::Result<PortDemand
         }
     };
     Ok(PortDemand::new(name, node, queues.unwrap_or(offered)))
+}
+
+/// Where a device of DPDK's is plugged in; a virtual one is nowhere.
+fn dpdk_node(name: &str, target: &str, topology: &Topology) -> anyhow::Result<Option<u32>> {
+    let Ok(address) = target.parse::<PciAddress>() else {
+        return Ok(None);
+    };
+    if topology.synthetic {
+        anyhow::bail!(
+            "port {name}: a described machine has no PCI device; use --nic and uring:NAME"
+        );
+    }
+    let device = pci::find(&Machine::live(), &DeviceName::Address(address))
+        .with_context(|| format!("port {name}"))?;
+    Ok(device.node)
 }
 
 #[cfg(test)]
@@ -320,11 +338,13 @@ mod tests {
         assert_eq!((uring.node, uring.rx_queues), (Some(1), 3));
         assert_eq!(demand("pcap:in.pcap").expect("a file").rx_queues, 1);
         assert_eq!(demand("sim:a").expect("a wire").node, None);
+        assert_eq!(demand("dpdk:net_ring0").expect("a ring").node, None);
         for (name, text) in [
             ("eth1", "uring:eth1"),
             (":eth1", "driver first"),
             ("uring:eth9", "there are: eth1"),
             ("uring:eth1?queues=0", "queues=0"),
+            ("dpdk:3b:00.0", "no PCI device"),
         ] {
             let error = demand(name).expect_err(name).to_string();
             assert!(error.contains(text), "{error}");

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::rc::Rc;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ pub struct FakeProbes {
     pub packet_socket: Result<(), Errno>,
     pub user_namespace: Option<Result<(), String>>,
     pub mount: Result<(), Errno>,
+    pub open: Result<(), Errno>,
     pub deeds: Rc<RefCell<Vec<String>>>,
 }
 
@@ -49,6 +51,10 @@ impl Probes for FakeProbes {
             .push(format!("unmount {}", at.display()));
         Ok(())
     }
+
+    fn may_open(&self, _path: &Path) -> Result<(), Errno> {
+        self.open
+    }
 }
 
 /// A healthy server, until a test changes it.
@@ -73,6 +79,7 @@ impl FakeMachine {
                 packet_socket: Ok(()),
                 user_namespace: Some(Ok(())),
                 mount: Ok(()),
+                open: Ok(()),
                 deeds: Rc::default(),
             },
         }
@@ -104,6 +111,7 @@ impl FakeMachine {
                 "/sys/kernel/mm/transparent_hugepage/enabled",
                 "always [madvise] never",
             ),
+            ("/sys/bus/pci/drivers/vfio-pci/new_id", ""),
             ("/sys/class/iommu/dmar0/name", "dmar0"),
             ("/sys/kernel/iommu_groups/0/type", "DMA"),
             ("/sys/devices/system/cpu/online", "0-7"),
@@ -144,6 +152,36 @@ impl FakeMachine {
         let path = SysRoot::new(self.dir.path()).path(path);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         fs::write(path, format!("{text}\n")).expect("a file");
+    }
+
+    /// Plugs in a network card on node 1, or changes who has it; no driver and no interface if empty.
+    pub fn card(&self, address: &str, driver: &str, group: Option<u32>, interface: &str) {
+        let folder = format!("/sys/bus/pci/devices/{address}");
+        let real = |path: &str| SysRoot::new(self.dir.path()).path(path);
+        let _ = fs::remove_dir_all(real(&folder));
+        for (file, text) in [
+            ("vendor", "0x8086"),
+            ("device", "0x1592"),
+            ("class", "0x020000"),
+            ("numa_node", "1"),
+            ("driver_override", "(null)"),
+        ] {
+            self.write(&format!("{folder}/{file}"), text);
+        }
+        let link = |name: &str, target: &str| {
+            symlink(real(target), real(&format!("{folder}/{name}"))).expect("a link");
+        };
+        if !driver.is_empty() {
+            link("driver", &format!("/sys/bus/pci/drivers/{driver}"));
+        }
+        if let Some(group) = group {
+            let group = format!("/sys/kernel/iommu_groups/{group}");
+            self.write(&format!("{group}/devices/{address}"), "");
+            link("iommu_group", &group);
+        }
+        if !interface.is_empty() {
+            self.write(&format!("{folder}/net/{interface}/ifindex"), "2");
+        }
     }
 
     /// Removes a file or a folder of the machine.

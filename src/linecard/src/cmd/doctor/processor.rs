@@ -1,4 +1,4 @@
-//! Isolation, frequency scaling and the IOMMU.
+//! Isolation and frequency scaling.
 
 use super::{Check, System};
 
@@ -82,30 +82,6 @@ pub(super) fn governor(system: &System) -> Check {
     )
 }
 
-/// Whether devices can be given to programs safely.
-pub(super) fn iommu(system: &System) -> Check {
-    let name = "IOMMU";
-    let groups = system.root.entries("/sys/kernel/iommu_groups").len();
-    if groups > 0 {
-        return Check::ok(
-            name,
-            format!("on, {groups} groups"),
-            "devices can be given to DPDK by vfio-pci; the other drivers do not use it",
-        );
-    }
-    let found = if system.root.entries("/sys/class/iommu").is_empty() {
-        "off or absent"
-    } else {
-        "present, without groups"
-    };
-    Check::ok(
-        name,
-        found,
-        "no driver of this version needs it; DPDK's vfio-pci would",
-    )
-    .mend("enable VT-d or AMD-Vi in the firmware and boot with iommu=pt (on Intel also intel_iommu=on)")
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Status;
@@ -146,15 +122,5 @@ mod tests {
         );
         machine.remove("/sys/devices/system/cpu/cpufreq");
         assert_eq!(governor(&machine.system()).status, Status::Ok);
-    }
-
-    #[test]
-    fn the_iommu_is_a_matter_of_information() {
-        let machine = FakeMachine::healthy();
-        assert!(iommu(&machine.system()).found.contains("1 group"));
-        machine.remove("/sys/kernel/iommu_groups");
-        let check = iommu(&machine.system());
-        assert_eq!(check.status, Status::Ok);
-        assert!(check.remedy.expect("an option").contains("iommu=pt"));
     }
 }

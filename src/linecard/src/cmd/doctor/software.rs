@@ -2,17 +2,23 @@
 
 use super::{Check, System};
 
-/// Whether DPDK is installed: information only, until there are `dpdk:` ports.
+/// Whether DPDK is installed: what `dpdk:` ports run on, in a build that has them.
 pub(super) fn libdpdk(system: &System) -> Check {
     let name = "libdpdk";
-    let meaning = "not used: this version has no dpdk: ports";
+    let meaning = match cfg!(feature = "dpdk") {
+        true => "dpdk: ports run on it",
+        false => "not used: in this build the cargo feature dpdk is off",
+    };
     if let Some(version) = library_folders(system).iter().find_map(|folder| {
         let file = system.root.text(format!("{folder}/pkgconfig/libdpdk.pc"))?;
         file.lines()
             .find_map(|line| line.strip_prefix("Version:"))
             .map(|version| version.trim().to_owned())
     }) {
-        return Check::ok(name, format!("{version} with headers"), meaning);
+        return option(
+            Check::ok(name, format!("{version} with headers"), meaning),
+            "cargo build --release --features dpdk adds dpdk: ports",
+        );
     }
     let library = library_folders(system).iter().find_map(|folder| {
         system
@@ -22,8 +28,23 @@ pub(super) fn libdpdk(system: &System) -> Check {
             .find(|file| file.starts_with("librte_eal.so"))
     });
     match library {
-        Some(file) => Check::ok(name, format!("{file} without headers"), meaning),
-        None => Check::ok(name, "not installed", meaning),
+        Some(file) => option(
+            Check::ok(name, format!("{file} without headers"), meaning),
+            WITH_DPDK,
+        ),
+        None => option(Check::ok(name, "not installed", meaning), WITH_DPDK),
+    }
+}
+
+/// From nothing to a build with `dpdk:` ports.
+const WITH_DPDK: &str =
+    "scripts/setup --dpdk && cargo build --release --features dpdk adds dpdk: ports";
+
+/// What would add `dpdk:` ports, to a build that has none.
+fn option(check: Check, remedy: &str) -> Check {
+    match cfg!(feature = "dpdk") {
+        true => check,
+        false => check.mend(remedy),
     }
 }
 

@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 use io_uring::{IoUring, Probe, opcode};
 use linecard_engine::topology::{CpuSet, SysRoot};
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::unistd::{AccessFlags, faccessat};
 
 /// The machine as the checks see it.
 ///
@@ -35,6 +37,9 @@ pub trait Probes {
     fn mount_hugetlbfs(&self, at: &Path) -> Result<(), Errno>;
     /// Takes a mount away.
     fn unmount(&self, at: &Path) -> Result<(), Errno>;
+    /// Whether a device file could be opened for reading and writing. It is not: a vfio group that is
+    /// open, be it for a moment, is refused to whoever comes for it.
+    fn may_open(&self, path: &Path) -> Result<(), Errno>;
 }
 
 /// What io_uring answers.
@@ -251,6 +256,16 @@ impl Probes for LiveProbes {
 
     fn unmount(&self, at: &Path) -> Result<(), Errno> {
         umount(at)
+    }
+
+    fn may_open(&self, path: &Path) -> Result<(), Errno> {
+        // By the effective ids and capabilities, with which it would be opened.
+        faccessat(
+            AT_FDCWD,
+            path,
+            AccessFlags::R_OK | AccessFlags::W_OK,
+            AtFlags::AT_EACCESS,
+        )
     }
 }
 

@@ -11,8 +11,9 @@ use super::machine::Machine;
 use super::plan::{BindOptions, BindPlan, Obstacle};
 use super::record::{Record, RecordError, is_driver_name};
 use super::usage;
-use super::vfio::{DriverState, NOIOMMU, Vfio, driver_state, enable_iommu};
+use super::vfio::{DriverState, Vfio, driver_state, enable_iommu, without_iommu};
 
+/// A record that cannot be trusted.
 pub(super) fn damaged(loaded: &Result<Option<Record>, RecordError>) -> Option<Obstacle> {
     let RecordError::Damaged {
         path,
@@ -107,6 +108,7 @@ pub(super) fn held(machine: &Machine, device: &PciDevice) -> Option<Obstacle> {
     })
 }
 
+/// The driver that is to have it is not there.
 pub(super) fn no_driver(machine: &Machine, options: &BindOptions) -> Option<Obstacle> {
     let driver = &options.driver;
     if !is_driver_name(driver) {
@@ -151,10 +153,14 @@ pub(super) fn isolation(
             ),
             enable_iommu(root),
         )),
-        _ => plan.obstacles.push(Obstacle::new(
-            format!("no IOMMU isolates {address}, so vfio does not take it"),
-            format!("{}; or, with its risk, {NOIOMMU}", enable_iommu(root)),
-        )),
+        _ => {
+            let mut remedy = enable_iommu(root);
+            if let Some(other) = without_iommu(root) {
+                remedy.push_str(&format!("; or, with its risk, {other}"));
+            }
+            let reason = format!("no IOMMU isolates {address}, so vfio does not take it");
+            plan.obstacles.push(Obstacle::new(reason, remedy));
+        }
     }
 }
 
@@ -197,6 +203,7 @@ fn others(group: &IommuGroup, options: &BindOptions) -> Option<Obstacle> {
     ))
 }
 
+/// The files of sysfs are not ours to write.
 pub(super) fn no_permission(machine: &Machine, device: &PciDevice, verb: &str) -> Option<Obstacle> {
     let address = device.address;
     let paths = [

@@ -279,6 +279,10 @@ fn without_an_iommu_the_ways_to_one_are_said() {
     fake.write("/proc/cpuinfo", "vendor_id\t: GenuineIntel");
     let text = obstacle(&plan(&fake, A, &BindOptions::default()));
     assert!(!text.contains("amd_iommu"), "{text}");
+    // Loaded, and built without that mode: it is not offered.
+    fake.write("/sys/module/vfio/refcnt", "0");
+    let text = obstacle(&plan(&fake, A, &BindOptions::default()));
+    assert!(!text.contains("noiommu"), "{text}");
     fake.write(
         "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
         "Y",

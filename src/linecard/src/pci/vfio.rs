@@ -90,7 +90,16 @@ pub(crate) fn enable_iommu(root: &SysRoot) -> String {
     )
 }
 
-/// The command that lets vfio do without an IOMMU, and the price.
-pub(crate) const NOIOMMU: &str = "echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode \
-     lets vfio do without: the device can then write to all of the machine's memory, the kernel is \
-     marked as tainted, and Linecard's own dpdk: ports, which use virtual addresses, still refuse it";
+/// The command that lets vfio do without an IOMMU, and the price; `None` if this kernel's vfio cannot.
+pub(crate) fn without_iommu(root: &SysRoot) -> Option<String> {
+    let mode = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+    // CONFIG_VFIO_NOIOMMU is off in Debian's kernels, for one. Before vfio is loaded nothing tells.
+    if root.exists("/sys/module/vfio") && !root.exists(mode) {
+        return None;
+    }
+    Some(format!(
+        "echo 1 > {mode} lets vfio do without: the device can then write to all of the machine's \
+         memory, the kernel is marked as tainted, and Linecard's own dpdk: ports, which use virtual \
+         addresses, still refuse it"
+    ))
+}

@@ -15,6 +15,7 @@
 //! | --- | --- |
 //! | `port` | the control plane: what a device can do, start, stop |
 //! | `rx`, `tx` | the queues |
+//! | `flow` | flow rules, as `rte_flow` |
 //! | `pools`, `lcore` | adopted pools; workers as lcores |
 //! | `device`, `pci` | names; what stands in a device's way, with the command that mends it |
 //! | `eal`, `log` | DPDK's environment, started once; its messages |
@@ -80,6 +81,7 @@
 
 mod device;
 mod eal;
+mod flow;
 mod lcore;
 mod log;
 mod pci;

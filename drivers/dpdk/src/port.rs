@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use linecard_hal::flow::FlowRules;
 use linecard_hal::{
     LinkState, Mempool, Offloads, Port, PortConfig, PortError, PortErrorKind, PortInfo, PortName,
     QueuePair, RxStats, TxStats,
@@ -11,6 +12,7 @@ use linecard_wire::rss::SYMMETRIC_KEY;
 
 use crate::device::Target;
 use crate::eal::{self, Pages};
+use crate::flow::Rules;
 use crate::rx::{Rx, Shared};
 use crate::sys::pool::{RtePool, cache_size};
 use crate::sys::port::{Config, Device, Info, Setup};
@@ -31,6 +33,7 @@ pub(crate) fn open(name: PortName) -> Result<Box<dyn Port>, PortError> {
     let mut port = DpdkPort {
         target,
         device: Some(device),
+        rules: None,
         info,
         config: None,
         descriptors: (0, 0),
@@ -56,11 +59,13 @@ fn system(port: &str, what: &str, error: io::Error) -> PortError {
     .cause(error)
 }
 
-struct DpdkPort {
+pub(crate) struct DpdkPort {
     target: Target,
     /// None after a stop: only a device that is closed has given back every mbuf, so the next
     /// configuration opens it again.
-    device: Option<Device>,
+    pub(crate) device: Option<Device>,
+    /// While it runs.
+    pub(crate) rules: Option<Rules>,
     info: Info,
     config: Option<PortConfig>,
     descriptors: (u16, u16),
@@ -79,7 +84,7 @@ impl DpdkPort {
         system(&self.target.full, what, error)
     }
 
-    fn wrong(&self, kind: PortErrorKind, what: impl Into<String>) -> PortError {
+    pub(crate) fn wrong(&self, kind: PortErrorKind, what: impl Into<String>) -> PortError {
         PortError::new(&self.target.full, kind, what)
     }
 
@@ -359,6 +364,13 @@ impl Port for DpdkPort {
         let started = self.start_device(&config);
         if started.is_err() {
             self.stop()?;
+        } else {
+            let key_len = match self.info.key_len {
+                0 => SYMMETRIC_KEY.len(),
+                len => usize::from(len),
+            };
+            let types = self.info.rss_types;
+            self.rules = Some(Rules::new(self.driver(), config.queues, key_len, types));
         }
         started
     }
@@ -372,6 +384,11 @@ impl Port for DpdkPort {
             return Err(self
                 .wrong(PortErrorKind::Busy, "its queues are still in use")
                 .remedy("drop the queues first"));
+        }
+        if let Some(mut rules) = self.rules.take()
+            && let Err(refused) = rules.clear(device)
+        {
+            tracing::info!(port = %self.target.full, ?refused, "a flow rule ends with its device");
         }
         if driver == "net_ring" {
             // A ring without a peer keeps what was sent into it.
@@ -393,6 +410,13 @@ impl Port for DpdkPort {
         self.device = None;
         pools::release(core::mem::take(&mut self.pools));
         stopped.map_err(|e| self.error("stop it", e))
+    }
+
+    fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {
+        match self.rules {
+            Some(_) => Some(self),
+            None => None,
+        }
     }
 
     fn link(&self) -> LinkState {

@@ -30,6 +30,9 @@ static const struct {
     { LC_TX_MULTI_SEGS, RTE_ETH_TX_OFFLOAD_MULTI_SEGS },
 };
 
+/* What RSS is to hash. */
+#define HASHED (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP)
+
 static uint16_t overhead_of(const struct rte_eth_dev_info *info)
 {
     if (info->max_rx_pktlen != UINT32_MAX && info->max_mtu != UINT16_MAX && info->max_rx_pktlen > info->max_mtu)
@@ -63,6 +66,7 @@ int lc_port_info(uint16_t port, struct lc_port_info *out)
         if (info.tx_offload_capa & tx_bits[i].theirs)
             out->offloads |= tx_bits[i].ours;
     out->rss = info.flow_type_rss_offloads != 0;
+    out->rss_types = HASHED & info.flow_type_rss_offloads;
     out->reta_size = info.reta_size;
     out->key_len = info.hash_key_size;
     out->lsc = (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
@@ -89,8 +93,7 @@ int lc_port_configure(uint16_t port, const struct lc_port_config *config)
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_key = (uint8_t *)(uintptr_t)config->key;
         conf.rx_adv_conf.rss_conf.rss_key_len = config->key_len;
-        conf.rx_adv_conf.rss_conf.rss_hf =
-            (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP) & info.flow_type_rss_offloads;
+        conf.rx_adv_conf.rss_conf.rss_hf = HASHED & info.flow_type_rss_offloads;
     }
     conf.intr_conf.lsc = config->lsc;
     conf.intr_conf.rmv = config->rmv;

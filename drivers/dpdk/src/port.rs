@@ -398,10 +398,6 @@ impl Port for DpdkPort {
                 tracing::debug!(port = %self.target.full, frames, "left in the rings");
             }
         }
-        let counted = sys::port::xstats(device.id());
-        for (name, value) in counted.into_iter().filter(|(_, value)| *value > 0) {
-            tracing::debug!(port = %self.target.full, name, value, "extended statistics");
-        }
         let stopped = device.stop();
         for pool in &self.pools {
             pool.unmap_for(device.id());
@@ -410,6 +406,15 @@ impl Port for DpdkPort {
         self.device = None;
         pools::release(core::mem::take(&mut self.pools));
         stopped.map_err(|e| self.error("stop it", e))
+    }
+
+    fn extended_stats(&self) -> Vec<(String, u64)> {
+        let Some(device) = self.device.as_ref().filter(|_| self.rules.is_some()) else {
+            return Vec::new();
+        };
+        let mut all = sys::port::xstats(device.id());
+        all.retain(|(_, value)| *value > 0);
+        all
     }
 
     fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {

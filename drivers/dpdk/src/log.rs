@@ -30,6 +30,9 @@ pub(crate) fn line(level: u32, text: &str) {
         }
         if level <= ERROR {
             let mut complaints = complaints();
+            if complaints.back().is_some_and(|last| last == line) {
+                continue;
+            }
             if complaints.len() == KEPT {
                 complaints.pop_front();
             }

@@ -92,3 +92,20 @@ fn what_cannot_be_opened_is_refused_with_a_remedy() {
         assert!(!ended.stderr.contains("panicked"), "{ended:#?}");
     }
 }
+
+#[test]
+fn a_mistaken_argument_for_eal_is_named_and_nothing_is_printed_beside() {
+    let out = std::process::Command::new(crate::lab::LINECARD)
+        .args(["fwd", "--port", "dpdk:net_null0", "--packets", "1"])
+        .env("LINECARD_DPDK_EAL_ARGS", "--nonsense")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success());
+    assert!(out.stdout.is_empty(), "{:?}", String::from_utf8(out.stdout));
+    assert!(
+        said.contains("--nonsense") && said.contains("LINECARD_DPDK_EAL_ARGS"),
+        "{said}"
+    );
+    assert!(said.lines().count() < 6, "{said}");
+}

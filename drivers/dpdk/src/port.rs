@@ -16,6 +16,7 @@ use crate::flow::Rules;
 use crate::rx::{Rx, Shared};
 use crate::sys::pool::{RtePool, cache_size};
 use crate::sys::port::{Config, Device, Info, Setup};
+use crate::sys::recovery::Plan;
 use crate::tx::Tx;
 use crate::{DATA_ROOM, MAX_BURST, MAX_QUEUES, log, pools, sys};
 
@@ -25,6 +26,10 @@ const PARTIAL_CHECKSUMS: [&str; 3] = ["net_virtio", "net_virtio_user", "net_vhos
 
 /// Opens a device.
 pub(crate) fn open(name: PortName) -> Result<Box<dyn Port>, PortError> {
+    Ok(Box::new(open_device(name)?))
+}
+
+fn open_device(name: PortName) -> Result<DpdkPort, PortError> {
     let target = Target::parse(name)?;
     let device = target.open()?;
     let info = device
@@ -40,7 +45,7 @@ pub(crate) fn open(name: PortName) -> Result<Box<dyn Port>, PortError> {
         pools: Vec::new(),
     };
     port.set_mtu()?;
-    Ok(Box::new(port))
+    Ok(port)
 }
 
 fn system(port: &str, what: &str, error: io::Error) -> PortError {
@@ -251,6 +256,15 @@ impl DpdkPort {
         if let Err(error) = device.set_promiscuous(config.promiscuous) {
             tracing::info!(port = %name, %error, "promiscuous mode stays as it is");
         }
+        device.events().begin(Plan {
+            config: device.effective(setup_config),
+            key: key.clone(),
+            rx_descriptors,
+            tx_descriptors,
+            pools: pools.clone(),
+            reta_size: reta,
+            promiscuous: config.promiscuous,
+        });
         let shared = Arc::new(Shared {
             name,
             id: device.id(),
@@ -279,6 +293,7 @@ impl DpdkPort {
                     prepares: requests,
                     first: number == 0,
                     stats: TxStats::default(),
+                    late: 0,
                     refused: 0,
                     copies: 0,
                     hold: None,
@@ -399,9 +414,12 @@ impl Port for DpdkPort {
             }
         }
         let stopped = device.stop();
-        for pool in &self.pools {
-            pool.unmap_for(device.id());
+        if !device.events().is_destroyed() {
+            for pool in &self.pools {
+                pool.unmap_for(device.id());
+            }
         }
+        device.events().recovery().plan = None;
         // Drivers keep mbufs in their queues until they are closed.
         self.device = None;
         pools::release(core::mem::take(&mut self.pools));
@@ -409,7 +427,11 @@ impl Port for DpdkPort {
     }
 
     fn extended_stats(&self) -> Vec<(String, u64)> {
-        let Some(device) = self.device.as_ref().filter(|_| self.rules.is_some()) else {
+        let Some(device) = self
+            .device
+            .as_ref()
+            .filter(|d| self.rules.is_some() && !d.events().is_destroyed())
+        else {
             return Vec::new();
         };
         let mut all = sys::port::xstats(device.id());
@@ -447,3 +469,7 @@ impl Drop for DpdkPort {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod event_tests;

@@ -217,6 +217,7 @@ static int on_event(uint16_t port, enum rte_eth_event_type type, void *argument,
     int event = type == RTE_ETH_EVENT_INTR_LSC     ? LC_EVENT_LINK
                 : type == RTE_ETH_EVENT_INTR_RESET ? LC_EVENT_RESET
                 : type == RTE_ETH_EVENT_INTR_RMV   ? LC_EVENT_REMOVED
+                : type == RTE_ETH_EVENT_DESTROY    ? LC_EVENT_DESTROYED
                                                    : 0;
     if (event != 0)
         listener->event(port, event, listener->argument);
@@ -227,6 +228,7 @@ static const enum rte_eth_event_type events[] = {
     RTE_ETH_EVENT_INTR_LSC,
     RTE_ETH_EVENT_INTR_RESET,
     RTE_ETH_EVENT_INTR_RMV,
+    RTE_ETH_EVENT_DESTROY,
 };
 
 int lc_port_events(uint16_t port, lc_event_fn event, void *argument)
@@ -253,6 +255,12 @@ void lc_port_no_events(uint16_t port, lc_event_fn event, void *argument)
         while (rte_eth_dev_callback_unregister(port, events[i], on_event, &listeners[port]) == -EAGAIN)
             ;
     listeners[port].used = false;
+}
+
+void lc_port_raise(uint16_t port, int event)
+{
+    if (port < RTE_MAX_ETHPORTS && listeners[port].used)
+        listeners[port].event(port, event, listeners[port].argument);
 }
 
 /* --- queues ------------------------------------------------------------------------------------------- */

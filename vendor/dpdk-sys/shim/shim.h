@@ -127,6 +127,8 @@ struct lc_port_stats {
 #define LC_EVENT_LINK 1
 #define LC_EVENT_RESET 2
 #define LC_EVENT_REMOVED 3
+/* The port is no more: its number may be another's from now on. */
+#define LC_EVENT_DESTROYED 4
 typedef void (*lc_event_fn)(uint16_t port, int event, void *argument);
 
 /* `devargs` is NAME[,KEY=VALUE…] */
@@ -155,6 +157,8 @@ int lc_port_stats_clear(uint16_t port);
 int lc_port_xstat(uint16_t port, uint32_t index, char name[64], uint64_t *value);
 int lc_port_events(uint16_t port, lc_event_fn event, void *argument);
 void lc_port_no_events(uint16_t port, lc_event_fn event, void *argument);
+/* For tests: what a device would say. */
+void lc_port_raise(uint16_t port, int event);
 
 /* --- flow rules ----------------------------------------------------------------------------------------- */
 

@@ -220,7 +220,14 @@ impl DpdkPort {
     ) -> Result<T, PortError> {
         log::forget();
         match (&mut self.rules, &mut self.device) {
-            (Some(rules), Some(device)) => Ok(body(rules, device)),
+            (Some(rules), Some(device)) if !device.events().is_destroyed() => {
+                // No restart meanwhile, and none that would lose a rule.
+                let events = device.events().clone();
+                let mut recovery = events.recovery();
+                let answer = body(rules, device);
+                recovery.rules = rules.installed.len();
+                Ok(answer)
+            }
             _ => Err(self
                 .wrong(
                     PortErrorKind::Config,

@@ -108,6 +108,9 @@ impl Device {
 
     /// Destroys a rule of this device's. If that fails, it is the device's until it is closed.
     pub(crate) fn destroy_flow(&mut self, flow: Flow) -> Result<(), Refused> {
+        if self.events().is_destroyed() {
+            return Ok(());
+        }
         // SAFETY: the handle is of this port, and ends here.
         call(|error| unsafe { dpdk::lc_flow_destroy(self.id(), flow.0.as_ptr(), error) }).map(drop)
     }

@@ -7,6 +7,7 @@ pub(crate) mod flow;
 pub(crate) mod pool;
 pub(crate) mod port;
 pub(crate) mod queue;
+pub(crate) mod recovery;
 
 use std::io;
 

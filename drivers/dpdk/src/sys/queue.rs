@@ -38,17 +38,51 @@ struct End {
     queue: u16,
     events: Arc<Events>,
     lent: Lent,
+    /// The generation in which this end let go of a device that is away.
+    parked: Option<u32>,
 }
 
 impl End {
     #[inline(always)]
     fn away(&self) -> bool {
-        self.events.away.load(Ordering::Relaxed)
+        // Acquire: what a restart has set up is seen with it.
+        self.events.away.load(Ordering::Acquire)
+    }
+
+    /// Lets go of a device that asks to be reset; the last end to do so restarts it.
+    #[cold]
+    fn park(&mut self) {
+        let events = self.events.clone();
+        if events.removed.load(Ordering::Acquire) {
+            return;
+        }
+        let Some(mut recovery) = events.try_recovery() else {
+            return;
+        };
+        if self.parked != Some(recovery.generation) {
+            self.parked = Some(recovery.generation);
+            recovery.parked += 1;
+        }
+        if recovery.parked == self.lent.count() {
+            recovery.restart(self.port, &events);
+        }
+    }
+
+    fn maintain(&mut self) {
+        if self.away() {
+            self.park();
+        }
     }
 }
 
 impl Drop for End {
     fn drop(&mut self) {
+        if let Some(generation) = self.parked {
+            let mut recovery = self.events.recovery();
+            if recovery.generation == generation {
+                recovery.parked -= 1;
+            }
+        }
         self.lent.0.fetch_sub(1, Ordering::Release);
     }
 }
@@ -93,6 +127,7 @@ pub(super) unsafe fn queue_pair(
         queue,
         events: events.clone(),
         lent: lent.lend(),
+        parked: None,
     };
     let rx = RawRx {
         end: end(),
@@ -102,6 +137,11 @@ pub(super) unsafe fn queue_pair(
 }
 
 impl RawRx {
+    /// Between bursts: see `recovery`.
+    pub(crate) fn maintain(&mut self) {
+        self.end.maintain();
+    }
+
     /// Adds received mbufs to `burst`.
     #[inline(always)]
     pub(crate) fn receive(&mut self, burst: &mut Burst) -> usize {
@@ -176,6 +216,11 @@ impl RawRx {
 }
 
 impl RawTx {
+    /// As [`RawRx::maintain`].
+    pub(crate) fn maintain(&mut self) {
+        self.end.maintain();
+    }
+
     /// Takes mbufs from the front of `burst`; returns how many.
     ///
     /// Every pool and buffer of theirs must be known to the driver: see `tx::Tx::transmit`, which has

@@ -41,6 +41,7 @@ fn open_device(name: PortName) -> Result<DpdkPort, PortError> {
         rules: None,
         info,
         config: None,
+        can_wait: false,
         descriptors: (0, 0),
         pools: Vec::new(),
     };
@@ -73,6 +74,8 @@ pub(crate) struct DpdkPort {
     pub(crate) rules: Option<Rules>,
     info: Info,
     config: Option<PortConfig>,
+    /// Whether workers can sleep on its queues, as it was last started.
+    can_wait: bool,
     descriptors: (u16, u16),
     /// Adopted as long as the port is started.
     pools: Vec<Arc<RtePool>>,
@@ -244,9 +247,10 @@ impl DpdkPort {
             tx_descriptors,
             pools: &pools,
         };
-        let queues = device
+        let mut queues = device
             .start(&setup)
             .map_err(|(what, error)| system(&name, what, error))?;
+        let can_wait = device.interrupts() && queues.iter_mut().all(|(rx, _)| rx.can_wait());
         if rss
             && reta > 0
             && let Err(error) = device.spread(config.queues, reta)
@@ -280,7 +284,7 @@ impl DpdkPort {
                     index: config.index,
                     strips,
                     first: number == 0,
-                    can_wait: true,
+                    can_wait,
                     stats: RxStats::default(),
                     hold: None,
                 }),
@@ -300,7 +304,9 @@ impl DpdkPort {
                 }),
             }
         });
-        Ok(pairs.collect())
+        let pairs = pairs.collect();
+        self.can_wait = can_wait;
+        Ok(pairs)
     }
 }
 
@@ -319,7 +325,7 @@ impl Port for DpdkPort {
             max_queues: self.info.max_queues.min(MAX_QUEUES),
             data_room: self.data_room(),
             offloads: self.offloads(),
-            can_wait: false,
+            can_wait: self.can_wait,
             notes: self.notes(),
         }
     }

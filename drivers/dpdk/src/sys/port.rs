@@ -83,6 +83,11 @@ impl Device {
         }
     }
 
+    /// Whether it interrupts for received frames.
+    pub(crate) fn interrupts(&self) -> bool {
+        self.interrupts
+    }
+
     /// Closes it as if another part of the process had unplugged it.
     #[cfg(test)]
     pub(crate) fn unplug(&self) {

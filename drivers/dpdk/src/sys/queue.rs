@@ -92,6 +92,8 @@ impl Drop for End {
 pub(crate) struct RawRx {
     end: End,
     wait: Wait,
+    /// Whether the device was asked to interrupt, for a sleep.
+    armed: bool,
 }
 
 /// How to wait for frames.
@@ -132,6 +134,7 @@ pub(super) unsafe fn queue_pair(
     let rx = RawRx {
         end: end(),
         wait: Wait::Unknown,
+        armed: false,
     };
     (rx, RawTx { end: end() })
 }
@@ -148,6 +151,9 @@ impl RawRx {
         if self.end.away() {
             return 0;
         }
+        if self.armed {
+            self.disarm();
+        }
         let spare = burst.spare();
         let n = spare.len().min(usize::from(u16::MAX)) as u16;
         // SAFETY: the queue is set up and started as long as `self` lives (`queue_pair`, `Lent`), and
@@ -162,13 +168,33 @@ impl RawRx {
         }
     }
 
+    /// The sleep is over: no more interrupts.
+    #[cold]
+    fn disarm(&mut self) {
+        self.armed = false;
+        // SAFETY: as in `receive`.
+        unsafe { dpdk::lc_rx_interrupt(self.end.port, self.end.queue, false) };
+    }
+
+    /// Whether the driver has something to wait on.
+    pub(crate) fn can_wait(&mut self) -> bool {
+        if matches!(self.wait, Wait::Unknown) {
+            self.wait = self.find_wait().unwrap_or(Wait::Never);
+        }
+        matches!(self.wait, Wait::On(..))
+    }
+
     /// What becomes readable when there is a frame. `None` if the driver has nothing of the kind.
     pub(crate) fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
         if self.end.away() {
             return None;
         }
-        if matches!(self.wait, Wait::Unknown) {
-            self.wait = self.find_wait().unwrap_or(Wait::Never);
+        if self.end.parked.take().is_some() {
+            // It was restarted since, and may have other descriptors.
+            self.wait = Wait::Unknown;
+        }
+        if !self.can_wait() {
+            return None;
         }
         let Wait::On(fd, counted, ready) = &self.wait else {
             return None;
@@ -181,7 +207,7 @@ impl RawRx {
         let (port, queue) = (self.end.port, self.end.queue);
         // SAFETY: as in `receive`. Some drivers need not be asked, and say so with ENOTSUP.
         let waiting = unsafe {
-            dpdk::lc_rx_interrupt(port, queue, true);
+            self.armed = dpdk::lc_rx_interrupt(port, queue, true) == 0;
             dpdk::lc_rx_waiting(port, queue)
         };
         match waiting {

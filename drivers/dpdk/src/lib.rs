@@ -57,16 +57,23 @@
 //!
 //! Offloads that it does not have are carried out by the engine, and the notes of the port say which. Not
 //! used although they exist: the state of checksums from virtio and vhost, which would then hand over
-//! unfinished ones; TSO of `net_tap`, which has another idea of the checksum field; LRO; timestamps. A device
-//! that is removed, or asks to be reset, ends its queues with an error in the log.
+//! unfinished ones; TSO of `net_tap`, which has another idea of the checksum field; LRO; timestamps.
+//!
+//! # Reset, removal, sleep
+//!
+//! A device that asks to be reset is down until every queue of it has been looked after by its worker; the last
+//! one restarts it (`sys/recovery.rs`). One with flow rules stays down, as a reset would lose them. A device that
+//! is removed ends its queues. Where it has receive interrupts they are on while a worker sleeps, and off
+//! otherwise.
 //!
 //! # What was exercised
 //!
 //! DPDK 22.11.11 on ordinary pages and on hugepages. `net_null`, `net_ring` and `net_pcap` in tests with counted
 //! frames (chains, clones, external and foreign buffers, repeated starts); by hand `net_af_packet` and `net_tap`
 //! sending 10,000 frames each into the kernel, and `net_memif` sending 17.9 million to a testpmd in another
-//! process. Not exercised: any PCI device, RSS and its table, receive
-//! interrupts, reset and removal, VLAN and checksum offloads of hardware. `net_virtio_user` cannot work with a
+//! process. Sleep was
+//! exercised with `net_tap`; reset, removal and unplugging with `net_null`, which was told to raise the events. Not
+//! exercised here: a rule that a device takes, VLAN and checksum offloads of hardware. `net_virtio_user` cannot work with a
 //! back end in another process, which would have to map the pool's memory: that is anonymous.
 //!
 //! # Traps

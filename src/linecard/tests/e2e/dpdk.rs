@@ -109,3 +109,31 @@ fn a_mistaken_argument_for_eal_is_named_and_nothing_is_printed_beside() {
     );
     assert!(said.lines().count() < 6, "{said}");
 }
+
+#[test]
+fn a_tap_wakes_a_worker_that_sleeps() {
+    let lab = crate::lab::Lab::new();
+    let mut process = lab
+        .linecard(&[
+            "fwd",
+            "--port",
+            "dpdk:net_tap0?iface=lctap",
+            "--mode",
+            "icmp-echo",
+            "--idle",
+            "sleep",
+            "--json",
+        ])
+        .ready();
+    lab.here
+        .sh("ip addr add 10.9.0.1/24 dev lctap && ip link set lctap up");
+    lab.here
+        .sh("ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev lctap");
+    for _ in 0..3 {
+        process.quiet();
+        lab.here.ping(1, "10.9.0.2");
+    }
+    let report = process.interrupt().report();
+    assert!(report.workers("sleeps") > 0, "{report:#?}");
+    assert!(report.port(0).tx() >= 3, "{report:#?}");
+}

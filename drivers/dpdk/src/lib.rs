@@ -71,10 +71,10 @@
 //! DPDK 22.11.11 on ordinary pages and on hugepages. `net_null`, `net_ring` and `net_pcap` in tests with counted
 //! frames (chains, clones, external and foreign buffers, repeated starts); by hand `net_af_packet` and `net_tap`
 //! sending 10,000 frames each into the kernel, and `net_memif` sending 17.9 million to a testpmd in another
-//! process. Sleep was
-//! exercised with `net_tap`; reset, removal and unplugging with `net_null`, which was told to raise the events. Not
-//! exercised here: a rule that a device takes, VLAN and checksum offloads of hardware. `net_virtio_user` cannot work with a
-//! back end in another process, which would have to map the pool's memory: that is anonymous.
+//! process. Sleep with `net_tap`; reset, removal and unplugging with `net_null`, by events that the test raises.
+//! Not exercised: any PCI device, RSS and its table, a reset by a device's own function, a flow rule that a device
+//! takes (the bytes that it is given are tested), VLAN and checksum offloads of hardware. `net_virtio_user` cannot
+//! work with a back end in another process, which would have to map the pool's memory: that is anonymous.
 //!
 //! # Traps
 //!

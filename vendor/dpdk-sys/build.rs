@@ -19,7 +19,7 @@ mod system {
             println!("cargo::rerun-if-env-changed={variable}");
         }
         let cflags = dpdk(&["--cflags"]);
-        for file in ["shim.h", "eal.c", "pool.c", "port.c"] {
+        for file in ["shim.h", "eal.c", "flow.c", "pool.c", "port.c"] {
             println!("cargo::rerun-if-changed=shim/{file}");
         }
         compile(&cflags);
@@ -59,7 +59,7 @@ mod system {
     fn compile(cflags: &[String]) {
         let mut build = cc::Build::new();
         build
-            .files(["shim/eal.c", "shim/pool.c", "shim/port.c"])
+            .files(["shim/eal.c", "shim/flow.c", "shim/pool.c", "shim/port.c"])
             .std("gnu11")
             .define("ALLOW_EXPERIMENTAL_API", None)
             // DPDK's inline functions are not free of what these point out.
@@ -82,6 +82,7 @@ mod system {
             .allowlist_type("lc_.*")
             .allowlist_var("LC_.*")
             .opaque_type("rte_mempool")
+            .opaque_type("rte_flow")
             .derive_default(true)
             .use_core();
         // Without libclang it panics; the message below says what to do about that.

@@ -15,6 +15,7 @@
 //! | --- | --- |
 //! | `port` | the control plane: what a device can do, start, stop |
 //! | `rx`, `tx` | the queues |
+//! | `flow` | flow rules, as `rte_flow` |
 //! | `pools`, `lcore` | adopted pools; workers as lcores |
 //! | `device`, `pci` | names; what stands in a device's way, with the command that mends it |
 //! | `eal`, `log` | DPDK's environment, started once; its messages |
@@ -56,17 +57,24 @@
 //!
 //! Offloads that it does not have are carried out by the engine, and the notes of the port say which. Not
 //! used although they exist: the state of checksums from virtio and vhost, which would then hand over
-//! unfinished ones; TSO of `net_tap`, which has another idea of the checksum field; LRO; timestamps. A device
-//! that is removed, or asks to be reset, ends its queues with an error in the log.
+//! unfinished ones; TSO of `net_tap`, which has another idea of the checksum field; LRO; timestamps.
+//!
+//! # Reset, removal, sleep
+//!
+//! A device that asks to be reset is down until every queue of it has been looked after by its worker; the last
+//! one restarts it (`sys/recovery.rs`). One with flow rules stays down, as a reset would lose them. A device that
+//! is removed ends its queues. Where it has receive interrupts they are on while a worker sleeps, and off
+//! otherwise.
 //!
 //! # What was exercised
 //!
 //! DPDK 22.11.11 on ordinary pages and on hugepages. `net_null`, `net_ring` and `net_pcap` in tests with counted
 //! frames (chains, clones, external and foreign buffers, repeated starts); by hand `net_af_packet` and `net_tap`
 //! sending 10,000 frames each into the kernel, and `net_memif` sending 17.9 million to a testpmd in another
-//! process. Not exercised: any PCI device, RSS and its table, receive
-//! interrupts, reset and removal, VLAN and checksum offloads of hardware. `net_virtio_user` cannot work with a
-//! back end in another process, which would have to map the pool's memory: that is anonymous.
+//! process. Sleep with `net_tap`; reset, removal and unplugging with `net_null`, by events that the test raises.
+//! Not exercised: any PCI device, RSS and its table, a reset by a device's own function, a flow rule that a device
+//! takes (the bytes that it is given are tested), VLAN and checksum offloads of hardware. `net_virtio_user` cannot
+//! work with a back end in another process, which would have to map the pool's memory: that is anonymous.
 //!
 //! # Traps
 //!
@@ -80,6 +88,7 @@
 
 mod device;
 mod eal;
+mod flow;
 mod lcore;
 mod log;
 mod pci;

@@ -30,6 +30,9 @@ pub(crate) fn line(level: u32, text: &str) {
         }
         if level <= ERROR {
             let mut complaints = complaints();
+            if complaints.back().is_some_and(|last| last == line) {
+                continue;
+            }
             if complaints.len() == KEPT {
                 complaints.pop_front();
             }
@@ -41,11 +44,11 @@ pub(crate) fn line(level: u32, text: &str) {
 /// A device has asked for something, on DPDK's own thread.
 pub(crate) fn event(port: u16, removed: bool) {
     let what = if removed {
-        "the device was removed"
+        "the device was removed: its queues end"
     } else {
-        "the device asks to be reset"
+        "the device asks to be reset: it is down until then"
     };
-    tracing::error!(target: "dpdk", port, "{what}: its queues end");
+    tracing::error!(target: "dpdk", port, "{what}");
 }
 
 /// Forgets what was complained about before.

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use linecard_hal::flow::FlowRules;
 use linecard_hal::{
     LinkState, Mempool, Offloads, Port, PortConfig, PortError, PortErrorKind, PortInfo, PortName,
     QueuePair, RxStats, TxStats,
@@ -11,9 +12,11 @@ use linecard_wire::rss::SYMMETRIC_KEY;
 
 use crate::device::Target;
 use crate::eal::{self, Pages};
+use crate::flow::Rules;
 use crate::rx::{Rx, Shared};
 use crate::sys::pool::{RtePool, cache_size};
 use crate::sys::port::{Config, Device, Info, Setup};
+use crate::sys::recovery::Plan;
 use crate::tx::Tx;
 use crate::{DATA_ROOM, MAX_BURST, MAX_QUEUES, log, pools, sys};
 
@@ -23,6 +26,10 @@ const PARTIAL_CHECKSUMS: [&str; 3] = ["net_virtio", "net_virtio_user", "net_vhos
 
 /// Opens a device.
 pub(crate) fn open(name: PortName) -> Result<Box<dyn Port>, PortError> {
+    Ok(Box::new(open_device(name)?))
+}
+
+fn open_device(name: PortName) -> Result<DpdkPort, PortError> {
     let target = Target::parse(name)?;
     let device = target.open()?;
     let info = device
@@ -31,13 +38,15 @@ pub(crate) fn open(name: PortName) -> Result<Box<dyn Port>, PortError> {
     let mut port = DpdkPort {
         target,
         device: Some(device),
+        rules: None,
         info,
         config: None,
+        can_wait: false,
         descriptors: (0, 0),
         pools: Vec::new(),
     };
     port.set_mtu()?;
-    Ok(Box::new(port))
+    Ok(port)
 }
 
 fn system(port: &str, what: &str, error: io::Error) -> PortError {
@@ -56,13 +65,17 @@ fn system(port: &str, what: &str, error: io::Error) -> PortError {
     .cause(error)
 }
 
-struct DpdkPort {
+pub(crate) struct DpdkPort {
     target: Target,
     /// None after a stop: only a device that is closed has given back every mbuf, so the next
     /// configuration opens it again.
-    device: Option<Device>,
+    pub(crate) device: Option<Device>,
+    /// While it runs.
+    pub(crate) rules: Option<Rules>,
     info: Info,
     config: Option<PortConfig>,
+    /// Whether workers can sleep on its queues, as it was last started.
+    can_wait: bool,
     descriptors: (u16, u16),
     /// Adopted as long as the port is started.
     pools: Vec<Arc<RtePool>>,
@@ -79,7 +92,7 @@ impl DpdkPort {
         system(&self.target.full, what, error)
     }
 
-    fn wrong(&self, kind: PortErrorKind, what: impl Into<String>) -> PortError {
+    pub(crate) fn wrong(&self, kind: PortErrorKind, what: impl Into<String>) -> PortError {
         PortError::new(&self.target.full, kind, what)
     }
 
@@ -234,9 +247,10 @@ impl DpdkPort {
             tx_descriptors,
             pools: &pools,
         };
-        let queues = device
+        let mut queues = device
             .start(&setup)
             .map_err(|(what, error)| system(&name, what, error))?;
+        let can_wait = device.interrupts() && queues.iter_mut().all(|(rx, _)| rx.can_wait());
         if rss
             && reta > 0
             && let Err(error) = device.spread(config.queues, reta)
@@ -246,6 +260,15 @@ impl DpdkPort {
         if let Err(error) = device.set_promiscuous(config.promiscuous) {
             tracing::info!(port = %name, %error, "promiscuous mode stays as it is");
         }
+        device.events().begin(Plan {
+            config: device.effective(setup_config),
+            key: key.clone(),
+            rx_descriptors,
+            tx_descriptors,
+            pools: pools.clone(),
+            reta_size: reta,
+            promiscuous: config.promiscuous,
+        });
         let shared = Arc::new(Shared {
             name,
             id: device.id(),
@@ -261,7 +284,7 @@ impl DpdkPort {
                     index: config.index,
                     strips,
                     first: number == 0,
-                    can_wait: true,
+                    can_wait,
                     stats: RxStats::default(),
                     hold: None,
                 }),
@@ -274,13 +297,16 @@ impl DpdkPort {
                     prepares: requests,
                     first: number == 0,
                     stats: TxStats::default(),
+                    late: 0,
                     refused: 0,
                     copies: 0,
                     hold: None,
                 }),
             }
         });
-        Ok(pairs.collect())
+        let pairs = pairs.collect();
+        self.can_wait = can_wait;
+        Ok(pairs)
     }
 }
 
@@ -299,7 +325,7 @@ impl Port for DpdkPort {
             max_queues: self.info.max_queues.min(MAX_QUEUES),
             data_room: self.data_room(),
             offloads: self.offloads(),
-            can_wait: false,
+            can_wait: self.can_wait,
             notes: self.notes(),
         }
     }
@@ -359,6 +385,13 @@ impl Port for DpdkPort {
         let started = self.start_device(&config);
         if started.is_err() {
             self.stop()?;
+        } else {
+            let key_len = match self.info.key_len {
+                0 => SYMMETRIC_KEY.len(),
+                len => usize::from(len),
+            };
+            let types = self.info.rss_types;
+            self.rules = Some(Rules::new(self.driver(), config.queues, key_len, types));
         }
         started
     }
@@ -373,6 +406,11 @@ impl Port for DpdkPort {
                 .wrong(PortErrorKind::Busy, "its queues are still in use")
                 .remedy("drop the queues first"));
         }
+        if let Some(mut rules) = self.rules.take()
+            && let Err(refused) = rules.clear(device)
+        {
+            tracing::info!(port = %self.target.full, ?refused, "a flow rule ends with its device");
+        }
         if driver == "net_ring" {
             // A ring without a peer keeps what was sent into it.
             let queues = self.config.as_ref().map_or(0, |c| c.queues);
@@ -381,18 +419,37 @@ impl Port for DpdkPort {
                 tracing::debug!(port = %self.target.full, frames, "left in the rings");
             }
         }
-        let counted = sys::port::xstats(device.id());
-        for (name, value) in counted.into_iter().filter(|(_, value)| *value > 0) {
-            tracing::debug!(port = %self.target.full, name, value, "extended statistics");
-        }
         let stopped = device.stop();
-        for pool in &self.pools {
-            pool.unmap_for(device.id());
+        if !device.events().is_destroyed() {
+            for pool in &self.pools {
+                pool.unmap_for(device.id());
+            }
         }
+        device.events().recovery().plan = None;
         // Drivers keep mbufs in their queues until they are closed.
         self.device = None;
         pools::release(core::mem::take(&mut self.pools));
         stopped.map_err(|e| self.error("stop it", e))
+    }
+
+    fn extended_stats(&self) -> Vec<(String, u64)> {
+        let Some(device) = self
+            .device
+            .as_ref()
+            .filter(|d| self.rules.is_some() && !d.events().is_destroyed())
+        else {
+            return Vec::new();
+        };
+        let mut all = sys::port::xstats(device.id());
+        all.retain(|(_, value)| *value > 0);
+        all
+    }
+
+    fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {
+        match self.rules {
+            Some(_) => Some(self),
+            None => None,
+        }
     }
 
     fn link(&self) -> LinkState {
@@ -418,3 +475,7 @@ impl Drop for DpdkPort {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod event_tests;

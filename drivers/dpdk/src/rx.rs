@@ -24,8 +24,10 @@ pub(crate) struct Shared {
 impl Shared {
     /// How the port is, between bursts.
     pub(crate) fn state(&self) -> QueueState {
-        if self.events.away.load(Ordering::Relaxed) {
+        if self.events.removed.load(Ordering::Relaxed) {
             QueueState::Finished
+        } else if self.events.away.load(Ordering::Relaxed) {
+            QueueState::Down
         } else if sys::port::link_up(self.id) {
             QueueState::Up
         } else {
@@ -101,16 +103,18 @@ impl RxQueue for Rx {
     }
 
     fn maintain(&mut self) -> QueueState {
+        self.raw.maintain();
         self.shared.state()
     }
 
     fn finished(&self) -> bool {
-        self.shared.events.away.load(Ordering::Relaxed)
+        self.shared.events.removed.load(Ordering::Relaxed)
     }
 
     fn stats(&mut self) -> RxStats {
-        if self.first {
-            let device = sys::port::stats(self.shared.id);
+        if self.first
+            && let Some(device) = self.shared.events.stats(self.shared.id)
+        {
             self.stats.misses = device.missed + device.rx_no_mbuf;
             self.stats.errors = device.rx_errors;
         }

@@ -6,7 +6,6 @@ use linecard_hal::{Burst, Mbuf, MbufFlags, PortError, QueueState, TxQueue, TxSta
 
 use crate::lcore::Hold;
 use crate::rx::Shared;
-use crate::sys;
 use crate::sys::pool::RtePool;
 use crate::sys::queue::RawTx;
 
@@ -26,6 +25,8 @@ pub(crate) struct Tx {
     /// Whether this queue reports what the device counts for the whole port.
     pub(crate) first: bool,
     pub(crate) stats: TxStats,
+    /// Frames that the device said it could not send, when it was last asked.
+    pub(crate) late: u64,
     /// Frames that were refused here.
     pub(crate) refused: u64,
     /// Frames whose memory the device does not know.
@@ -137,6 +138,7 @@ impl TxQueue for Tx {
     }
 
     fn maintain(&mut self) -> QueueState {
+        self.raw.maintain();
         match self.shared.state() {
             // What waits for a device that is gone is dropped as for one that is down.
             QueueState::Finished => QueueState::Down,
@@ -149,9 +151,10 @@ impl TxQueue for Tx {
         if self.first {
             // What the device took and then could not send; it says so for the whole port only. A frame
             // is counted once.
-            let late = sys::port::stats(self.shared.id)
-                .tx_errors
-                .min(stats.packets);
+            if let Some(device) = self.shared.events.stats(self.shared.id) {
+                self.late = device.tx_errors;
+            }
+            let late = self.late.min(stats.packets);
             stats.packets -= late;
             stats.errors += late;
         }

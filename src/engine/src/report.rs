@@ -50,6 +50,9 @@ pub struct PortReport {
     /// Its flow rules; only in the final report.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flows: Vec<FlowReport>,
+    /// Whatever else the device counted, by its own names; only in the final report.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extended: BTreeMap<String, u64>,
 }
 
 /// One worker's figures.
@@ -169,6 +172,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) undelivered: Vec<u64>,
     /// By port, at the end.
     pub(crate) flows: Vec<Vec<FlowReport>>,
+    /// What else the devices counted, by port; empty while it runs.
+    pub(crate) extended: Vec<BTreeMap<String, u64>>,
     pub(crate) running: bool,
 }
 
@@ -204,6 +209,7 @@ impl Sources<'_> {
         let mut port = PortReport {
             name: self.plan.ports[index].name.clone(),
             flows: self.flows.get(index).cloned().unwrap_or_default(),
+            extended: self.extended.get(index).cloned().unwrap_or_default(),
             ..PortReport::default()
         };
         let mut drops = [0; DropReason::COUNT];

@@ -124,6 +124,12 @@ pub trait Port: Send {
     /// Whether the link is up.
     fn link(&self) -> LinkState;
 
+    /// Whatever else the device counts, by its own names: for people who look for a lost frame. Only
+    /// what is not zero, while it runs.
+    fn extended_stats(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
     /// Its flow rules, while it runs; `None` if the device has none.
     fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {
         None

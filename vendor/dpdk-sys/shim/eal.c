@@ -112,10 +112,39 @@ int lc_log_to(void (*line)(uint32_t level, const char *text, size_t len))
     return rte_openlog_stream(stream) < 0 ? -EINVAL : 0;
 }
 
+static ssize_t words_write(void *cookie, const char *text, size_t len)
+{
+    log_line(*(const uint32_t *)cookie, text, len);
+    return (ssize_t)len;
+}
+
+/* A stream into the log. It is never closed, as somebody might have kept it. */
+static FILE *words(const uint32_t *level)
+{
+    cookie_io_functions_t functions = { .write = words_write };
+    return fopencookie((void *)(uintptr_t)level, "w", functions);
+}
+
 int lc_eal_init(int argc, char **argv)
 {
-    if (rte_eal_init(argc, argv) < 0)
-        return rte_errno > 0 ? -rte_errno : -EINVAL;
+    /* What is wrong with an argument EAL says on the process's own streams, and how it is used, at length. */
+    static const uint32_t usage = LC_LOG_INFO + 1, complaint = LC_LOG_ERROR;
+    FILE *const out = stdout, *const err = stderr;
+    FILE *const quiet_out = words(&usage), *const quiet_err = words(&complaint);
+    if (quiet_out != NULL)
+        stdout = quiet_out;
+    if (quiet_err != NULL)
+        stderr = quiet_err;
+    int result = rte_eal_init(argc, argv);
+    int error = rte_errno;
+    stdout = out;
+    stderr = err;
+    if (quiet_out != NULL)
+        fflush(quiet_out);
+    if (quiet_err != NULL)
+        fflush(quiet_err);
+    if (result < 0)
+        return error > 0 ? -error : -EINVAL;
     return 0;
 }
 

@@ -30,6 +30,9 @@ static const struct {
     { LC_TX_MULTI_SEGS, RTE_ETH_TX_OFFLOAD_MULTI_SEGS },
 };
 
+/* What RSS is to hash. */
+#define HASHED (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP)
+
 static uint16_t overhead_of(const struct rte_eth_dev_info *info)
 {
     if (info->max_rx_pktlen != UINT32_MAX && info->max_mtu != UINT16_MAX && info->max_rx_pktlen > info->max_mtu)
@@ -63,6 +66,7 @@ int lc_port_info(uint16_t port, struct lc_port_info *out)
         if (info.tx_offload_capa & tx_bits[i].theirs)
             out->offloads |= tx_bits[i].ours;
     out->rss = info.flow_type_rss_offloads != 0;
+    out->rss_types = HASHED & info.flow_type_rss_offloads;
     out->reta_size = info.reta_size;
     out->key_len = info.hash_key_size;
     out->lsc = (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
@@ -89,8 +93,7 @@ int lc_port_configure(uint16_t port, const struct lc_port_config *config)
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_key = (uint8_t *)(uintptr_t)config->key;
         conf.rx_adv_conf.rss_conf.rss_key_len = config->key_len;
-        conf.rx_adv_conf.rss_conf.rss_hf =
-            (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP) & info.flow_type_rss_offloads;
+        conf.rx_adv_conf.rss_conf.rss_hf = HASHED & info.flow_type_rss_offloads;
     }
     conf.intr_conf.lsc = config->lsc;
     conf.intr_conf.rmv = config->rmv;
@@ -214,6 +217,7 @@ static int on_event(uint16_t port, enum rte_eth_event_type type, void *argument,
     int event = type == RTE_ETH_EVENT_INTR_LSC     ? LC_EVENT_LINK
                 : type == RTE_ETH_EVENT_INTR_RESET ? LC_EVENT_RESET
                 : type == RTE_ETH_EVENT_INTR_RMV   ? LC_EVENT_REMOVED
+                : type == RTE_ETH_EVENT_DESTROY    ? LC_EVENT_DESTROYED
                                                    : 0;
     if (event != 0)
         listener->event(port, event, listener->argument);
@@ -224,6 +228,7 @@ static const enum rte_eth_event_type events[] = {
     RTE_ETH_EVENT_INTR_LSC,
     RTE_ETH_EVENT_INTR_RESET,
     RTE_ETH_EVENT_INTR_RMV,
+    RTE_ETH_EVENT_DESTROY,
 };
 
 int lc_port_events(uint16_t port, lc_event_fn event, void *argument)
@@ -250,6 +255,12 @@ void lc_port_no_events(uint16_t port, lc_event_fn event, void *argument)
         while (rte_eth_dev_callback_unregister(port, events[i], on_event, &listeners[port]) == -EAGAIN)
             ;
     listeners[port].used = false;
+}
+
+void lc_port_raise(uint16_t port, int event)
+{
+    if (port < RTE_MAX_ETHPORTS && listeners[port].used)
+        listeners[port].event(port, event, listeners[port].argument);
 }
 
 /* --- queues ------------------------------------------------------------------------------------------- */

@@ -106,6 +106,7 @@ struct lc_port_info {
     bool rss;
     uint16_t reta_size;
     uint8_t key_len;
+    uint64_t rss_types;         /* what of a frame it can hash, of what we ask for */
     bool lsc, rmv;              /* link and removal events */
 };
 
@@ -126,6 +127,8 @@ struct lc_port_stats {
 #define LC_EVENT_LINK 1
 #define LC_EVENT_RESET 2
 #define LC_EVENT_REMOVED 3
+/* The port is no more: its number may be another's from now on. */
+#define LC_EVENT_DESTROYED 4
 typedef void (*lc_event_fn)(uint16_t port, int event, void *argument);
 
 /* `devargs` is NAME[,KEY=VALUE…] */
@@ -154,6 +157,60 @@ int lc_port_stats_clear(uint16_t port);
 int lc_port_xstat(uint16_t port, uint32_t index, char name[64], uint64_t *value);
 int lc_port_events(uint16_t port, lc_event_fn event, void *argument);
 void lc_port_no_events(uint16_t port, lc_event_fn event, void *argument);
+/* For tests: what a device would say. */
+void lc_port_raise(uint16_t port, int event);
+
+/* --- flow rules ----------------------------------------------------------------------------------------- */
+
+struct rte_flow;
+
+#define LC_FLOW_DROP 1
+#define LC_FLOW_QUEUE 2
+#define LC_FLOW_RSS 3
+/* Marked, and then received as usual: said as PASSTHRU or as RSS over all queues. */
+#define LC_FLOW_MARK_PASS 4
+#define LC_FLOW_MARK_RSS 5
+
+/* A mask of 0 compares nothing. */
+struct lc_flow_ports {
+    uint16_t first, last, mask;
+};
+
+/* One rule, flat. Addresses and masks are in network order, numbers in the host's. */
+struct lc_flow_rule {
+    uint32_t priority;
+    bool has_ether_type, has_vlan, has_addresses, has_protocol, count;
+    uint16_t ether_type;
+    uint16_t vlan;
+    uint8_t ip;         /* 0, 4 or 6 */
+    uint8_t protocol;   /* as the IP header names it */
+    uint8_t l4;         /* 0, or the number of TCP, UDP or SCTP: a header of its own */
+    uint8_t src[16], src_mask[16], dst[16], dst_mask[16];
+    struct lc_flow_ports src_port, dst_port;
+    uint8_t action;
+    uint32_t value;     /* queue or mark */
+    const uint16_t *queues;
+    uint32_t queue_count;
+    const uint8_t *key;
+    uint32_t key_len;
+    uint64_t rss_types;
+};
+
+/* The driver's own words, and the item, action or attribute that they are about. */
+struct lc_flow_error {
+    char message[192];
+    char about[16];
+};
+
+int lc_flow_validate(uint16_t port, const struct lc_flow_rule *rule, struct lc_flow_error *error);
+int lc_flow_create(uint16_t port, const struct lc_flow_rule *rule, struct rte_flow **flow,
+                   struct lc_flow_error *error);
+int lc_flow_destroy(uint16_t port, struct rte_flow *flow, struct lc_flow_error *error);
+/* 1 if the rule has counted, 0 if the driver does not say. */
+int lc_flow_query(uint16_t port, struct rte_flow *flow, uint64_t *packets, uint64_t *bytes,
+                  struct lc_flow_error *error);
+/* For tests: the items, byte by byte, and the actions that a rule becomes. */
+int lc_flow_describe(const struct lc_flow_rule *rule, char *text, size_t len);
 
 /* --- queues: the packet's path ----------------------------------------------------------------------- */
 

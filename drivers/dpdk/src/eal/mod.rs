@@ -141,7 +141,9 @@ fn try_start(config: &EalConfig, pci: bool) -> Result<State, Refusal> {
     if !sys::eal::iova_is_va() {
         return Err(Refusal {
             kind: PortErrorKind::Unsupported,
-            what: "DPDK wants physical addresses, and mbufs carry virtual ones".into(),
+            // Our mbufs name their bytes by virtual address in both fields; a device that is given physical
+            // ones would read and write elsewhere.
+            what: "DPDK chose physical addresses for devices (IOVA mode PA), and mbufs carry virtual ones".into(),
             remedy: "switch the IOMMU on (intel_iommu=on or amd_iommu=on for the kernel) and use vfio-pci".into(),
             again: false,
         });
@@ -183,7 +185,7 @@ fn explain(error: &std::io::Error, pages: Pages) -> Refusal {
     } else if pages == Pages::Huge && (said.contains("huge") || said.contains("memory")) {
         (
             PortErrorKind::System,
-            "free or reserve hugepages (linecard doctor says how), or do without: memory = \"normal\"".to_owned(),
+            "free or reserve hugepages (linecard doctor says how), or do without: LINECARD_DPDK_PAGES=normal".to_owned(),
         )
     } else if said.contains("ermission denied")
         || error.kind() == std::io::ErrorKind::PermissionDenied

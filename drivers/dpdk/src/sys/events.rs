@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::raw::c_void;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use linecard_dpdk_sys as dpdk;
 
 use super::answer;
+use super::port::Stats;
+use super::recovery::{Plan, Recovery};
 
 /// What the device has said. Set by DPDK's interrupt thread, read by the queues once a burst.
 #[derive(Debug, Default)]
@@ -16,8 +18,41 @@ pub(crate) struct Events {
     pub(crate) removed: AtomicBool,
     /// It asks to be reset: a virtual function whose parent was.
     pub(crate) reset: AtomicBool,
-    /// Either: the queues must not touch it.
+    /// Its port was closed by somebody else, and the number may be another's.
+    pub(crate) destroyed: AtomicBool,
+    /// Any of these: the queues must not touch it.
     pub(crate) away: AtomicBool,
+    recovery: Mutex<Recovery>,
+}
+
+impl Events {
+    /// Keeps the device as it is: no restart begins meanwhile.
+    pub(crate) fn recovery(&self) -> MutexGuard<'_, Recovery> {
+        self.recovery
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The device is being started, like this.
+    pub(crate) fn begin(&self, plan: Plan) {
+        self.recovery().begin(plan);
+    }
+
+    /// As [`Self::recovery`], for workers, which do not wait.
+    pub(super) fn try_recovery(&self) -> Option<MutexGuard<'_, Recovery>> {
+        self.recovery.try_lock().ok()
+    }
+
+    /// What the device has counted; the last known while it is away. `None` while it is restarted.
+    pub(crate) fn stats(&self, port: u16) -> Option<Stats> {
+        let away = self.away.load(Ordering::Acquire);
+        Some(self.try_recovery()?.stats(port, away))
+    }
+
+    /// Whether the port's number is no longer this device's.
+    pub(crate) fn is_destroyed(&self) -> bool {
+        self.destroyed.load(Ordering::Acquire)
+    }
 }
 
 /// Listens for as long as it lives.
@@ -34,12 +69,16 @@ unsafe extern "C" fn on_event(port: u16, event: i32, argument: *mut c_void) {
     let flag = match u32::try_from(event) {
         Ok(dpdk::LC_EVENT_RESET) => &events.reset,
         Ok(dpdk::LC_EVENT_REMOVED) => &events.removed,
+        Ok(dpdk::LC_EVENT_DESTROYED) => {
+            events.removed.store(true, Ordering::Release);
+            &events.destroyed
+        }
         // The link is asked for when the queues are maintained.
         _ => return,
     };
     flag.store(true, Ordering::Release);
     events.away.store(true, Ordering::Release);
-    crate::log::event(port, event == dpdk::LC_EVENT_REMOVED as i32);
+    crate::log::event(port, event != dpdk::LC_EVENT_RESET as i32);
 }
 
 impl Listener {
@@ -57,6 +96,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        if self.events.is_destroyed() {
+            // DPDK has forgotten the port, and who listened.
+            return;
+        }
         let argument = Arc::as_ptr(&self.events).cast_mut().cast();
         // SAFETY: the same as was registered; afterwards no callback runs.
         unsafe { dpdk::lc_port_no_events(self.port, Some(on_event), argument) };

@@ -3,9 +3,11 @@
 
 pub(crate) mod eal;
 pub(crate) mod events;
+pub(crate) mod flow;
 pub(crate) mod pool;
 pub(crate) mod port;
 pub(crate) mod queue;
+pub(crate) mod recovery;
 
 use std::io;
 

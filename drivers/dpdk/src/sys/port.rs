@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use linecard_dpdk_sys as dpdk;
 use linecard_hal::Burst;
@@ -14,6 +14,15 @@ use super::queue::{Lent, RawRx, RawTx, queue_pair};
 
 pub(crate) use dpdk::{lc_port_config as Config, lc_port_info as Info, lc_port_stats as Stats};
 
+/// Devices come and go one at a time: DPDK's lists of them are not safe for several threads, and it is
+/// content with a device that it knows already, which must not be taken for a new one.
+fn alone() -> MutexGuard<'static, ()> {
+    static COMING_AND_GOING: Mutex<()> = Mutex::new(());
+    COMING_AND_GOING
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// A port. Closed, and its device removed, when dropped.
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -22,6 +31,8 @@ pub(crate) struct Device {
     listener: Option<Listener>,
     lent: Lent,
     started: bool,
+    /// Whether it took the wish for receive interrupts.
+    interrupts: bool,
 }
 
 impl Device {
@@ -34,12 +45,7 @@ impl Device {
         };
         let (devargs, name) = (CString::new(devargs)?, CString::new(name)?);
         let mut id = 0;
-        // One at a time, so that none is taken for another's: DPDK itself is content with a device that
-        // it knows already.
-        static OPENING: Mutex<()> = Mutex::new(());
-        let _opening = OPENING
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _alone = alone();
         // SAFETY: EAL is up (`eal::start` comes first); C strings.
         unsafe {
             if dpdk::lc_port_by_name(name.as_ptr(), &raw mut id) == 0 {
@@ -56,6 +62,7 @@ impl Device {
             listener: Some(listener),
             lent: Lent::new(),
             started: false,
+            interrupts: false,
         })
     }
 
@@ -66,6 +73,37 @@ impl Device {
 
     pub(crate) fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    /// The configuration that it took.
+    pub(crate) fn effective(&self, config: Config) -> Config {
+        Config {
+            rx_interrupts: self.interrupts,
+            ..config
+        }
+    }
+
+    /// Whether it interrupts for received frames.
+    pub(crate) fn interrupts(&self) -> bool {
+        self.interrupts
+    }
+
+    /// Closes it as if another part of the process had unplugged it.
+    #[cfg(test)]
+    pub(crate) fn unplug(&self) {
+        let _alone = alone();
+        // SAFETY: nothing is in a burst: a test with one thread.
+        unsafe {
+            answer(dpdk::lc_port_stop(self.id)).unwrap();
+            answer(dpdk::lc_port_close(self.id)).unwrap();
+        }
+    }
+
+    /// Raises an event as the device would.
+    #[cfg(test)]
+    pub(crate) fn raise(&self, event: u32) {
+        // SAFETY: the listener lives as long as `self`.
+        unsafe { dpdk::lc_port_raise(self.id, event as i32) };
     }
 
     /// How many ends of queues are in use.
@@ -108,6 +146,7 @@ impl Device {
                 configured = dpdk::lc_port_configure(self.id, &raw const config);
             }
             done("configure it", configured)?;
+            self.interrupts = config.rx_interrupts;
             for (queue, pool) in (0..).zip(setup.pools) {
                 let pool = pool.raw().as_ptr();
                 // SAFETY: the pool outlives the queue: the caller keeps it until the port is stopped.
@@ -140,7 +179,7 @@ impl Device {
     /// must be back.
     pub(crate) fn drain(&mut self, queues: u16) -> usize {
         let mut drained = 0;
-        if !self.started || self.lent() > 0 {
+        if !self.started || self.lent() > 0 || self.events.is_destroyed() {
             return drained;
         }
         let mut burst = Burst::with_capacity(64);
@@ -168,7 +207,7 @@ impl Device {
         if self.lent() > 0 {
             return Err(io::Error::from_raw_os_error(libc::EBUSY));
         }
-        if !core::mem::take(&mut self.started) {
+        if !core::mem::take(&mut self.started) || self.events.is_destroyed() {
             return Ok(());
         }
         // SAFETY: the port exists, and no queue is polled.
@@ -249,6 +288,11 @@ impl Drop for Device {
             tracing::warn!(port = self.id, %error, "stopping a DPDK port");
         }
         self.listener = None;
+        if self.events.is_destroyed() {
+            // The number may be another device's by now.
+            return;
+        }
+        let _alone = alone();
         // SAFETY: stopped, and nobody refers to it any more.
         if let Err(error) = answer(unsafe { dpdk::lc_port_close(self.id) }) {
             tracing::debug!(port = self.id, %error, "closing a DPDK port");

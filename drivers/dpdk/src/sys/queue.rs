@@ -38,17 +38,51 @@ struct End {
     queue: u16,
     events: Arc<Events>,
     lent: Lent,
+    /// The generation in which this end let go of a device that is away.
+    parked: Option<u32>,
 }
 
 impl End {
     #[inline(always)]
     fn away(&self) -> bool {
-        self.events.away.load(Ordering::Relaxed)
+        // Acquire: what a restart has set up is seen with it.
+        self.events.away.load(Ordering::Acquire)
+    }
+
+    /// Lets go of a device that asks to be reset; the last end to do so restarts it.
+    #[cold]
+    fn park(&mut self) {
+        let events = self.events.clone();
+        if events.removed.load(Ordering::Acquire) {
+            return;
+        }
+        let Some(mut recovery) = events.try_recovery() else {
+            return;
+        };
+        if self.parked != Some(recovery.generation) {
+            self.parked = Some(recovery.generation);
+            recovery.parked += 1;
+        }
+        if recovery.parked == self.lent.count() {
+            recovery.restart(self.port, &events);
+        }
+    }
+
+    fn maintain(&mut self) {
+        if self.away() {
+            self.park();
+        }
     }
 }
 
 impl Drop for End {
     fn drop(&mut self) {
+        if let Some(generation) = self.parked {
+            let mut recovery = self.events.recovery();
+            if recovery.generation == generation {
+                recovery.parked -= 1;
+            }
+        }
         self.lent.0.fetch_sub(1, Ordering::Release);
     }
 }
@@ -58,6 +92,8 @@ impl Drop for End {
 pub(crate) struct RawRx {
     end: End,
     wait: Wait,
+    /// Whether the device was asked to interrupt, for a sleep.
+    armed: bool,
 }
 
 /// How to wait for frames.
@@ -93,20 +129,30 @@ pub(super) unsafe fn queue_pair(
         queue,
         events: events.clone(),
         lent: lent.lend(),
+        parked: None,
     };
     let rx = RawRx {
         end: end(),
         wait: Wait::Unknown,
+        armed: false,
     };
     (rx, RawTx { end: end() })
 }
 
 impl RawRx {
+    /// Between bursts: see `recovery`.
+    pub(crate) fn maintain(&mut self) {
+        self.end.maintain();
+    }
+
     /// Adds received mbufs to `burst`.
     #[inline(always)]
     pub(crate) fn receive(&mut self, burst: &mut Burst) -> usize {
         if self.end.away() {
             return 0;
+        }
+        if self.armed {
+            self.disarm();
         }
         let spare = burst.spare();
         let n = spare.len().min(usize::from(u16::MAX)) as u16;
@@ -122,13 +168,33 @@ impl RawRx {
         }
     }
 
+    /// The sleep is over: no more interrupts.
+    #[cold]
+    fn disarm(&mut self) {
+        self.armed = false;
+        // SAFETY: as in `receive`.
+        unsafe { dpdk::lc_rx_interrupt(self.end.port, self.end.queue, false) };
+    }
+
+    /// Whether the driver has something to wait on.
+    pub(crate) fn can_wait(&mut self) -> bool {
+        if matches!(self.wait, Wait::Unknown) {
+            self.wait = self.find_wait().unwrap_or(Wait::Never);
+        }
+        matches!(self.wait, Wait::On(..))
+    }
+
     /// What becomes readable when there is a frame. `None` if the driver has nothing of the kind.
     pub(crate) fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
         if self.end.away() {
             return None;
         }
-        if matches!(self.wait, Wait::Unknown) {
-            self.wait = self.find_wait().unwrap_or(Wait::Never);
+        if self.end.parked.take().is_some() {
+            // It was restarted since, and may have other descriptors.
+            self.wait = Wait::Unknown;
+        }
+        if !self.can_wait() {
+            return None;
         }
         let Wait::On(fd, counted, ready) = &self.wait else {
             return None;
@@ -141,7 +207,7 @@ impl RawRx {
         let (port, queue) = (self.end.port, self.end.queue);
         // SAFETY: as in `receive`. Some drivers need not be asked, and say so with ENOTSUP.
         let waiting = unsafe {
-            dpdk::lc_rx_interrupt(port, queue, true);
+            self.armed = dpdk::lc_rx_interrupt(port, queue, true) == 0;
             dpdk::lc_rx_waiting(port, queue)
         };
         match waiting {
@@ -176,6 +242,11 @@ impl RawRx {
 }
 
 impl RawTx {
+    /// As [`RawRx::maintain`].
+    pub(crate) fn maintain(&mut self) {
+        self.end.maintain();
+    }
+
     /// Takes mbufs from the front of `burst`; returns how many.
     ///
     /// Every pool and buffer of theirs must be known to the driver: see `tx::Tx::transmit`, which has

@@ -97,6 +97,10 @@ impl Port for FaultInjector {
         self.inner.link()
     }
 
+    fn extended_stats(&self) -> Vec<(String, u64)> {
+        self.inner.extended_stats()
+    }
+
     fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {
         self.inner.flow_rules()
     }

@@ -140,6 +140,7 @@ impl Running {
             failures: Vec::new(),
             undelivered: Vec::new(),
             flows: Vec::new(),
+            extended: Vec::new(),
             running: true,
         }
         .report()
@@ -197,6 +198,10 @@ impl Running {
         let undelivered = empty(inboxes, self.engine.ports.len());
         // Rules end with their ports.
         let flows = self.engine.rule_reports(&self.rules);
+        let ports = self.engine.ports.iter();
+        let extended = ports
+            .map(|port| port.extended_stats().into_iter().collect())
+            .collect();
         for port in &mut self.engine.ports {
             if let Err(error) = port.stop() {
                 tracing::warn!(%error, "stopping a port");
@@ -210,6 +215,7 @@ impl Running {
             failures,
             undelivered,
             flows,
+            extended,
             running: false,
         }
         .report()

@@ -92,3 +92,48 @@ fn what_cannot_be_opened_is_refused_with_a_remedy() {
         assert!(!ended.stderr.contains("panicked"), "{ended:#?}");
     }
 }
+
+#[test]
+fn a_mistaken_argument_for_eal_is_named_and_nothing_is_printed_beside() {
+    let out = std::process::Command::new(crate::lab::LINECARD)
+        .args(["fwd", "--port", "dpdk:net_null0", "--packets", "1"])
+        .env("LINECARD_DPDK_EAL_ARGS", "--nonsense")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success());
+    assert!(out.stdout.is_empty(), "{:?}", String::from_utf8(out.stdout));
+    assert!(
+        said.contains("--nonsense") && said.contains("LINECARD_DPDK_EAL_ARGS"),
+        "{said}"
+    );
+    assert!(said.lines().count() < 6, "{said}");
+}
+
+#[test]
+fn a_tap_wakes_a_worker_that_sleeps() {
+    let lab = crate::lab::Lab::new();
+    let mut process = lab
+        .linecard(&[
+            "fwd",
+            "--port",
+            "dpdk:net_tap0?iface=lctap",
+            "--mode",
+            "icmp-echo",
+            "--idle",
+            "sleep",
+            "--json",
+        ])
+        .ready();
+    lab.here
+        .sh("ip addr add 10.9.0.1/24 dev lctap && ip link set lctap up");
+    lab.here
+        .sh("ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev lctap");
+    for _ in 0..3 {
+        process.quiet();
+        lab.here.ping(1, "10.9.0.2");
+    }
+    let report = process.interrupt().report();
+    assert!(report.workers("sleeps") > 0, "{report:#?}");
+    assert!(report.port(0).tx() >= 3, "{report:#?}");
+}

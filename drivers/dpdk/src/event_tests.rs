@@ -1,0 +1,104 @@
+//! What a device says while its queues are polled.
+
+use linecard_dpdk_sys as dpdk;
+use linecard_hal::{Burst, MempoolConfig, QueueState};
+
+use super::*;
+
+/// A null device with two queues that run.
+fn started(name: &str) -> (DpdkPort, Mempool, Vec<QueuePair>) {
+    crate::configure(crate::EalConfig {
+        pages: Pages::Normal,
+        memory_mib: 64,
+        ..crate::EalConfig::default()
+    });
+    let pool = Mempool::new(MempoolConfig::new(name, 4096)).unwrap();
+    let mut port = open_device(format!("dpdk:{name}").parse().unwrap()).unwrap();
+    let config = PortConfig {
+        queues: 2,
+        ..PortConfig::default()
+    };
+    port.configure(&config).unwrap();
+    let queues = port.start(&[pool.clone(), pool.clone()]).unwrap();
+    (port, pool, queues)
+}
+
+fn received(queues: &mut [QueuePair]) -> Vec<usize> {
+    let mut burst = Burst::with_capacity(4);
+    let each = queues.iter_mut().map(|pair| {
+        burst.clear();
+        pair.rx.receive(&mut burst)
+    });
+    each.collect()
+}
+
+fn end(mut port: DpdkPort, pool: &Mempool, queues: Vec<QueuePair>) {
+    drop(queues);
+    port.stop().unwrap();
+    assert_eq!(pool.leaks(), []);
+}
+
+#[test]
+fn a_device_is_reset_by_the_last_queue_that_lets_go() {
+    let (port, pool, mut queues) = started("net_null20");
+    for round in 0..2 {
+        assert_eq!(received(&mut queues), [4, 4]);
+        port.device.as_ref().unwrap().raise(dpdk::LC_EVENT_RESET);
+        assert_eq!(received(&mut queues), [0, 0], "nobody touches it");
+        assert!(!queues[0].rx.finished());
+        assert_eq!(queues[0].rx.maintain(), QueueState::Down);
+        assert_eq!(queues[0].rx.maintain(), QueueState::Down);
+        assert_eq!(queues[0].tx.maintain(), QueueState::Down);
+        assert_eq!(queues[1].tx.maintain(), QueueState::Down);
+        assert_eq!(received(&mut queues), [0, 0], "one may still be inside");
+        if round == 1 {
+            // A worker that ends lets go of its queues as well.
+            queues.pop();
+            queues[0].rx.maintain();
+            // Not twice within a second.
+            std::thread::sleep(std::time::Duration::from_millis(1050));
+            assert_eq!(queues[0].rx.maintain(), QueueState::Up);
+            assert_eq!(received(&mut queues), [4]);
+        } else {
+            assert_eq!(queues[1].rx.maintain(), QueueState::Up);
+            assert_eq!(queues[0].rx.maintain(), QueueState::Up);
+            assert_eq!(received(&mut queues), [4, 4]);
+        }
+    }
+    assert_eq!(queues[0].rx.stats().packets, 16);
+    end(port, &pool, queues);
+}
+
+#[test]
+fn a_removed_device_ends_its_queues() {
+    let (port, pool, mut queues) = started("net_null21");
+    port.device.as_ref().unwrap().raise(dpdk::LC_EVENT_REMOVED);
+    assert_eq!(received(&mut queues), [0, 0]);
+    assert!(queues[0].rx.finished());
+    assert_eq!(queues[0].rx.maintain(), QueueState::Finished);
+    assert_eq!(queues[0].tx.maintain(), QueueState::Down);
+    assert_eq!(port.link(), LinkState::Gone);
+    end(port, &pool, queues);
+}
+
+#[test]
+fn the_number_of_an_unplugged_device_is_not_used_again() {
+    let (mut port, pool, mut queues) = started("net_null22");
+    assert_eq!(received(&mut queues), [4, 4]);
+    let device = port.device.as_ref().unwrap();
+    let number = device.id();
+    device.unplug();
+    // Another device takes the number over.
+    let (other, others, mut running) = started("net_null23");
+    assert_eq!(received(&mut queues), [0, 0]);
+    let (rx, tx) = (queues[0].rx.stats(), queues[0].tx.stats());
+    assert_eq!((rx.packets, tx.packets), (4, 0));
+    assert!(queues[0].rx.wait_fd().is_none());
+    assert_eq!(port.link(), LinkState::Gone);
+    assert!(port.extended_stats().is_empty());
+    assert!(port.flow_rules().unwrap().flush().is_err());
+    end(port, &pool, queues);
+    assert_eq!(received(&mut running), [4, 4], "device {number}");
+    assert_eq!(other.link(), LinkState::Up);
+    end(other, &others, running);
+}

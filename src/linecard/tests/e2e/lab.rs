@@ -5,7 +5,7 @@
 //! Works as root and, where user namespaces are allowed, without.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -403,7 +403,13 @@ impl Process {
             .collect()
     }
 
-    fn assert_running(&mut self) {
+    /// Types something, if its standard input is a pipe. That it has ended is for others to notice.
+    pub fn write(&mut self, text: &str) {
+        let pipe = self.child.stdin.as_mut().expect("a pipe");
+        let _: std::io::Result<()> = pipe.write_all(text.as_bytes());
+    }
+
+    pub fn assert_running(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("it ended: {status}\n{}\n{}", self.stdout(), self.stderr());
         }

@@ -21,4 +21,8 @@ mod files;
 mod forward;
 mod idle;
 mod modes;
+#[cfg(feature = "dpdk")]
+mod peers;
 mod seccomp;
+#[cfg(feature = "dpdk")]
+mod testpmd;

@@ -13,7 +13,7 @@ use crate::lab::{Ended, Host, Process, wait_until};
 pub const BURST: u64 = 32;
 
 /// What it says it has done since it was started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Figures {
     pub rx: u64,
     pub tx: u64,
@@ -81,12 +81,23 @@ impl Testpmd {
         });
     }
 
-    /// Sends so many bursts, waits until as many frames have come back as left, and stops.
-    pub fn send_and_count(&mut self, bursts: u64) -> Figures {
+    /// Sends so many bursts, and receives from then on.
+    pub fn send(&mut self, bursts: u64) {
         self.say(&format!("start tx_first {bursts}"));
         self.ask("show fwd stats all", |answer| {
-            figures(answer).is_some_and(|f| f.tx > 0 && f.rx >= f.tx)
+            figures(answer).is_some_and(|f| f.tx + f.tx_dropped >= bursts * BURST)
         });
+    }
+
+    /// Waits until as many frames have come back as have left.
+    pub fn wait_for_all(&mut self) {
+        self.ask("show fwd stats all", |answer| {
+            figures(answer).is_some_and(|f| f.rx >= f.tx)
+        });
+    }
+
+    /// Stops, and says what was done since `send`.
+    pub fn stop(&mut self) -> Figures {
         let before = self.process.stdout().len();
         self.say("stop");
         let mut last = None;

@@ -214,6 +214,7 @@ impl DpdkPort {
         let name = self.target.full.clone();
         let strips = self.offloads().contains(Offloads::RX_VLAN_STRIP);
         let requests = !self.offloads().accepted_requests().is_empty();
+        let dma = !self.target.is_virtual();
         let (rss, reta) = (setup_config.rss, self.info.reta_size);
         let device = self.device()?;
         for pool in &pools {
@@ -265,11 +266,11 @@ impl DpdkPort {
                     usual: pool.token(),
                     pool,
                     known: known.clone(),
+                    dma,
                     prepares: requests,
                     first: number == 0,
                     stats: TxStats::default(),
                     refused: 0,
-                    copies: 0,
                     hold: None,
                 }),
             }

@@ -46,10 +46,10 @@
 //!
 //! # DPDK's environment
 //!
-//! It starts with the first port, from [`EalConfig`]: hugepages if 64 MiB are free, else ordinary pages; no file is
+//! It starts with the first port, from what a program [`configure`]s, else from the environment
+//! ([`PAGES_VARIABLE`], [`MEMORY_VARIABLE`], [`PREFIX_VARIABLE`], [`ARGUMENTS_VARIABLE`]): hugepages if 64 MiB are free, else ordinary pages; no file is
 //! left behind by either, however the process ends; no PCI scan unless a device is bound to a driver for
-//! it; one lcore, which polls nothing. [`ARGUMENTS_VARIABLE`] adds arguments, [`PAGES_VARIABLE`] chooses
-//! pages. Arguments that would end the process are refused. Messages go through `tracing` under the target
+//! it; one lcore, which polls nothing. Arguments that would end the process are refused. Messages go through `tracing` under the target
 //! `dpdk`, and errors quote them.
 //!
 //! # What a device lacks
@@ -91,7 +91,10 @@ mod tx;
 
 use linecard_hal::{Port, PortError, PortName};
 
-pub use eal::{ARGUMENTS_VARIABLE, EalConfig, PAGES_VARIABLE, Pages, configure};
+pub use eal::{
+    ARGUMENTS_VARIABLE, EalConfig, MEMORY_VARIABLE, PAGES_VARIABLE, PREFIX_VARIABLE, Pages,
+    configure,
+};
 
 /// The most queues of a port.
 pub const MAX_QUEUES: u16 = 64;

@@ -62,11 +62,11 @@
 //! # What was exercised
 //!
 //! DPDK 22.11.11 on ordinary pages and on hugepages. `net_null`, `net_ring` and `net_pcap` in tests with counted
-//! frames (chains, clones, external and foreign buffers, repeated starts); by hand `net_af_packet` and `net_tap`
-//! sending 10,000 frames each into the kernel, and `net_memif` sending 17.9 million to a testpmd in another
-//! process. Not exercised: any PCI device, RSS and its table, receive
-//! interrupts, reset and removal, VLAN and checksum offloads of hardware. `net_virtio_user` cannot work with a
-//! back end in another process, which would have to map the pool's memory: that is anonymous.
+//! frames (chains, clones, external and foreign buffers, repeated starts); `net_memif` in both roles, `net_vhost`,
+//! `net_af_packet` and `net_tap` in tests against a testpmd in another process, with frames counted on both sides.
+//! Not exercised: any PCI device, RSS and its table, receive interrupts, reset and removal, VLAN and checksum
+//! offloads of hardware. `net_virtio_user` is refused: its back end in another process would have to map the
+//! pools' memory, and DPDK shares only its own, none at all once there is any other.
 //!
 //! # Traps
 //!
@@ -75,6 +75,7 @@
 //! - A virtual device's driver refuses its options with -1, which is no errno.
 //! - `net_ring` keeps across a stop what was sent into it: it is drained first.
 //! - The 22.11 driver `net_memif` crashes when its peer leaves while it is polled.
+//! - A `net_virtio_user` of another process (testpmd's, 22.11) is ended by SIGPIPE if our `net_vhost` leaves first.
 #![cfg_attr(not(feature = "dpdk"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg(feature = "dpdk")]
 

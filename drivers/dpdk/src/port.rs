@@ -9,7 +9,7 @@ use linecard_hal::{
 };
 use linecard_wire::rss::SYMMETRIC_KEY;
 
-use crate::device::Target;
+use crate::device::{self, Target};
 use crate::eal::{self, Pages};
 use crate::rx::{Rx, Shared};
 use crate::sys::pool::{RtePool, cache_size};
@@ -216,6 +216,7 @@ impl DpdkPort {
         let requests = !self.offloads().accepted_requests().is_empty();
         let dma = !self.target.is_virtual();
         let (rss, reta) = (setup_config.rss, self.info.reta_size);
+        let options = self.target.options_remedy(device::effective_capabilities());
         let device = self.device()?;
         for pool in &pools {
             pool.map_for(device.id())
@@ -231,7 +232,11 @@ impl DpdkPort {
         };
         let queues = device
             .start(&setup)
-            .map_err(|(what, error)| system(&name, what, error))?;
+            .map_err(|(what, error)| match options {
+                // Some options of virtual devices are looked at only here.
+                Some((_, remedy)) => system(&name, what, error).remedy(remedy),
+                None => system(&name, what, error),
+            })?;
         if rss
             && reta > 0
             && let Err(error) = device.spread(config.queues, reta)

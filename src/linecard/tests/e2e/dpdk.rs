@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::files::{fwd, linecard, path, some_frames};
+use crate::files::{fwd, path, some_frames};
 use crate::frames::{EXPERIMENT, ethernet, mac, pcap, read_pcap};
 use crate::lab::Lab;
 use crate::wire::{A4, B4, Wire};
@@ -126,25 +126,4 @@ fn a_ping_crosses_from_a_packet_socket_of_ours_to_one_of_dpdk_s() {
     wire.b.ping(20, &format!("-s 1400 {A4}"));
     let report = wire.finish();
     assert_eq!(report.port(0).copies() + report.port(1).copies(), 0);
-}
-
-#[test]
-fn what_cannot_be_opened_is_refused_with_a_remedy() {
-    let wrong: &[(&str, &[&str])] = &[
-        ("dpdk:ffff:ff:1f.7", &["ffff:ff:1f.7", "linecard ports"]),
-        ("dpdk:net_warp0", &["librte_net_warp.so", "null"]),
-        ("dpdk:net_null0?colour=red", &["colour=red"]),
-        ("dpdk:eth0", &["eth0", "dpdk:net_null0"]),
-    ];
-    for (name, says) in wrong {
-        let ended = linecard(&["fwd", "--port", name]);
-        assert_eq!(ended.code, 1, "{ended:#?}");
-        for words in *says {
-            assert!(
-                ended.stderr.contains(words),
-                "{name} does not say {words}: {ended:#?}"
-            );
-        }
-        assert!(!ended.stderr.contains("panicked"), "{ended:#?}");
-    }
 }

@@ -16,6 +16,8 @@ mod frames;
 
 #[cfg(feature = "dpdk")]
 mod dpdk;
+#[cfg(feature = "dpdk")]
+mod dpdk_faults;
 mod faults;
 mod files;
 mod forward;

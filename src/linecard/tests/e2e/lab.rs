@@ -354,6 +354,11 @@ impl Ended {
 
 impl Process {
     pub fn start(mut command: Command) -> Self {
+        // Hugepages come and go with a test that reserves some, and DPDK would find them and then not.
+        let pages = "LINECARD_DPDK_PAGES";
+        if cfg!(feature = "dpdk") && command.get_envs().all(|(name, _)| name != pages) {
+            command.env(pages, "normal");
+        }
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -124,6 +124,5 @@ fn a_ping_crosses_from_a_packet_socket_of_ours_to_one_of_dpdk_s() {
     wire.b.up(&[&format!("{B4}/24")]);
     wire.a.ping(20, B4);
     wire.b.ping(20, &format!("-s 1400 {A4}"));
-    let report = wire.finish();
-    assert_eq!(report.port(0).copies() + report.port(1).copies(), 0);
+    wire.finish();
 }

@@ -5,7 +5,7 @@
 //! Works as root and, where user namespaces are allowed, without.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -409,7 +409,9 @@ impl Process {
     }
 
     /// Types something, if its standard input is a pipe. That it has ended is for others to notice.
+    #[cfg(feature = "dpdk")]
     pub fn write(&mut self, text: &str) {
+        use std::io::Write as _;
         let pipe = self.child.stdin.as_mut().expect("a pipe");
         let _: std::io::Result<()> = pipe.write_all(text.as_bytes());
     }

@@ -85,6 +85,7 @@ impl Wire {
         report.assert_balanced();
         report.assert_agrees(0, &a.eth0());
         report.assert_agrees(1, &b.eth0());
+        assert_eq!(report.port(0).copies() + report.port(1).copies(), 0);
         lab.assert_left(&["a", "b"]);
         report
     }

@@ -71,20 +71,33 @@ impl Target {
     pub(crate) fn open(&self) -> Result<Device, PortError> {
         match &self.driver {
             None => pci::check(&self.full, &self.name, Path::new("/"))?,
-            Some(driver) => self.check_plugin(driver)?,
+            Some(driver) => {
+                self.check_shareable(driver)?;
+                self.check_plugin(driver)?;
+            }
         }
         eal::start(&self.full, self.driver.is_none())?;
         log::forget();
         Device::open(&self.name, &self.arguments).map_err(|error| self.explain(error))
     }
 
+    /// Refuses the one driver whose peer maps the memory that frames lie in: it hands over the files behind
+    /// DPDK's own memory, and refuses to start as soon as there is any other, such as our pools.
+    fn check_shareable(&self, driver: &str) -> Result<(), PortError> {
+        if driver.trim_start_matches("net_") != "virtio_user" {
+            return Ok(());
+        }
+        let what = "virtio_user does not work here: its back end would have to map Linecard's mempools, and \
+                    DPDK can hand over only its own memory";
+        Err(PortError::new(&self.full, PortErrorKind::Unsupported, what).remedy(
+            "be the back end, and virtio_user the other side: dpdk:net_vhost0?iface=/run/vhost.sock; \
+             or use memif at both ends",
+        ))
+    }
+
     /// Refuses a driver that there is no plug-in for.
     fn check_plugin(&self, driver: &str) -> Result<(), PortError> {
-        // The device net_virtio_user0 is a second name of the driver in the plug-in net_virtio.
-        let plugin = match driver.trim_start_matches("net_") {
-            "virtio_user" => "virtio",
-            other => other,
-        };
+        let plugin = driver.trim_start_matches("net_");
         let dir = sys::eal::plugin_dir();
         // A DPDK that was built with its drivers inside has no such directory.
         let Ok(entries) = std::fs::read_dir(&dir) else {
@@ -139,19 +152,13 @@ impl Target {
                 PortErrorKind::NotFound,
                 "linecard ports lists devices".to_owned(),
             ),
-            _ if !self.arguments.is_empty() => (
-                PortErrorKind::Config,
-                format!("check its options: {}", self.arguments),
-            ),
-            _ if self.driver.is_some() => (
-                PortErrorKind::Config,
-                "it may need options, behind a question mark: dpdk:net_af_packet0?iface=eth1"
-                    .to_owned(),
-            ),
-            _ => (
-                PortErrorKind::System,
-                "LINECARD_LOG=dpdk=trace shows all that DPDK says".to_owned(),
-            ),
+            _ => match self.options_remedy(effective_capabilities()) {
+                Some(answer) => answer,
+                None => (
+                    PortErrorKind::System,
+                    "LINECARD_LOG=dpdk=trace shows all that DPDK says".to_owned(),
+                ),
+            },
         };
         let why = if said.is_empty() {
             String::new()
@@ -159,10 +166,75 @@ impl Target {
             format!(": {said}")
         };
         let what = format!("DPDK does not open {}{why}", self.name);
-        PortError::new(&self.full, kind, what)
-            .remedy(remedy)
-            .cause(error)
+        let refusal = PortError::new(&self.full, kind, what).remedy(remedy);
+        // Drivers of virtual devices refuse their options with -1, which is no errno: EPERM would mislead.
+        if self.is_virtual() && error.raw_os_error() == Some(libc::EPERM) {
+            return refusal;
+        }
+        refusal.cause(error)
     }
+
+    /// What is usually wrong with a virtual device that its driver does not take: a capability, or its
+    /// options. `capabilities` are the effective ones, as bits.
+    pub(crate) fn options_remedy(&self, capabilities: u64) -> Option<(PortErrorKind, String)> {
+        let driver = self.driver.as_deref()?;
+        let (needs, example) = WANTS
+            .iter()
+            .find(|(name, ..)| *name == driver)
+            .map_or((None, ""), |(_, needs, example)| (*needs, *example));
+        if let Some((bit, name)) = needs
+            && capabilities & (1 << bit) == 0
+        {
+            let remedy = format!(
+                "it needs {name}: run it as root, or: setcap {}+ep PROGRAM",
+                name.to_ascii_lowercase()
+            );
+            return Some((PortErrorKind::Permission, remedy));
+        }
+        let remedy = match (self.arguments.is_empty(), example) {
+            (false, "") => format!("check its options: {}", self.arguments),
+            (false, _) => format!(
+                "check its options: {}; as in dpdk:{driver}0?{example}",
+                self.arguments
+            ),
+            (true, "") => {
+                format!("it may need options, behind a question mark: dpdk:{driver}0?key=value")
+            }
+            (true, _) => {
+                format!("it needs options, behind a question mark: dpdk:{driver}0?{example}")
+            }
+        };
+        Some((PortErrorKind::Config, remedy))
+    }
+}
+
+/// A capability: its bit (linux/capability.h) and its name.
+type Capability = (u32, &'static str);
+const NET_ADMIN: Option<Capability> = Some((12, "CAP_NET_ADMIN"));
+const NET_RAW: Option<Capability> = Some((13, "CAP_NET_RAW"));
+
+/// By driver of a virtual device: the capability that it cannot do without, and options that make sense.
+const WANTS: [(&str, Option<Capability>, &str); 7] = [
+    ("net_af_packet", NET_RAW, "iface=eth1"),
+    ("net_af_xdp", NET_ADMIN, "iface=eth1"),
+    ("net_tap", NET_ADMIN, "iface=lc0"),
+    (
+        "net_memif",
+        None,
+        "role=client&socket=/run/memif.sock&socket-abstract=no",
+    ),
+    ("net_vhost", None, "iface=/run/vhost.sock"),
+    ("net_pcap", None, "rx_pcap=in.pcap"),
+    ("net_null", None, "size=64"),
+];
+
+/// The capabilities that this process has; all if that cannot be told.
+pub(crate) fn effective_capabilities() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -199,6 +271,36 @@ mod tests {
             let error = parse(name).unwrap_err();
             assert_eq!(error.kind, PortErrorKind::Name, "{error}");
             assert!(error.to_string().contains("dpdk:0000:3b:00.0"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_a_capability_or_an_option() {
+        let remedy = |name: &str, capabilities| {
+            let (kind, text) = parse(name).unwrap().options_remedy(capabilities).unwrap();
+            (kind, text)
+        };
+        let (kind, text) = remedy("dpdk:net_tap0?iface=x", 1 << 13);
+        assert_eq!(kind, PortErrorKind::Permission);
+        assert!(text.contains("setcap cap_net_admin+ep"), "{text}");
+        let (kind, text) = remedy("dpdk:net_tap0?iface=x", u64::MAX);
+        assert_eq!(kind, PortErrorKind::Config);
+        assert!(text.contains("check its options: iface=x"), "{text}");
+        let (_, text) = remedy("dpdk:net_vhost0", 0);
+        assert!(text.contains("dpdk:net_vhost0?iface=/run"), "{text}");
+        let (_, text) = remedy("dpdk:net_bonding0", 0);
+        assert!(text.contains("may need options"), "{text}");
+    }
+
+    #[test]
+    fn a_device_whose_peer_would_map_our_memory_is_refused() {
+        for name in ["dpdk:net_virtio_user0?path=/x", "dpdk:virtio_user0?path=/x"] {
+            let error = parse(name).unwrap().open().unwrap_err();
+            assert_eq!(error.kind, PortErrorKind::Unsupported);
+            assert!(
+                error.to_string().contains("dpdk:net_vhost0?iface="),
+                "{error}"
+            );
         }
     }
 

@@ -47,10 +47,10 @@
 //!
 //! # DPDK's environment
 //!
-//! It starts with the first port, from [`EalConfig`]: hugepages if 64 MiB are free, else ordinary pages; no file is
+//! It starts with the first port, from what a program [`configure`]s, else from the environment
+//! ([`PAGES_VARIABLE`], [`MEMORY_VARIABLE`], [`PREFIX_VARIABLE`], [`ARGUMENTS_VARIABLE`]): hugepages if 64 MiB are free, else ordinary pages; no file is
 //! left behind by either, however the process ends; no PCI scan unless a device is bound to a driver for
-//! it; one lcore, which polls nothing. [`ARGUMENTS_VARIABLE`] adds arguments, [`PAGES_VARIABLE`] chooses
-//! pages. Arguments that would end the process are refused. Messages go through `tracing` under the target
+//! it; one lcore, which polls nothing. Arguments that would end the process are refused. Messages go through `tracing` under the target
 //! `dpdk`, and errors quote them.
 //!
 //! # What a device lacks
@@ -69,12 +69,14 @@
 //! # What was exercised
 //!
 //! DPDK 22.11.11 on ordinary pages and on hugepages. `net_null`, `net_ring` and `net_pcap` in tests with counted
-//! frames (chains, clones, external and foreign buffers, repeated starts); by hand `net_af_packet` and `net_tap`
-//! sending 10,000 frames each into the kernel, and `net_memif` sending 17.9 million to a testpmd in another
-//! process. Sleep with `net_tap`; reset, removal and unplugging with `net_null`, by events that the test raises.
-//! Not exercised: any PCI device, RSS and its table, a reset by a device's own function, a flow rule that a device
-//! takes (the bytes that it is given are tested), VLAN and checksum offloads of hardware. `net_virtio_user` cannot
-//! work with a back end in another process, which would have to map the pool's memory: that is anonymous.
+//! frames (chains, clones, external and foreign buffers, repeated starts); `net_memif` in both roles, `net_vhost`,
+//! `net_af_packet` and `net_tap` in tests against a testpmd in another process, with frames counted on both sides.
+//! Sleep with `net_tap`; reset, removal and unplugging with `net_null`, by events that the test raises. The drivers
+//! for igb, e1000e, vmxnet3 and virtio-net on emulated cards, by `scripts/lab`: counted frames of 64 to 1518 bytes,
+//! RSS with our hash and table on igb, a crash, two NUMA nodes. Layouts and functions compile against DPDK 24.11.4, which
+//! was not run. Not exercised: a physical card, a reset by a device's own function, VLAN and checksum offloads
+//! of hardware. `net_virtio_user` is refused: its back end in another process would have to map the
+//! pools' memory, and DPDK shares only its own, none at all once there is any other.
 //!
 //! # Traps
 //!
@@ -83,6 +85,7 @@
 //! - A virtual device's driver refuses its options with -1, which is no errno.
 //! - `net_ring` keeps across a stop what was sent into it: it is drained first.
 //! - The 22.11 driver `net_memif` crashes when its peer leaves while it is polled.
+//! - A `net_virtio_user` of another process (testpmd's, 22.11) is ended by SIGPIPE if our `net_vhost` leaves first.
 #![cfg_attr(not(feature = "dpdk"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg(feature = "dpdk")]
 
@@ -100,7 +103,10 @@ mod tx;
 
 use linecard_hal::{Port, PortError, PortName};
 
-pub use eal::{ARGUMENTS_VARIABLE, EalConfig, PAGES_VARIABLE, Pages, configure};
+pub use eal::{
+    ARGUMENTS_VARIABLE, EalConfig, MEMORY_VARIABLE, PAGES_VARIABLE, PREFIX_VARIABLE, Pages,
+    configure,
+};
 
 /// The most queues of a port.
 pub const MAX_QUEUES: u16 = 64;

@@ -28,7 +28,9 @@ pub(crate) fn line(level: u32, text: &str) {
             WARNING..=NOTICE => tracing::debug!(target: "dpdk", "{line}"),
             _ => tracing::trace!(target: "dpdk", "{line}"),
         }
-        if level <= ERROR {
+        // Said after each refusal, and by us as well.
+        let echo = ["Driver cannot attach", "Failed to attach device on primary"];
+        if level <= ERROR && !echo.iter().any(|text| line.contains(text)) {
             let mut complaints = complaints();
             if complaints.back().is_some_and(|last| last == line) {
                 continue;

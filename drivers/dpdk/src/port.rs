@@ -10,7 +10,7 @@ use linecard_hal::{
 };
 use linecard_wire::rss::SYMMETRIC_KEY;
 
-use crate::device::Target;
+use crate::device::{self, Target};
 use crate::eal::{self, Pages};
 use crate::flow::Rules;
 use crate::rx::{Rx, Shared};
@@ -233,7 +233,9 @@ impl DpdkPort {
         let name = self.target.full.clone();
         let strips = self.offloads().contains(Offloads::RX_VLAN_STRIP);
         let requests = !self.offloads().accepted_requests().is_empty();
+        let dma = !self.target.is_virtual();
         let (rss, reta) = (setup_config.rss, self.info.reta_size);
+        let options = self.target.options_remedy(device::effective_capabilities());
         let device = self.device()?;
         for pool in &pools {
             pool.map_for(device.id())
@@ -249,7 +251,11 @@ impl DpdkPort {
         };
         let mut queues = device
             .start(&setup)
-            .map_err(|(what, error)| system(&name, what, error))?;
+            .map_err(|(what, error)| match options {
+                // Some options of virtual devices are looked at only here.
+                Some((_, remedy)) => system(&name, what, error).remedy(remedy),
+                None => system(&name, what, error),
+            })?;
         let can_wait = device.interrupts() && queues.iter_mut().all(|(rx, _)| rx.can_wait());
         if rss
             && reta > 0
@@ -294,12 +300,12 @@ impl DpdkPort {
                     usual: pool.token(),
                     pool,
                     known: known.clone(),
+                    dma,
                     prepares: requests,
                     first: number == 0,
                     stats: TxStats::default(),
                     late: 0,
                     refused: 0,
-                    copies: 0,
                     hold: None,
                 }),
             }

@@ -20,6 +20,8 @@ pub(crate) struct Tx {
     pub(crate) known: Box<[usize]>,
     /// The pool that was seen last, nearly always that of the next burst as well.
     pub(crate) usual: usize,
+    /// Whether the device reads memory by itself, and so only what was mapped for it: the pools'.
+    pub(crate) dma: bool,
     /// Whether the device carries out requests, and so has to prepare them.
     pub(crate) prepares: bool,
     /// Whether this queue reports what the device counts for the whole port.
@@ -29,8 +31,6 @@ pub(crate) struct Tx {
     pub(crate) late: u64,
     /// Frames that were refused here.
     pub(crate) refused: u64,
-    /// Frames whose memory the device does not know.
-    pub(crate) copies: u64,
     /// Last, so that the caches are flushed when the queue is gone.
     pub(crate) hold: Option<Hold>,
 }
@@ -42,7 +42,8 @@ impl Tx {
         let mut at = 0;
         while let Some(mbuf) = burst.as_mut_slice().get_mut(at) {
             let known = &self.known;
-            if mbuf.every_pool(|token| known.contains(&token)) {
+            let reachable = !self.dma || !mbuf.any_external();
+            if reachable && mbuf.every_pool(|token| known.contains(&token)) {
                 self.usual = mbuf.pool_token();
                 at += 1;
                 continue;
@@ -50,7 +51,7 @@ impl Tx {
             match mbuf.copy(self.pool.pool()) {
                 Some(copy) => {
                     *mbuf = copy;
-                    self.copies += 1;
+                    self.stats.copies += 1;
                     at += 1;
                 }
                 None => self.refuse(burst, at),
@@ -111,7 +112,11 @@ impl TxQueue for Tx {
     fn transmit(&mut self, burst: &mut Burst) -> usize {
         let before = burst.len();
         let mut seen = glance(burst.as_slice(), self.usual);
-        if seen.odd != 0 || seen.flags & MbufFlags::INDIRECT.bits() != 0 {
+        let elsewhere = match self.dma {
+            true => MbufFlags::INDIRECT.bits() | MbufFlags::EXTERNAL.bits(),
+            false => MbufFlags::INDIRECT.bits(),
+        };
+        if seen.odd != 0 || seen.flags & elsewhere != 0 {
             self.make_known(burst);
         }
         if self.prepares && seen.flags & MbufFlags::TX_REQUESTS.bits() != 0 {
@@ -165,11 +170,11 @@ impl TxQueue for Tx {
 
 impl Drop for Tx {
     fn drop(&mut self) {
-        if self.copies > 0 {
+        if self.stats.copies > 0 {
             tracing::info!(
                 port = %self.shared.name,
-                frames = self.copies,
-                "frames were copied: their pool was not given to this port"
+                frames = self.stats.copies,
+                "frames were copied: their memory is not of a pool that was given to this port"
             );
         }
     }

@@ -144,6 +144,7 @@ fn what_goes_into_a_ring_comes_out_in_place() {
         let received: Vec<_> = burst.iter().map(bytes).collect();
         assert_eq!(received, sent);
         assert_eq!(burst.as_slice()[0].data_ptr(), place, "no copy");
+        assert_eq!(queues[0].tx.stats().copies, 0);
         assert!(burst.iter().all(|m| m.port() == 7));
         // These stay in the ring until the port is stopped.
         assert_eq!(queues[0].tx.transmit(&mut burst), 4);
@@ -171,6 +172,8 @@ fn a_frame_of_a_foreign_pool_is_copied() {
         assert_eq!(queues[0].tx.transmit(&mut burst), 10);
         drop(origin);
         assert_eq!(foreign.in_use(), 0, "only copies are in the ring");
+        // Three plain ones, a clone and a chain.
+        assert_eq!(queues[0].tx.stats().copies, 5);
         assert_eq!(queues[0].rx.receive(&mut burst), 10);
         for (n, mbuf) in burst.iter().enumerate() {
             assert_eq!(bytes(mbuf), [n as u8; 80]);

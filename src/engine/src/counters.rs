@@ -73,7 +73,7 @@ pub(crate) struct WorkerCounters {
 }
 
 const OWN: usize = 15;
-const PER_PORT: usize = 4 + 3 + 1 + DropReason::COUNT;
+const PER_PORT: usize = 4 + 4 + 1 + DropReason::COUNT;
 
 impl WorkerCounters {
     /// Counters for `ports` ports, all 0.
@@ -139,7 +139,7 @@ impl Published {
             let (rx, tx) = (p.rx, p.tx);
             [
                 rx.packets, rx.bytes, rx.misses, rx.errors, tx.packets, tx.bytes, tx.errors,
-                p.taken,
+                tx.copies, p.taken,
             ]
             .into_iter()
             .chain(p.drops)
@@ -184,6 +184,7 @@ impl Published {
                     packets: next(),
                     bytes: next(),
                     errors: next(),
+                    copies: next(),
                 },
                 taken: next(),
                 drops: std::array::from_fn(|_| next()),
@@ -210,6 +211,7 @@ mod tests {
         }
         counters.ports[1].rx.misses = 77;
         counters.ports[1].tx.errors = 78;
+        counters.ports[1].tx.copies = 81;
         counters.ports[0].taken = 79;
         counters.ports[1].drops[DropReason::COUNT - 1] = 80;
         let published = Published::new(2);

@@ -44,6 +44,9 @@ pub struct PortReport {
     pub tx: u64,
     /// Bytes transmitted, without FCS.
     pub tx_bytes: u64,
+    /// Frames that were copied on their way out, because the device can neither read their memory nor give
+    /// it back; the port's notes say which those are.
+    pub tx_copies: u64,
     /// Drops by reason. What could not be transmitted counts at the port that it was to leave by,
     /// everything else at the port that received it. Reasons that did not occur are left out.
     pub drops: BTreeMap<&'static str, u64>,
@@ -221,6 +224,7 @@ impl Sources<'_> {
             port.rx_errors += p.rx.errors;
             port.tx += p.tx.packets;
             port.tx_bytes += p.tx.bytes;
+            port.tx_copies += p.tx.copies;
             drops[DropReason::TxError as usize] += p.tx.errors;
             for (sum, n) in drops.iter_mut().zip(p.drops) {
                 *sum += n;

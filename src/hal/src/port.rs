@@ -182,6 +182,9 @@ pub struct TxStats {
     pub bytes: u64,
     /// Frames that were accepted and then refused by the device or kernel; they are freed.
     pub errors: u64,
+    /// Frames that were copied because the device can neither read their memory nor give it back. Not
+    /// those that a kernel copies on its side.
+    pub copies: u64,
 }
 
 /// One receive queue: data plane. Owned by one worker.

@@ -42,24 +42,73 @@ impl Default for EalConfig {
 /// Below this much free memory in hugepages there is no use in trying them.
 const LEAST_HUGE_KIB: u64 = 64 << 10;
 
-/// What ends the process from inside of EAL, or makes it attach to another one.
-const REFUSED: [(&str, &str); 5] = [
-    ("-h", "it would end the process"),
-    ("--help", "it would end the process"),
-    ("--proc-type", "Linecard is always the primary process"),
-    ("--lcores", "workers are placed by Linecard"),
-    ("--iova-mode", "mbufs carry virtual addresses"),
+/// What ends the process from inside of EAL, or makes it attach to another one, or contradicts what Linecard
+/// says: long options, and short ones of one letter.
+const REFUSED: [(&str, &[char], &str); 4] = [
+    ("--help", &['h'], "it would end the process"),
+    ("--proc-type", &[], "Linecard is always the primary process"),
+    (
+        "--lcores",
+        &['l', 'c', 's', 'S'],
+        "workers are placed by Linecard",
+    ),
+    ("--iova-mode", &[], "mbufs carry virtual addresses"),
 ];
 
+/// Why an argument is refused, if it is. EAL takes the beginning of a long option for the whole, and several
+/// short ones in one word.
+fn refused(word: &str) -> Option<&'static str> {
+    let option = word.split('=').next().unwrap_or(word);
+    let found = REFUSED.iter().find(|(long, short, _)| {
+        if option.starts_with("--") {
+            option.len() > 3 && long.starts_with(option)
+        } else {
+            // The only other one without a value, which so may stand before them.
+            option
+                .strip_prefix('-')
+                .and_then(|letters| letters.trim_start_matches('v').chars().next())
+                .is_some_and(|letter| short.contains(&letter))
+        }
+    });
+    found.map(|(_, _, why)| *why)
+}
+
 impl EalConfig {
-    /// With what the environment says.
-    pub(super) fn or_environment(self, variable: impl Fn(&str) -> Option<String>) -> Self {
-        let pages = match variable(super::PAGES_VARIABLE).as_deref() {
-            Some("huge") => Pages::Huge,
-            Some("normal") => Pages::Normal,
-            _ => self.pages,
+    /// What the environment says. An error says what, and what to do about it.
+    pub(super) fn from_environment(
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, (String, String)> {
+        let mut config = Self::default();
+        let wrong = |name: &str, value: &str, usual: &str| {
+            Err((
+                format!("{name} is {value:?}"),
+                format!("set it to {usual}, or unset it"),
+            ))
         };
-        Self { pages, ..self }
+        if let Some(text) = variable(super::PAGES_VARIABLE) {
+            config.pages = match text.as_str() {
+                "auto" | "" => Pages::Auto,
+                "huge" => Pages::Huge,
+                "normal" => Pages::Normal,
+                _ => return wrong(super::PAGES_VARIABLE, &text, "auto, huge or normal"),
+            };
+        }
+        if let Some(text) = variable(super::MEMORY_VARIABLE) {
+            config.memory_mib = match text.parse() {
+                Ok(mib @ 32..=1_048_576) => mib,
+                _ => return wrong(super::MEMORY_VARIABLE, &text, "32 or more, 256 is usual"),
+            };
+        }
+        config.file_prefix = variable(super::PREFIX_VARIABLE).filter(|text| !text.is_empty());
+        if let Some(prefix) = &config.file_prefix
+            && (prefix.contains(['/', ' ']) || prefix.starts_with(['-', '.']) || prefix.len() > 32)
+        {
+            return wrong(super::PREFIX_VARIABLE, prefix, "letters and digits");
+        }
+        if let Some(text) = variable(super::ARGUMENTS_VARIABLE) {
+            config.eal_args = text.split_whitespace().map(str::to_owned).collect();
+        }
+        Ok(config)
     }
 
     /// The pages to use on this machine: never [`Pages::Auto`].
@@ -71,14 +120,8 @@ impl EalConfig {
         }
     }
 
-    /// The command line. `further` are arguments separated by blanks. An error says what, and what to
-    /// do about it.
-    pub(super) fn words(
-        &self,
-        pci: bool,
-        pages: Pages,
-        further: &str,
-    ) -> Result<Vec<String>, (String, String)> {
+    /// The command line. An error says what, and what to do about it.
+    pub(super) fn words(&self, pci: bool, pages: Pages) -> Result<Vec<String>, (String, String)> {
         let prefix = self
             .file_prefix
             .clone()
@@ -107,20 +150,17 @@ impl EalConfig {
         } else {
             words.push("--no-pci".into());
         }
-        for word in self
-            .eal_args
-            .iter()
-            .map(String::as_str)
-            .chain(further.split_whitespace())
-        {
-            let option = word.split('=').next().unwrap_or(word);
-            if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == option) {
+        for word in &self.eal_args {
+            if let Some(why) = refused(word) {
                 return Err((
                     format!("the EAL argument {word:?} is refused: {why}"),
-                    format!("take it out of eal_args or {}", super::ARGUMENTS_VARIABLE),
+                    format!(
+                        "take it out of {} or of eal_args in [dpdk]",
+                        super::ARGUMENTS_VARIABLE
+                    ),
                 ));
             }
-            words.push(word.to_owned());
+            words.push(word.clone());
         }
         Ok(words)
     }
@@ -177,8 +217,11 @@ mod tests {
 
     #[test]
     fn without_hugepages_memory_is_fixed_and_nothing_is_shared() {
-        let config = EalConfig::default();
-        let words = config.words(false, Pages::Normal, "--log-level=8").unwrap();
+        let config = EalConfig {
+            eal_args: vec!["--log-level=8".into()],
+            ..EalConfig::default()
+        };
+        let words = config.words(false, Pages::Normal).unwrap();
         for word in [
             "--no-huge",
             "-m256",
@@ -189,33 +232,75 @@ mod tests {
         ] {
             assert!(words.iter().any(|w| w == word), "{word}: {words:?}");
         }
-        let words = config.words(true, Pages::Huge, "").unwrap();
+        let words = config.words(true, Pages::Huge).unwrap();
         assert!(words.iter().any(|w| w == "--in-memory"), "{words:?}");
         assert!(!words.iter().any(|w| w == "--no-pci"), "{words:?}");
     }
 
     #[test]
     fn what_would_end_the_process_is_refused() {
-        for word in ["-h", "--help", "--proc-type=secondary", "--lcores=0"] {
-            let (what, remedy) = EalConfig::default()
-                .words(false, Pages::Normal, word)
-                .unwrap_err();
+        for word in [
+            "-h",
+            "-vh",
+            "--help",
+            "--hel",
+            "--proc-type=secondary",
+            "--proc=auto",
+            "--lcores=0",
+            "-l0",
+            "-c",
+            "--iova-mode=pa",
+        ] {
+            let config = EalConfig {
+                eal_args: vec![word.into()],
+                ..EalConfig::default()
+            };
+            let (what, remedy) = config.words(false, Pages::Normal).unwrap_err();
             assert!(
                 what.contains(word) && remedy.contains("LINECARD_DPDK_EAL_ARGS"),
                 "{what}; {remedy}"
             );
         }
+        for word in [
+            "--huge-unlink",
+            "--log-level=8",
+            "-v",
+            "-n",
+            "--legacy-mem",
+            "-m64",
+        ] {
+            assert_eq!(refused(word), None, "{word}");
+        }
     }
 
     #[test]
-    fn the_environment_chooses_the_pages() {
+    fn the_environment_says_how() {
+        let from = |name: &'static str, text: &'static str| {
+            EalConfig::from_environment(|asked| (asked == name).then(|| text.to_owned()))
+        };
         for (text, pages) in [
             ("huge", Pages::Huge),
             ("normal", Pages::Normal),
+            ("auto", Pages::Auto),
             ("", Pages::Auto),
         ] {
-            let config = EalConfig::default().or_environment(|_| Some(text.into()));
-            assert_eq!(config.pages, pages);
+            assert_eq!(from("LINECARD_DPDK_PAGES", text).unwrap().pages, pages);
+        }
+        let memory = from("LINECARD_DPDK_MEMORY_MIB", "64").unwrap().memory_mib;
+        let prefix = from("LINECARD_DPDK_FILE_PREFIX", "x").unwrap().file_prefix;
+        let words = from("LINECARD_DPDK_EAL_ARGS", " --a  -v ")
+            .unwrap()
+            .eal_args;
+        assert_eq!((memory, prefix.as_deref()), (64, Some("x")));
+        assert_eq!(words, ["--a", "-v"]);
+        for (name, text) in [
+            ("LINECARD_DPDK_PAGES", "big"),
+            ("LINECARD_DPDK_MEMORY_MIB", "lots"),
+            ("LINECARD_DPDK_FILE_PREFIX", "../x"),
+        ] {
+            let (what, remedy) = from(name, text).unwrap_err();
+            assert!(what.contains(name) && what.contains(text), "{what}");
+            assert!(remedy.contains("unset"), "{remedy}");
         }
     }
 

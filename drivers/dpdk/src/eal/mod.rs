@@ -20,8 +20,14 @@ pub use arguments::{EalConfig, Pages};
 /// The variable with further arguments for EAL, for what [`EalConfig`] does not have.
 pub const ARGUMENTS_VARIABLE: &str = "LINECARD_DPDK_EAL_ARGS";
 
-/// The variable that chooses the pages for DPDK's own data, where a program has not: `huge` or `normal`.
+/// The variable that chooses the pages for DPDK's own data: `auto`, `huge` or `normal`.
 pub const PAGES_VARIABLE: &str = "LINECARD_DPDK_PAGES";
+
+/// The variable that says how much memory DPDK has on ordinary pages.
+pub const MEMORY_VARIABLE: &str = "LINECARD_DPDK_MEMORY_MIB";
+
+/// The variable with the name of this process among DPDK's.
+pub const PREFIX_VARIABLE: &str = "LINECARD_DPDK_FILE_PREFIX";
 
 /// The oldest DPDK that this works with.
 const OLDEST: u32 = 2211;
@@ -43,7 +49,7 @@ fn state() -> MutexGuard<'static, Option<State>> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Sets how EAL is to be started. `false`, and nothing is changed, if it was started already.
+/// Sets how EAL is to be started, whatever the environment says. `false`, and nothing is changed, if it was started already.
 pub fn configure(config: EalConfig) -> bool {
     let mut state = state();
     match &*state {
@@ -78,7 +84,9 @@ pub(crate) fn start(port: &str, pci: bool) -> Result<(), PortError> {
             return Err(PortError::new(port, *kind, what).remedy(remedy.as_str()));
         }
         Some(State::Before(config)) => config.clone(),
-        None => EalConfig::default().or_environment(|name| std::env::var(name).ok()),
+        None => EalConfig::from_environment(|name| std::env::var(name).ok()).map_err(
+            |(what, remedy)| PortError::new(port, PortErrorKind::Config, what).remedy(remedy),
+        )?,
     };
     match try_start(&config, pci) {
         Ok(up) => {
@@ -121,23 +129,20 @@ fn try_start(config: &EalConfig, pci: bool) -> Result<State, Refusal> {
             again: true,
         });
     }
-    let further = std::env::var(ARGUMENTS_VARIABLE).unwrap_or_default();
     let pci = pci || arguments::any_bound(Path::new("/sys/bus/pci"));
     let pages = config.pages_here(Path::new("/sys/kernel/mm/hugepages"));
-    let words = config
-        .words(pci, pages, &further)
-        .map_err(|(what, remedy)| Refusal {
-            kind: PortErrorKind::Config,
-            what,
-            remedy,
-            again: true,
-        })?;
+    let words = config.words(pci, pages).map_err(|(what, remedy)| Refusal {
+        kind: PortErrorKind::Config,
+        what,
+        remedy,
+        again: true,
+    })?;
     tracing::debug!(?words, loaded, built, "starting EAL");
     log::forget();
     let started = start_aside(words);
     // EAL makes a directory for files that it then has none of. If it has, this does nothing.
     let _ = fs::remove_dir(sys::eal::runtime_dir());
-    started.map_err(|error| explain(&error, pages))?;
+    started.map_err(|error| explain(&error, pages, config))?;
     if !sys::eal::iova_is_va() {
         return Err(Refusal {
             kind: PortErrorKind::Unsupported,
@@ -172,20 +177,22 @@ fn start_aside(words: Vec<String>) -> std::io::Result<()> {
 }
 
 /// What EAL said, with what to do about it.
-fn explain(error: &std::io::Error, pages: Pages) -> Refusal {
+fn explain(error: &std::io::Error, pages: Pages, config: &EalConfig) -> Refusal {
     let said = log::since();
     let (kind, remedy) = if said.contains("another primary process") || said.contains("create lock")
     {
         (
             PortErrorKind::Busy,
             format!(
-                "another process uses this file prefix: choose another --file-prefix in {ARGUMENTS_VARIABLE}"
+                "another process uses this file prefix: choose another one, with {PREFIX_VARIABLE} or file_prefix in [dpdk]"
             ),
         )
     } else if pages == Pages::Huge && (said.contains("huge") || said.contains("memory")) {
         (
             PortErrorKind::System,
-            "free or reserve hugepages (linecard doctor says how), or do without: LINECARD_DPDK_PAGES=normal".to_owned(),
+            format!(
+                "free or reserve hugepages (linecard doctor says how), or do without: {PAGES_VARIABLE}=normal, or pages = \"normal\" in [dpdk]"
+            ),
         )
     } else if said.contains("ermission denied")
         || error.kind() == std::io::ErrorKind::PermissionDenied
@@ -194,8 +201,14 @@ fn explain(error: &std::io::Error, pages: Pages) -> Refusal {
             PortErrorKind::Permission,
             "linecard doctor names what is missing".to_owned(),
         )
-    } else if std::env::var_os(ARGUMENTS_VARIABLE).is_some() {
-        (PortErrorKind::Config, format!("check {ARGUMENTS_VARIABLE}"))
+    } else if !config.eal_args.is_empty() {
+        (
+            PortErrorKind::Config,
+            format!(
+                "check {ARGUMENTS_VARIABLE}, or eal_args in [dpdk]: {}",
+                config.eal_args.join(" ")
+            ),
+        )
     } else {
         (
             PortErrorKind::System,

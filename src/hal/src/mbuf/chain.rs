@@ -83,6 +83,21 @@ impl Mbuf {
         true
     }
 
+    /// Whether any segment's bytes lie outside of its pool's memory, where only processors are sure to reach
+    /// them.
+    pub fn any_external(&self) -> bool {
+        let mut next = Some(self.raw());
+        for left in (0..self.raw().nb_segs).rev() {
+            let Some(raw) = next else { return false };
+            if raw.ol_flags & MbufFlags::EXTERNAL.bits() != 0 {
+                return true;
+            }
+            // SAFETY: as above.
+            next = unsafe { if left == 0 { None } else { raw.next.as_ref() } };
+        }
+        false
+    }
+
     /// Adds the segments of `tail` behind those of `self`. Gives `tail` back if the chain would have
     /// more than 65,535 segments or 4 GiB.
     pub fn chain(&mut self, tail: Mbuf) -> Result<(), Mbuf> {

@@ -23,6 +23,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+#[cfg(feature = "dpdk")]
+pub use self::keys::Pages;
 pub use self::load::Config;
 use self::ports::forwards;
 use self::problem::Problem;
@@ -39,7 +41,7 @@ pub const EXAMPLE: &str = include_str!("config/example.toml");
     about = "Check a configuration file, show what it comes to, or print an example",
     long_about = "Check a configuration file, show what it comes to, or print an example.\n\n\
         A file says in sections what linecard fwd is told by options: [[port]], [forward], \
-        [engine], [pool]. A variable LINECARD_SECTION_KEY takes precedence over the key of its \
+        [engine], [pool], [dpdk]. A variable LINECARD_SECTION_KEY takes precedence over the key of its \
         section, so that one file serves several machines.",
     after_help = "Examples:\n  \
         linecard config example > linecard.toml    begin with every key, explained\n  \

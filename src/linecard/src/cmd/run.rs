@@ -45,8 +45,33 @@ pub struct RunArgs {
 
 /// Runs it.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    session(args, Config::load(&args.file)?).run()
+    let config = Config::load(&args.file)?;
+    configure_dpdk(&config);
+    session(args, config).run()
 }
+
+/// DPDK's environment starts with the first port that needs it, as it is told here. The variables are in the
+/// configuration already.
+#[cfg(feature = "dpdk")]
+fn configure_dpdk(config: &Config) {
+    use super::config::Pages;
+    use linecard::dpdk::{self, EalConfig};
+
+    let settings = &config.settings.dpdk;
+    dpdk::configure(EalConfig {
+        pages: match settings.pages {
+            Pages::Auto => dpdk::Pages::Auto,
+            Pages::Huge => dpdk::Pages::Huge,
+            Pages::Normal => dpdk::Pages::Normal,
+        },
+        memory_mib: settings.memory_mib,
+        file_prefix: settings.file_prefix.clone(),
+        eal_args: settings.eal_args.clone().unwrap_or_default(),
+    });
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn configure_dpdk(_: &Config) {}
 
 fn session(args: &RunArgs, config: Config) -> Session {
     let peers = config.peers();

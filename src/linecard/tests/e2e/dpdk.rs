@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use crate::files::{fwd, linecard, path, some_frames};
-use crate::frames::{pcap, read_pcap};
+use crate::files::{fwd, path, some_frames};
+use crate::frames::{EXPERIMENT, ethernet, mac, pcap, read_pcap};
+use crate::lab::Lab;
+use crate::wire::{A4, B4, Wire};
 
 #[test]
 fn null_devices_forward_what_was_asked_for() {
@@ -39,6 +41,7 @@ fn there_and_back(via: &str) {
     let report = fwd(&[&file, via], &["--packets", &(2 * n).to_string()]);
     assert_eq!((report.port(0).rx(), report.port(0).tx()), (n, n));
     assert_eq!((report.port(1).rx(), report.port(1).tx()), (n, n));
+    assert_eq!(report.port(0).copies() + report.port(1).copies(), 0);
     assert_eq!(read_pcap(&fs::read(&output).unwrap()), frames);
 }
 
@@ -58,6 +61,7 @@ fn capture_files_cross_from_our_port_to_the_drivers_and_back() {
     let cross = |from: String, to: String, into: &Path| {
         let report = fwd(&[&from, &to], &["--packets", &n.to_string()]);
         assert_eq!((report.port(0).rx(), report.port(1).tx()), (n, n));
+        assert_eq!(report.port(1).copies(), 0);
         assert_eq!(read_pcap(&fs::read(into).unwrap()), frames);
     };
     let (ours, theirs) = (
@@ -72,24 +76,41 @@ fn capture_files_cross_from_our_port_to_the_drivers_and_back() {
     cross(theirs, ours, &third);
 }
 
+/// What a kernel sends goes through io_uring into a ring of DPDK's and comes back the same way, and nothing of
+/// it is copied, whichever memory it was received into.
 #[test]
-fn what_cannot_be_opened_is_refused_with_a_remedy() {
-    let wrong: &[(&str, &[&str])] = &[
-        ("dpdk:ffff:ff:1f.7", &["ffff:ff:1f.7", "linecard ports"]),
-        ("dpdk:net_warp0", &["librte_net_warp.so", "null"]),
-        ("dpdk:net_null0?colour=red", &["colour=red"]),
-        ("dpdk:eth0", &["eth0", "dpdk:net_null0"]),
-    ];
-    for (name, says) in wrong {
-        let ended = linecard(&["fwd", "--port", name]);
-        assert_eq!(ended.code, 1, "{ended:#?}");
-        for words in *says {
-            assert!(
-                ended.stderr.contains(words),
-                "{name} does not say {words}: {ended:#?}"
-            );
-        }
-        assert!(!ended.stderr.contains("panicked"), "{ended:#?}");
+fn frames_of_a_cable_pass_through_a_ring_in_place() {
+    const N: u32 = 200;
+    for engine in ["?rx=ring", "?rx=multishot", "?rx=mmsg"] {
+        let lab = Lab::new();
+        let a = lab.host("a");
+        let ports = [&format!("uring:a{engine}"), "dpdk:net_ring0"];
+        let arguments = ["--json", "--stats-interval", "100ms"];
+        let mut linecard = lab
+            .linecard(
+                &[
+                    &["fwd", "--port", ports[0], "--port", ports[1]],
+                    &arguments[..],
+                ]
+                .concat(),
+            )
+            .ready();
+        a.sh("ip link set eth0 addrgenmode none");
+        a.up(&[]);
+        let watch = a.watch(N, EXPERIMENT);
+        let frame = ethernet(mac(2), mac(1), EXPERIMENT, &[7; 1200]);
+        a.send_raw(&frame, N);
+        assert!(watch.frames().iter().all(|f| *f == frame));
+        a.down();
+        linecard.quiet();
+        let ended = linecard.interrupt();
+        assert_eq!(ended.code, 0, "{ended:#?}");
+        let report = ended.report();
+        report.assert_balanced();
+        report.assert_agrees(0, &a.eth0());
+        let n = u64::from(N);
+        assert_eq!((report.port(1).rx(), report.port(1).tx()), (n, n));
+        assert_eq!(report.port(0).copies() + report.port(1).copies(), 0);
     }
 }
 
@@ -136,4 +157,17 @@ fn a_tap_wakes_a_worker_that_sleeps() {
     let report = process.interrupt().report();
     assert!(report.workers("sleeps") > 0, "{report:#?}");
     assert!(report.port(0).tx() >= 3, "{report:#?}");
+}
+
+#[test]
+fn a_ping_crosses_from_a_packet_socket_of_ours_to_one_of_dpdk_s() {
+    let wire = Wire::between(
+        ["uring:a".into(), "dpdk:net_af_packet0?iface=b".into()],
+        &[],
+    );
+    wire.a.up(&[&format!("{A4}/24")]);
+    wire.b.up(&[&format!("{B4}/24")]);
+    wire.a.ping(20, B4);
+    wire.b.ping(20, &format!("-s 1400 {A4}"));
+    wire.finish();
 }

@@ -354,6 +354,11 @@ impl Ended {
 
 impl Process {
     pub fn start(mut command: Command) -> Self {
+        // Hugepages come and go with a test that reserves some, and DPDK would find them and then not.
+        let pages = "LINECARD_DPDK_PAGES";
+        if cfg!(feature = "dpdk") && command.get_envs().all(|(name, _)| name != pages) {
+            command.env(pages, "normal");
+        }
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -403,7 +408,15 @@ impl Process {
             .collect()
     }
 
-    fn assert_running(&mut self) {
+    /// Types something, if its standard input is a pipe. That it has ended is for others to notice.
+    #[cfg(feature = "dpdk")]
+    pub fn write(&mut self, text: &str) {
+        use std::io::Write as _;
+        let pipe = self.child.stdin.as_mut().expect("a pipe");
+        let _: std::io::Result<()> = pipe.write_all(text.as_bytes());
+    }
+
+    pub fn assert_running(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("it ended: {status}\n{}\n{}", self.stdout(), self.stderr());
         }

@@ -17,9 +17,15 @@ mod frames;
 mod bind;
 #[cfg(feature = "dpdk")]
 mod dpdk;
+#[cfg(feature = "dpdk")]
+mod dpdk_faults;
 mod faults;
 mod files;
 mod forward;
 mod idle;
 mod modes;
+#[cfg(feature = "dpdk")]
+mod peers;
 mod seccomp;
+#[cfg(feature = "dpdk")]
+mod testpmd;

@@ -98,6 +98,10 @@ impl Port<'_> {
         number(&self.0["rx_errors"])
     }
 
+    pub fn copies(&self) -> u64 {
+        number(&self.0["tx_copies"])
+    }
+
     pub fn drops(&self) -> u64 {
         self.0["drops"]
             .as_object()

@@ -28,12 +28,19 @@ impl Wire {
 
     /// As `new`, with hosts that have no addresses and so say nothing by themselves.
     pub fn silent(options: &str, arguments: &[&str]) -> Self {
+        Self::between(
+            ["a", "b"].map(|name| format!("uring:{name}{options}")),
+            arguments,
+        )
+    }
+
+    /// As `silent`, with the interfaces `a` and `b` opened as these two ports.
+    pub fn between(ports: [String; 2], arguments: &[&str]) -> Self {
         let lab = Lab::new();
         let (a, b) = (lab.host("a"), lab.host("b"));
         for host in [&a, &b] {
             host.sh("ip link set eth0 addrgenmode none");
         }
-        let ports = ["a", "b"].map(|name| format!("uring:{name}{options}"));
         let fixed = [
             "fwd",
             "--port",
@@ -78,6 +85,7 @@ impl Wire {
         report.assert_balanced();
         report.assert_agrees(0, &a.eth0());
         report.assert_agrees(1, &b.eth0());
+        assert_eq!(report.port(0).copies() + report.port(1).copies(), 0);
         lab.assert_left(&["a", "b"]);
         report
     }

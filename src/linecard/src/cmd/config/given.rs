@@ -117,6 +117,28 @@ impl Given<'_> {
         }
     }
 
+    /// Words: `["--a", "--b=c"]`, or in a variable with blanks between them.
+    pub fn words(self) -> Result<Vec<String>, Refusal> {
+        let words = match self {
+            Self::Value(DeValue::Array(items)) => items
+                .iter()
+                .map(|item| Some(item.get_ref().as_str()?.to_owned()))
+                .collect(),
+            Self::Value(_) => None,
+            Self::Variable(text) => Some(
+                text.split_whitespace()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>(),
+            ),
+        };
+        words.ok_or_else(|| {
+            Refusal::new(
+                format!("{self} is not a list of texts"),
+                "write a list such as [\"--a\", \"--b=c\"]",
+            )
+        })
+    }
+
     /// Any text.
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -219,6 +241,21 @@ mod tests {
         ] {
             let refusal = with(value, |g| g.lcores()).expect_err(value);
             assert!(refusal.what.contains(what), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn words_are_a_list_or_separated_by_blanks() {
+        let both = vec!["--a".to_owned(), "--b=c".to_owned()];
+        assert_eq!(
+            with("[\"--a\", \"--b=c\"]", |g| g.words()),
+            Ok(both.clone())
+        );
+        assert_eq!(Given::Variable(" --a  --b=c").words(), Ok(both));
+        assert_eq!(Given::Variable("").words(), Ok(vec![]));
+        for value in ["\"--a\"", "[1]", "7"] {
+            let refusal = with(value, |g| g.words()).expect_err(value);
+            assert!(refusal.remedy.contains("[\"--a\""), "{refusal:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The keys that a configuration has, beside its ports: one table from which the reading of the
 //! file, the environment's names and `config show` all follow.
 
+use std::fmt;
 use std::time::Duration;
 
 use linecard::modes::Mode;
@@ -23,6 +24,66 @@ pub struct Settings {
     pub mode: Mode,
     /// Bytes of the frames of `tx-only`, with FCS.
     pub frame_size: u16,
+    /// How DPDK's environment is started, if a port needs it.
+    pub dpdk: Dpdk,
+}
+
+/// What `[dpdk]` decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dpdk {
+    /// Where DPDK keeps its own data.
+    pub pages: Pages,
+    /// How much of it on ordinary pages.
+    pub memory_mib: u32,
+    /// The name of its files; one of our own if not set.
+    pub file_prefix: Option<String>,
+    /// Further arguments.
+    pub eal_args: Option<Vec<String>>,
+}
+
+impl Default for Dpdk {
+    fn default() -> Self {
+        Self {
+            pages: Pages::Auto,
+            memory_mib: 256,
+            file_prefix: None,
+            eal_args: None,
+        }
+    }
+}
+
+/// The pages for DPDK's own data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// Hugepages if enough are free.
+    Auto,
+    /// Hugepages.
+    Huge,
+    /// Ordinary ones.
+    Normal,
+}
+
+impl fmt::Display for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Huge => "huge",
+            Self::Normal => "normal",
+        })
+    }
+}
+
+impl Settings {
+    /// The settings of DPDK, in a build that has it.
+    fn dpdk(&mut self) -> Result<&mut Dpdk, Refusal> {
+        if cfg!(feature = "dpdk") {
+            return Ok(&mut self.dpdk);
+        }
+        Err(Refusal::new(
+            "this build has no DPDK",
+            "build it with: scripts/setup --dpdk && cargo build --release --features dpdk",
+        ))
+    }
 }
 
 impl Default for Settings {
@@ -33,6 +94,7 @@ impl Default for Settings {
             stats_interval: Some(Duration::from_secs(1)),
             mode: Mode::default(),
             frame_size: 64,
+            dpdk: Dpdk::default(),
         }
     }
 }
@@ -67,14 +129,10 @@ impl Key {
 pub const PREFIX: &str = "LINECARD_";
 
 /// Variables with the prefix that are not keys: they mean something elsewhere.
-pub const OTHER_VARIABLES: &[&str] = &[
-    "LINECARD_LOG",
-    "LINECARD_DPDK_EAL_ARGS",
-    "LINECARD_DPDK_PAGES",
-];
+pub const OTHER_VARIABLES: &[&str] = &["LINECARD_LOG"];
 
 /// The sections, with `port` and `pairs`, which are not scalars.
-pub const SECTIONS: &[&str] = &["engine", "pool", "port", "forward"];
+pub const SECTIONS: &[&str] = &["engine", "pool", "port", "forward", "dpdk"];
 
 /// All scalar keys, in the order of the example.
 pub const KEYS: &[Key] = &[
@@ -212,6 +270,46 @@ pub const KEYS: &[Key] = &[
         },
         show: |s| json!(s.frame_size),
     },
+    Key {
+        section: "dpdk",
+        name: "pages",
+        unset: "",
+        set: |s, v| {
+            s.dpdk()?.pages = v.choice(&[Pages::Auto, Pages::Huge, Pages::Normal])?;
+            Ok(())
+        },
+        show: |s| json!(s.dpdk.pages.to_string()),
+    },
+    Key {
+        section: "dpdk",
+        name: "memory_mib",
+        unset: "",
+        set: |s, v| {
+            s.dpdk()?.memory_mib = v.number(32..=1 << 20, "256 is usual")? as u32;
+            Ok(())
+        },
+        show: |s| json!(s.dpdk.memory_mib),
+    },
+    Key {
+        section: "dpdk",
+        name: "file_prefix",
+        unset: "linecard and the number of the process",
+        set: |s, v| {
+            s.dpdk()?.file_prefix = Some(file_name(v)?);
+            Ok(())
+        },
+        show: |s| json!(s.dpdk.file_prefix),
+    },
+    Key {
+        section: "dpdk",
+        name: "eal_args",
+        unset: "none",
+        set: |s, v| {
+            s.dpdk()?.eal_args = Some(v.words()?);
+            Ok(())
+        },
+        show: |s| json!(s.dpdk.eal_args),
+    },
 ];
 
 /// The names in a section, with those that are not scalars.
@@ -263,6 +361,26 @@ fn some_time(given: Given<'_>) -> Result<Duration, Refusal> {
     Ok(duration)
 }
 
+/// A word that can be the name of a file.
+fn file_name(given: Given<'_>) -> Result<String, Refusal> {
+    match given.text() {
+        Some(text)
+            if !text.is_empty()
+                && text.len() <= 32
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+                && !text.starts_with(['-', '.']) =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err(Refusal::new(
+            format!("{given} cannot be the name of files"),
+            "write up to 32 letters, digits, - and _ in double quotes, or leave it out",
+        )),
+    }
+}
+
 fn time(duration: Option<Duration>) -> Value {
     json!(duration.map(|d| humantime::format_duration(d).to_string()))
 }
@@ -274,13 +392,16 @@ mod tests {
     #[test]
     fn every_key_has_a_variable_of_its_own_and_shows_what_it_takes() {
         let mut seen = std::collections::BTreeSet::new();
-        for key in KEYS {
+        // Its keys are refused in a build without it.
+        let here = |key: &&Key| cfg!(feature = "dpdk") || key.section != "dpdk";
+        for key in KEYS.iter().filter(here) {
             assert!(SECTIONS.contains(&key.section));
             assert!(seen.insert(key.variable()), "{} twice", key.variable());
             let value = match key.name {
                 "lcores" => "3,5",
                 "idle" => "spin",
                 "mode" => "rx-drop",
+                "pages" => "huge",
                 "duration" | "stats_interval" => "7s",
                 "oversubscribe" => "true",
                 "pin" | "promiscuous" => "false",

@@ -57,7 +57,11 @@ fn the_example_is_right_and_in_the_examples() {
 #[test]
 fn the_example_has_every_key_and_true_defaults() {
     // The same text with every key in use.
-    let all: String = EXAMPLE
+    // Without DPDK its keys are refused.
+    let has_dpdk = cfg!(feature = "dpdk");
+    let (others, _) = EXAMPLE.split_once("[dpdk]").expect("the last section");
+    let text = if has_dpdk { EXAMPLE } else { others };
+    let all: String = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(rest) if rest.split(' ').nth(1) == Some("=") => format!("{rest}\n"),
@@ -67,6 +71,9 @@ fn the_example_has_every_key_and_true_defaults() {
     let config = parse(&all.replace("lcores = [2, 3]", "lcores = \"2\"")).expect("right");
     let defaults = parse(EXAMPLE).expect("right");
     for (key, origin) in keys::KEYS.iter().zip(&config.origins) {
+        if key.section == "dpdk" && !has_dpdk {
+            continue;
+        }
         assert_ne!(
             *origin,
             problem::Place::Default,
@@ -189,6 +196,46 @@ fn values_that_cannot_be_used_name_line_and_remedy() {
         ("frame_size = 9000", &["9000 is not between"]),
     ] {
         one_complaint(&format!("{TWO}{PAIR}{line}\n"), "f.toml:9: forward.", words);
+    }
+}
+
+#[test]
+fn dpdk_is_set_up_where_it_is_built_in() {
+    let with = |line: &str| format!("{TWO}{PAIR}[dpdk]\n{line}\n");
+    if cfg!(not(feature = "dpdk")) {
+        one_complaint(
+            &with("pages = \"huge\""),
+            "f.toml:10: dpdk.pages: ",
+            &["no DPDK", "--features dpdk", "scripts/setup --dpdk"],
+        );
+        return;
+    }
+    let text = with("pages = \"huge\"\nmemory_mib = 64\nfile_prefix = \"x\"\neal_args = [\"--a\"]");
+    let variables = [
+        ("LINECARD_DPDK_PAGES".into(), "normal".into()),
+        ("LINECARD_DPDK_EAL_ARGS".into(), "--b --c=1".into()),
+    ];
+    let dpdk = Config::parse("f.toml", &text, variables)
+        .expect("right")
+        .settings
+        .dpdk;
+    assert_eq!((dpdk.pages, dpdk.memory_mib), (keys::Pages::Normal, 64));
+    assert_eq!(dpdk.file_prefix.as_deref(), Some("x"));
+    assert_eq!(
+        dpdk.eal_args,
+        Some(vec!["--b".to_owned(), "--c=1".to_owned()])
+    );
+    for (line, words) in [
+        ("pages = \"big\"", &["auto, huge, normal"][..]),
+        ("memory_mib = 8", &["8 is not between 32 and"]),
+        ("file_prefix = \"a/b\"", &["\"a/b\" cannot be", "letters"]),
+        ("eal_args = \"-m 4\"", &["not a list of texts"]),
+        (
+            "page = \"huge\"",
+            &["no such key in [dpdk]", "did you mean pages?"],
+        ),
+    ] {
+        one_complaint(&with(line), "f.toml:10: dpdk.", words);
     }
 }
 
@@ -341,7 +388,7 @@ fn sections_and_syntax_name_line_and_remedy() {
     one_complaint(
         &format!("{TWO}{PAIR}[colours]\n"),
         "f.toml:9: ",
-        &["[[port]], [forward]"],
+        &["[[port]], [forward], [dpdk]"],
     );
     one_complaint(
         &format!("burst = 1\n{TWO}{PAIR}"),

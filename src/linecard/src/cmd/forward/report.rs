@@ -79,16 +79,23 @@ fn alarming(n: u64) -> Cell {
 }
 
 fn ports(ports: &[PortReport]) -> Table {
-    let mut table = Table::new(&[
-        "port", "rx", "tx", "rx bytes", "tx bytes", "misses", "errors", "drops",
-    ]);
+    let mut columns = vec![
+        "port", "rx", "tx", "rx bytes", "tx bytes", "misses", "errors",
+    ];
+    // Nearly always none, and then not worth a column.
+    let copies = ports.iter().any(|port| port.tx_copies > 0);
+    if copies {
+        columns.push("copies");
+    }
+    columns.push("drops");
+    let mut table = Table::new(&columns);
     for port in ports {
         let drops: Vec<_> = port
             .drops
             .iter()
             .map(|(why, n)| format!("{why} {n}"))
             .collect();
-        table.row([
+        let mut row = vec![
             Cell::from(port.name.clone()),
             number(port.rx),
             number(port.tx),
@@ -96,12 +103,16 @@ fn ports(ports: &[PortReport]) -> Table {
             number(port.tx_bytes),
             alarming(port.rx_misses),
             alarming(port.rx_errors),
-            Cell::from(if drops.is_empty() {
-                "0".to_owned()
-            } else {
-                drops.join(", ")
-            }),
-        ]);
+        ];
+        if copies {
+            row.push(alarming(port.tx_copies));
+        }
+        row.push(Cell::from(if drops.is_empty() {
+            "0".to_owned()
+        } else {
+            drops.join(", ")
+        }));
+        table.row(row);
     }
     table
 }

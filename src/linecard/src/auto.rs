@@ -118,6 +118,10 @@ impl Port for Auto {
     fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {
         self.inner.flow_rules()
     }
+
+    fn extended_stats(&self) -> Vec<(String, u64)> {
+        self.inner.extended_stats()
+    }
 }
 
 #[cfg(test)]

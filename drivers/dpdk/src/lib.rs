@@ -73,7 +73,8 @@
 //! `net_af_packet` and `net_tap` in tests against a testpmd in another process, with frames counted on both sides.
 //! Sleep with `net_tap`; reset, removal and unplugging with `net_null`, by events that the test raises. The drivers
 //! for igb, e1000e, vmxnet3 and virtio-net on emulated cards, by `scripts/lab`: counted frames of 64 to 1518 bytes,
-//! RSS with our hash and table on igb, a crash, two NUMA nodes. Layouts and functions compile against DPDK 24.11.4, which
+//! RSS with our hash and table on igb, flow rules that igb takes
+//! and refuses, a crash, two NUMA nodes. Layouts and functions compile against DPDK 24.11.4, which
 //! was not run. Not exercised: a physical card, a reset by a device's own function, VLAN and checksum offloads
 //! of hardware. `net_virtio_user` is refused: its back end in another process would have to map the
 //! pools' memory, and DPDK shares only its own, none at all once there is any other.

@@ -76,19 +76,17 @@ impl BatchRing {
             let mut queue = self.ring.submission();
             for (operation, result) in operations.zip(results.iter_mut()) {
                 let mut entry = operation.entry.user_data(pushed as u64);
-                *result = NOT_TRIED;
-                if quiet && operation.expected != NOT_TRIED {
+                let known = quiet && operation.expected != NOT_TRIED;
+                if known {
                     entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
-                    *result = operation.expected;
-                } else {
-                    reported += 1;
                 }
                 // SAFETY: the operation's memory is valid by the contract, and below this call waits
                 // until it was executed.
                 if unsafe { queue.push(&entry) }.is_err() {
-                    *result = NOT_TRIED;
                     break;
                 }
+                *result = if known { operation.expected } else { NOT_TRIED };
+                reported += usize::from(!known);
                 pushed += 1;
             }
         }

@@ -85,7 +85,7 @@ fn an_interface_goes_down_and_up_under_load() {
 #[test]
 fn a_pool_of_64_mbufs_survives_a_flood() {
     for engine in ENGINES {
-        let wire = Wire::silent(engine, &["--pool-size", "64"]);
+        let mut wire = Wire::silent(engine, &["--pool-size", "64"]);
         wire.up_without_addresses();
         let load = flood(&wire.a);
         wait_for_frames(&wire.a, 100_000);
@@ -99,7 +99,7 @@ fn a_pool_of_64_mbufs_survives_a_flood() {
 #[test]
 fn a_flood_from_both_sides_is_accounted_for() {
     for engine in ENGINES {
-        let wire = Wire::silent(engine, &["--workers", "2", "--oversubscribe"]);
+        let mut wire = Wire::silent(engine, &["--workers", "2", "--oversubscribe"]);
         wire.up_without_addresses();
         let load = (flood(&wire.a), flood(&wire.b));
         wait_for_frames(&wire.a, 50_000);
@@ -113,7 +113,7 @@ fn a_flood_from_both_sides_is_accounted_for() {
 fn frames_too_long_for_a_port_are_counted() {
     const N: u32 = 100;
     for engine in ENGINES {
-        let wire = Wire::silent(engine, &[]);
+        let mut wire = Wire::silent(engine, &[]);
         // Only on one side, and only now that the driver has made its choices.
         wire.lab.here.sh("ip link set dev a mtu 9000");
         wire.a.sh("ip link set dev eth0 mtu 9000");
@@ -184,7 +184,7 @@ fn frames_cut_short_are_forwarded_or_counted() {
     );
     let cut = (whole.len() - 14) as u64;
     for mode in ["io", "macswap", "5tswap", "icmp-echo"] {
-        let wire = Wire::silent("", &["--mode", mode]);
+        let mut wire = Wire::silent("", &["--mode", mode]);
         wire.up_without_addresses();
         for len in 14..whole.len() {
             wire.a.send_raw(&whole[..len], 1);
@@ -313,7 +313,7 @@ fn after_kill_9_a_tap_device_is_gone() {
 #[test]
 fn ctrl_c_under_load_gives_a_whole_report() {
     for engine in ENGINES {
-        let wire = Wire::silent(engine, &[]);
+        let mut wire = Wire::silent(engine, &[]);
         wire.up_without_addresses();
         let _load = flood(&wire.a);
         wait_until("frames on the other side", || wire.b.eth0().rx > 1000);

@@ -12,7 +12,7 @@ const FRAMES: u64 = N as u64;
 
 /// Sends a frame from host a, N times, and expects another one on host b just as often.
 fn becomes(arguments: &[&str], sent: &[u8], expected: &[u8]) {
-    let wire = Wire::silent("", arguments);
+    let mut wire = Wire::silent("", arguments);
     wire.up_without_addresses();
     let watch = wire
         .b
@@ -58,7 +58,7 @@ fn mac_addresses_the_peer_from_the_port() {
         "--peer",
         "02:00:00:00:00:0b",
     ];
-    let wire = Wire::silent("", &peers);
+    let mut wire = Wire::silent("", &peers);
     wire.up_without_addresses();
     let watch = wire.b.watch(N, EXPERIMENT);
     wire.a.send_raw(&experiment(mac(2), mac(1)), N);
@@ -136,7 +136,7 @@ fn a_tagged_ping_is_answered_across_the_forwarder() {
 
 #[test]
 fn rx_drop_counts_and_sends_nothing() {
-    let wire = Wire::silent("", &["--mode", "rx-drop"]);
+    let mut wire = Wire::silent("", &["--mode", "rx-drop"]);
     wire.up_without_addresses();
     wire.a.send_raw(&experiment(mac(2), mac(1)), N);
     wire.b.send_raw(&experiment(mac(1), mac(2)), 2 * N);
@@ -152,7 +152,7 @@ fn rx_drop_counts_and_sends_nothing() {
 #[test]
 fn tx_only_sends_what_the_peers_receive() {
     let wire = Wire::silent("", &["--mode", "tx-only", "--frame-size", "128"]);
-    wire.up_without_addresses();
+    wire.connect();
     for frame in wire.b.watch(10, IPV4).frames() {
         // 128 with FCS; UDP to the discard port.
         assert_eq!((frame.len(), &frame[36..38]), (124, &[0, 9][..]));

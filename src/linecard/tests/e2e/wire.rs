@@ -61,9 +61,17 @@ impl Wire {
     }
 
     /// Connects hosts that are to say nothing by themselves.
-    pub fn up_without_addresses(&self) {
+    pub fn connect(&self) {
         self.a.up(&[]);
         self.b.up(&[]);
+    }
+
+    /// As [`connect`](Self::connect), for a forwarder that sends nothing of its own. Workers look at their
+    /// links ten times a second: returns when they have seen these come up, as what is sent to a link that
+    /// is down is dropped.
+    pub fn up_without_addresses(&mut self) {
+        self.connect();
+        self.linecard.quiet();
     }
 
     /// Disconnects the hosts, lets the forwarder take what is still queued, stops it as Ctrl-C does,

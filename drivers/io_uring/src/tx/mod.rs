@@ -43,6 +43,9 @@ const PATIENCE: u32 = 64;
 /// it, those behind it must not wait for ever.
 const LAST_PATIENCE: u32 = 64 * PATIENCE;
 
+/// Ethernet's header and two VLAN tags.
+const MAX_L2_LEN: usize = 14 + 8;
+
 /// Where frames go.
 pub(crate) enum Outlet {
     /// An interface.
@@ -172,7 +175,7 @@ impl Tx {
             down: false,
             outlet: None,
             sender,
-            preparer: Preparer::new(outlet.headers()),
+            preparer: Preparer::new(outlet.headers(), usize::MAX),
             ring,
             shapes: Vec::with_capacity(capacity),
             results: vec![NOT_TRIED; capacity],
@@ -186,8 +189,16 @@ impl Tx {
     fn set_outlet(&mut self, outlet: Outlet) {
         let (plain, headed) = outlet.targets();
         self.sender.set_targets(plain, headed);
-        self.preparer = Preparer::new(outlet.headers());
+        self.preparer = Preparer::new(outlet.headers(), self.longest(&outlet));
         self.outlet = Some(outlet);
+    }
+
+    /// The longest frame to let through. A TAP device takes any, whatever its MTU; a socket does not.
+    fn longest(&self, outlet: &Outlet) -> usize {
+        match outlet {
+            Outlet::Tap(_) => self.device.mtu() as usize + MAX_L2_LEN,
+            Outlet::Sockets(_) => usize::MAX,
+        }
     }
 
     /// Sends the first frames of `burst`; returns how many of them are gone and how many stay.
@@ -347,7 +358,10 @@ impl TxQueue for Tx {
         if let Some(index) = index {
             match &self.outlet {
                 Some(Outlet::Sockets(sockets)) if sockets.bound_to(index) => {}
-                Some(Outlet::Tap(_)) => {}
+                // Its MTU may be another one by now.
+                Some(outlet @ Outlet::Tap(_)) => {
+                    self.preparer = Preparer::new(outlet.headers(), self.longest(outlet));
+                }
                 _ => match Sockets::open(index, self.ring) {
                     Ok(sockets) => self.set_outlet(Outlet::Sockets(sockets)),
                     Err(error) => {

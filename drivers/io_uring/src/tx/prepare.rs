@@ -24,6 +24,7 @@ pub(crate) enum Headers {
 /// Prepares bursts.
 pub(super) struct Preparer {
     headers: Headers,
+    longest: usize,
 }
 
 /// Bytes that go before a frame of this shape.
@@ -32,8 +33,9 @@ pub(super) fn header_len(shape: &Shape) -> usize {
 }
 
 impl Preparer {
-    pub(super) fn new(headers: Headers) -> Self {
-        Self { headers }
+    /// Frames that are not to be cut have `longest` bytes at most.
+    pub(super) fn new(headers: Headers, longest: usize) -> Self {
+        Self { headers, longest }
     }
 
     /// Whether a frame that asks for nothing goes as it is.
@@ -67,6 +69,11 @@ impl Preparer {
     #[inline]
     fn shape(&self, frame: &mut Mbuf) -> Option<Shape> {
         let flags = frame.flags();
+        if frame.frame_len() > self.longest
+            && !flags.intersects(MbufFlags::TX_TCP_SEG | MbufFlags::TX_UDP_SEG)
+        {
+            return None;
+        }
         let mut header = VnetHdr::default();
         let mut tag = false;
         let mut headed = self.headers == Headers::Always;

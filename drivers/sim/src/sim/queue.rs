@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use linecard_hal::{
     Burst, Mbuf, MbufFlags, Offloads, PortConfig, QueueState, RxQueue, RxStats, TxQueue, TxStats,
 };
-use linecard_wire::{FlowKey, parse_layers, queue_for, symmetric_hash};
+use linecard_wire::vlan::{TAG_LEN, remove_tag};
+use linecard_wire::{EtherType, FlowKey, parse_layers, queue_for, symmetric_hash};
 use nix::sys::timerfd::TimerFd;
 
 use super::link::{Link, RingIn, RingOut, add};
@@ -76,10 +77,35 @@ impl SimRx {
             } else {
                 kept
             });
+            if self.offload && !sent.contains(MbufFlags::TX_VLAN) {
+                strip(mbuf);
+            }
             mbuf.set_port(self.port);
             self.stats.bytes += mbuf.frame_len() as u64;
         }
     }
+}
+
+/// Takes the outer tag off, as a NIC does. Not if the bytes are shared with a clone: they are not ours to move.
+fn strip(mbuf: &mut Mbuf) {
+    let tpid = mbuf.data().get(12..14);
+    let service = tpid == Some(&EtherType::QINQ.0.to_be_bytes()[..]);
+    if !service && tpid != Some(&EtherType::VLAN.0.to_be_bytes()[..]) {
+        return;
+    }
+    let Some(Ok(Some(tag))) = mbuf.data_mut().map(remove_tag) else {
+        return;
+    };
+    let _taken = mbuf.adjust(TAG_LEN);
+    mbuf.set_vlan_tci(tag.tci);
+    let stripped = MbufFlags::RX_VLAN | MbufFlags::RX_VLAN_STRIPPED | MbufFlags::TX_VLAN;
+    mbuf.set_flags(mbuf.flags() | stripped);
+    if service {
+        mbuf.set_flags(mbuf.flags() | MbufFlags::VLAN_8021AD);
+    }
+    let mut lengths = mbuf.tx_offload();
+    lengths.l2_len = lengths.l2_len.saturating_sub(TAG_LEN as u16);
+    mbuf.set_tx_offload(lengths);
 }
 
 impl RxQueue for SimRx {

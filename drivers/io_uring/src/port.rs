@@ -254,6 +254,7 @@ impl Port for UringPort {
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
+        check_stopped(&self.device.port, self.running)?;
         let queues = usize::from(self.config.queues);
         check_pools(&self.info(), pools, queues)?;
         let plan = Plan {
@@ -299,6 +300,14 @@ impl Port for UringPort {
     }
 }
 
+/// A port that runs is neither configured nor started.
+pub(crate) fn check_stopped(port: &str, running: bool) -> Result<(), PortError> {
+    if !running {
+        return Ok(());
+    }
+    Err(PortError::new(port, PortErrorKind::Busy, "it is running").remedy("stop the port first"))
+}
+
 /// What every port here refuses.
 pub(crate) fn check_config(
     port: &str,
@@ -309,9 +318,7 @@ pub(crate) fn check_config(
     let refuse = |what: String, remedy: String| {
         Err(PortError::new(port, PortErrorKind::Config, what).remedy(remedy))
     };
-    if running {
-        return refuse("it is running".into(), "stop the port first".into());
-    }
+    check_stopped(port, running)?;
     if config.queues == 0 || config.queues > MAX_QUEUES {
         let what = format!(
             "{} queues are not between 1 and {MAX_QUEUES}",

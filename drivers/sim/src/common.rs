@@ -62,6 +62,15 @@ pub(crate) fn not_configured(port: &str) -> PortError {
     .remedy("call configure first")
 }
 
+/// A port that runs is neither configured nor started.
+pub(crate) fn check_stopped(port: &str, running: bool) -> Result<(), PortError> {
+    if running {
+        Err(still_running(port))
+    } else {
+        Ok(())
+    }
+}
+
 /// The error of configuring or starting a port whose queues are still out.
 pub(crate) fn still_running(port: &str) -> PortError {
     PortError::new(port, PortErrorKind::Busy, "its queues are still in use")

@@ -25,7 +25,7 @@ use linecard_hal::{
     PortName, QueuePair, QueueState, RxQueue, RxStats, TxQueue, TxStats,
 };
 
-use crate::common::{bytes_of, check_config, check_pools, mac_of, not_configured};
+use crate::common::{bytes_of, check_config, check_pools, check_stopped, mac_of, not_configured};
 use crate::template;
 use crate::units::Switch;
 
@@ -65,6 +65,7 @@ pub struct NullPort {
     name: String,
     options: NullConfig,
     config: Option<PortConfig>,
+    running: bool,
 }
 
 impl NullPort {
@@ -88,6 +89,7 @@ impl NullPort {
             name,
             options,
             config: None,
+            running: false,
         })
     }
 
@@ -140,6 +142,7 @@ impl Port for NullPort {
     }
 
     fn configure(&mut self, config: &PortConfig) -> Result<(), PortError> {
+        check_stopped(&self.name, self.running)?;
         check_config(&self.name, config, MAX_QUEUES)?;
         self.config = Some(config.clone());
         Ok(())
@@ -150,6 +153,7 @@ impl Port for NullPort {
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
+        check_stopped(&self.name, self.running)?;
         let config = self
             .config
             .as_ref()
@@ -176,6 +180,7 @@ impl Port for NullPort {
                 .count
                 .map(|n| n / queues + u64::from(i < n % queues))
         };
+        self.running = true;
         Ok((0..queues)
             .zip(pools)
             .map(|(i, pool)| QueuePair {
@@ -201,6 +206,7 @@ impl Port for NullPort {
     }
 
     fn stop(&mut self) -> Result<(), PortError> {
+        self.running = false;
         Ok(())
     }
 

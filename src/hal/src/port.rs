@@ -115,7 +115,7 @@ pub trait Port: Send {
     fn mbufs_per_queue(&self) -> usize;
 
     /// Starts it. `pools` has one pool for each queue, in order, on that queue's worker's node;
-    /// receive mbufs come from there.
+    /// receive mbufs come from there. Refused while it runs, as is [`configure`](Self::configure).
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError>;
 
     /// Stops it, after its queues were dropped. Idempotent.

@@ -17,7 +17,7 @@ use linecard_hal::{
 use crate::device::Device;
 use crate::meta::RxPolicy;
 use crate::options::take_queues;
-use crate::port::{check_config, check_pools};
+use crate::port::{check_config, check_pools, check_stopped};
 use crate::probe::io_uring;
 use crate::sys::batch::BatchRing;
 use crate::sys::mmsg::ReadBatch;
@@ -187,6 +187,7 @@ impl Port for TapPort {
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
+        check_stopped(&self.device.port, self.running)?;
         let queues = usize::from(self.config.queues);
         check_pools(&self.info(), pools, queues)?;
         // What the kernel leaves unfinished is finished on receive if nobody wants it otherwise.

@@ -54,7 +54,7 @@ use linecard_hal::{
     QueuePair,
 };
 
-use crate::common::{check_config, check_pools, mac_of, not_configured};
+use crate::common::{check_config, check_pools, check_stopped, mac_of, not_configured};
 use crate::units::Switch;
 use queue::{PcapRx, PcapTx};
 use read::{OpenError, Reader};
@@ -88,6 +88,7 @@ pub struct PcapPort {
     name: String,
     files: PcapConfig,
     config: Option<PortConfig>,
+    running: bool,
     /// Checked and opened; goes to the receive queue when the port starts.
     source: Option<Source>,
     /// Stays with the port, so that a restart continues the file.
@@ -133,6 +134,7 @@ impl PcapPort {
             name,
             files,
             config: None,
+            running: false,
             source: None,
             writer: None,
             broken: Arc::default(),
@@ -253,6 +255,7 @@ impl Port for PcapPort {
     }
 
     fn configure(&mut self, config: &PortConfig) -> Result<(), PortError> {
+        check_stopped(&self.name, self.running)?;
         check_config(&self.name, config, 1)?;
         self.config = Some(config.clone());
         Ok(())
@@ -264,6 +267,7 @@ impl Port for PcapPort {
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
+        check_stopped(&self.name, self.running)?;
         let config = self
             .config
             .clone()
@@ -283,6 +287,7 @@ impl Port for PcapPort {
         let broken = self.broken.clone();
         let path = self.files.rx.clone().unwrap_or_default();
         let rx = PcapRx::new(source, pools[0].clone(), &config, path, broken);
+        self.running = true;
         Ok(vec![QueuePair {
             rx: Box::new(rx),
             tx: Box::new(PcapTx::new(writer)),
@@ -290,6 +295,7 @@ impl Port for PcapPort {
     }
 
     fn stop(&mut self) -> Result<(), PortError> {
+        self.running = false;
         let Some(writer) = &self.writer else {
             return Ok(());
         };

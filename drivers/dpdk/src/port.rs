@@ -1,7 +1,7 @@
 //! `dpdk:` ports: control plane.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use linecard_hal::flow::FlowRules;
 use linecard_hal::{
@@ -24,6 +24,19 @@ use crate::{DATA_ROOM, MAX_BURST, MAX_QUEUES, log, pools, sys};
 /// the state of checksums.
 const PARTIAL_CHECKSUMS: [&str; 3] = ["net_virtio", "net_virtio_user", "net_vhost"];
 
+/// Drivers that carry frames of any length, whatever the MTU says.
+const ANY_LENGTH: [&str; 6] = [
+    "net_null",
+    "net_ring",
+    "net_pcap",
+    "net_memif",
+    "net_vhost",
+    "net_virtio_user",
+];
+
+/// Ethernet's header and two tags.
+const MAX_L2_LEN: usize = 14 + 8;
+
 /// Opens a device.
 pub(crate) fn open(name: PortName) -> Result<Box<dyn Port>, PortError> {
     Ok(Box::new(open_device(name)?))
@@ -44,8 +57,9 @@ fn open_device(name: PortName) -> Result<DpdkPort, PortError> {
         can_wait: false,
         descriptors: (0, 0),
         pools: Vec::new(),
+        queues: Weak::new(),
     };
-    port.set_mtu()?;
+    port.take_mtu()?;
     Ok(port)
 }
 
@@ -79,6 +93,19 @@ pub(crate) struct DpdkPort {
     descriptors: (u16, u16),
     /// Adopted as long as the port is started.
     pools: Vec<Arc<RtePool>>,
+    /// What its queues have as long as there is one.
+    queues: Weak<Estate>,
+}
+
+/// Held by every queue of a port; takes over the port itself if that is dropped before its queues, and stops it
+/// when the last of them is gone.
+#[derive(Default)]
+pub(crate) struct Estate(Mutex<Option<DpdkPort>>);
+
+impl std::fmt::Debug for Estate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Estate")
+    }
 }
 
 impl DpdkPort {
@@ -96,18 +123,27 @@ impl DpdkPort {
         PortError::new(&self.target.full, kind, what)
     }
 
+    fn must_be_stopped(&self) -> Result<(), PortError> {
+        if self.device.as_ref().is_some_and(|d| d.lent() > 0) || !self.pools.is_empty() {
+            return Err(self
+                .wrong(PortErrorKind::Busy, "its queues are still in use")
+                .remedy("drop the queues and stop the port first"));
+        }
+        Ok(())
+    }
+
     /// The device, opened again if the port was stopped.
     fn device(&mut self) -> Result<&mut Device, PortError> {
         if self.device.is_none() {
             self.device = Some(self.target.open()?);
-            self.set_mtu()?;
         }
         let closed = self.wrong(PortErrorKind::System, "the device is closed");
         self.device.as_mut().ok_or(closed)
     }
 
-    fn set_mtu(&mut self) -> Result<(), PortError> {
-        let (Some(mtu), Some(device)) = (self.target.mtu, &self.device) else {
+    /// The MTU that was named; the device is told when it starts.
+    fn take_mtu(&mut self) -> Result<(), PortError> {
+        let Some(mtu) = self.target.mtu else {
             return Ok(());
         };
         if mtu > self.info.max_mtu {
@@ -118,12 +154,6 @@ impl DpdkPort {
             return Err(self
                 .wrong(PortErrorKind::Config, what)
                 .remedy("use a smaller mtu="));
-        }
-        // Drivers that do not know the notion take what they are given when they are configured.
-        if let Err(error) = device.set_mtu(mtu)
-            && error.raw_os_error() != Some(libc::ENOTSUP)
-        {
-            return Err(self.error(&format!("set an MTU of {mtu}"), error));
         }
         self.info.mtu = mtu;
         Ok(())
@@ -138,6 +168,14 @@ impl DpdkPort {
         } else {
             frame.min(u32::from(MAX_DATA_ROOM)) as u16
         }
+    }
+
+    /// The longest frame that it sends: with two tags. The MTU of some virtual devices is a formality.
+    fn longest(&self) -> usize {
+        if ANY_LENGTH.contains(&self.driver().as_str()) {
+            return usize::MAX;
+        }
+        usize::from(self.info.mtu) + MAX_L2_LEN
     }
 
     /// What the device can do, whatever is switched on.
@@ -234,6 +272,8 @@ impl DpdkPort {
         let strips = self.offloads().contains(Offloads::RX_VLAN_STRIP);
         let requests = !self.offloads().accepted_requests().is_empty();
         let dma = !self.target.is_virtual();
+        let longest = self.longest();
+        let mtu = self.target.mtu;
         let (rss, reta) = (setup_config.rss, self.info.reta_size);
         let options = self.target.options_remedy(device::effective_capabilities());
         let device = self.device()?;
@@ -245,6 +285,7 @@ impl DpdkPort {
         let setup = Setup {
             config: setup_config,
             key: &key,
+            mtu,
             rx_descriptors,
             tx_descriptors,
             pools: &pools,
@@ -280,6 +321,8 @@ impl DpdkPort {
             id: device.id(),
             events: device.events().clone(),
         });
+        let estate = Arc::new(Estate::default());
+        let heirs = Arc::downgrade(&estate);
         let known: Box<[usize]> = pools.iter().map(|p| p.token()).collect();
         let pairs = (0_usize..).zip(queues).map(|(number, (rx, tx))| {
             let pool = pools[number].clone();
@@ -293,6 +336,7 @@ impl DpdkPort {
                     can_wait,
                     stats: RxStats::default(),
                     hold: None,
+                    _estate: estate.clone(),
                 }),
                 tx: Box::new(Tx {
                     raw: tx,
@@ -301,16 +345,19 @@ impl DpdkPort {
                     pool,
                     known: known.clone(),
                     dma,
+                    longest,
                     prepares: requests,
                     first: number == 0,
                     stats: TxStats::default(),
                     late: 0,
                     refused: 0,
                     hold: None,
+                    _estate: estate.clone(),
                 }),
             }
         });
         let pairs = pairs.collect();
+        self.queues = heirs;
         self.can_wait = can_wait;
         Ok(pairs)
     }
@@ -337,6 +384,7 @@ impl Port for DpdkPort {
     }
 
     fn configure(&mut self, config: &PortConfig) -> Result<(), PortError> {
+        self.must_be_stopped()?;
         let most = self.info.max_queues.min(MAX_QUEUES);
         if config.queues == 0 || config.queues > most {
             let what = format!("{} queues, but the device has 1 to {most}", config.queues);
@@ -381,11 +429,7 @@ impl Port for DpdkPort {
                 .wrong(PortErrorKind::Pool, what)
                 .remedy("pass one pool for each queue"));
         }
-        if self.device.as_ref().is_some_and(|d| d.lent() > 0) || !self.pools.is_empty() {
-            return Err(self
-                .wrong(PortErrorKind::Busy, "its queues are still in use")
-                .remedy("drop the queues and stop the port first"));
-        }
+        self.must_be_stopped()?;
         log::forget();
         self.pools = pools::adopt(given).map_err(|e| self.error("adopt the mempool", e))?;
         let started = self.start_device(&config);
@@ -476,6 +520,22 @@ impl Port for DpdkPort {
 
 impl Drop for DpdkPort {
     fn drop(&mut self) {
+        let lent = self.device.as_ref().is_some_and(|d| d.lent() > 0);
+        if lent && let Some(queues) = self.queues.upgrade() {
+            let mut estate = queues.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *estate = Some(Self {
+                target: self.target.clone(),
+                device: self.device.take(),
+                rules: self.rules.take(),
+                info: self.info,
+                config: self.config.take(),
+                can_wait: false,
+                descriptors: self.descriptors,
+                pools: core::mem::take(&mut self.pools),
+                queues: Weak::new(),
+            });
+            return;
+        }
         if let Err(error) = self.stop() {
             tracing::warn!(%error, "dropping a port");
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use linecard_hal::{Burst, MbufFlags, PortError, PortErrorKind, QueueState, RxQueue, RxStats};
 
 use crate::lcore::Hold;
+use crate::port::Estate;
 use crate::sys;
 use crate::sys::events::Events;
 use crate::sys::queue::RawRx;
@@ -58,8 +59,10 @@ pub(crate) struct Rx {
     pub(crate) first: bool,
     pub(crate) can_wait: bool,
     pub(crate) stats: RxStats,
-    /// Last, so that the caches are flushed when the queue is gone.
+    /// Behind the queue itself, so that the caches are flushed when it is gone.
     pub(crate) hold: Option<Hold>,
+    /// Last: with the last queue's a port ends that was dropped before.
+    pub(crate) _estate: Arc<Estate>,
 }
 
 impl RxQueue for Rx {

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use linecard_hal::{Burst, Mbuf, MbufFlags, PortError, QueueState, TxQueue, TxStats};
 
 use crate::lcore::Hold;
+use crate::port::Estate;
 use crate::rx::Shared;
 use crate::sys::pool::RtePool;
 use crate::sys::queue::RawTx;
+
+/// The shortest frame: a header.
+const ETHERNET_LEN: usize = 14;
 
 /// A transmit queue.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub(crate) struct Tx {
     pub(crate) usual: usize,
     /// Whether the device reads memory by itself, and so only what was mapped for it: the pools'.
     pub(crate) dma: bool,
+    /// The longest frame that is not to be cut.
+    pub(crate) longest: usize,
     /// Whether the device carries out requests, and so has to prepare them.
     pub(crate) prepares: bool,
     /// Whether this queue reports what the device counts for the whole port.
@@ -31,8 +37,10 @@ pub(crate) struct Tx {
     pub(crate) late: u64,
     /// Frames that were refused here.
     pub(crate) refused: u64,
-    /// Last, so that the caches are flushed when the queue is gone.
+    /// Behind the queue itself, so that the caches are flushed when it is gone.
     pub(crate) hold: Option<Hold>,
+    /// Last: with the last queue's a port ends that was dropped before.
+    pub(crate) _estate: Arc<Estate>,
 }
 
 impl Tx {
@@ -66,6 +74,21 @@ impl Tx {
         self.refused += 1;
     }
 
+    /// Drops what is no frame, or longer than the device sends: its driver might stop at it for ever, or send it.
+    #[cold]
+    fn drop_misfits(&mut self, burst: &mut Burst) {
+        let cut = MbufFlags::TX_TCP_SEG | MbufFlags::TX_UDP_SEG;
+        let mut at = 0;
+        while let Some(mbuf) = burst.as_slice().get(at) {
+            let len = mbuf.frame_len();
+            if len < ETHERNET_LEN || len > self.longest && !mbuf.flags().intersects(cut) {
+                self.refuse(burst, at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
     /// Lets the driver finish headers for its requests; what it cannot send is dropped.
     #[cold]
     fn prepare(&mut self, burst: &mut Burst) {
@@ -85,17 +108,23 @@ struct Glance {
     flags: u64,
     /// Bits in which any mbuf differs from one segment of the usual pool.
     odd: usize,
+    /// Whether any is too short or too long.
+    misfit: bool,
 }
 
 #[inline(always)]
-fn glance(mbufs: &[Mbuf], usual: usize) -> Glance {
+fn glance(mbufs: &[Mbuf], usual: usize, longest: usize) -> Glance {
     let mut seen = Glance {
         bytes: 0,
         flags: 0,
         odd: 0,
+        misfit: false,
     };
     for mbuf in mbufs {
-        seen.bytes += mbuf.frame_len() as u64;
+        let len = mbuf.frame_len();
+        seen.bytes += len as u64;
+        // One comparison for both ends.
+        seen.misfit |= len.wrapping_sub(ETHERNET_LEN) > longest - ETHERNET_LEN;
         seen.flags |= mbuf.flags().bits();
         seen.odd |= (mbuf.pool_token() ^ usual) | (mbuf.segment_count() ^ 1);
     }
@@ -111,7 +140,10 @@ impl TxQueue for Tx {
     #[inline]
     fn transmit(&mut self, burst: &mut Burst) -> usize {
         let before = burst.len();
-        let mut seen = glance(burst.as_slice(), self.usual);
+        let mut seen = glance(burst.as_slice(), self.usual, self.longest);
+        if seen.misfit {
+            self.drop_misfits(burst);
+        }
         let elsewhere = match self.dma {
             true => MbufFlags::INDIRECT.bits() | MbufFlags::EXTERNAL.bits(),
             false => MbufFlags::INDIRECT.bits(),
@@ -125,12 +157,12 @@ impl TxQueue for Tx {
         // Refused frames were taken too: they end here, as errors.
         let refused = before - burst.len();
         if refused > 0 {
-            seen = glance(burst.as_slice(), self.usual);
+            seen = glance(burst.as_slice(), self.usual, self.longest);
         }
         let n = burst.len();
         let sent = self.raw.transmit(burst, n);
         if sent < n {
-            seen.bytes -= glance(burst.as_slice(), self.usual).bytes;
+            seen.bytes -= glance(burst.as_slice(), self.usual, self.longest).bytes;
         }
         self.stats.packets += sent as u64;
         self.stats.bytes += seen.bytes;

@@ -147,6 +147,13 @@ impl Device {
             }
             done("configure it", configured)?;
             self.interrupts = config.rx_interrupts;
+            if let Some(mtu) = setup.mtu {
+                let set = dpdk::lc_port_mtu(self.id, mtu);
+                // Drivers that do not know the notion have taken what they were configured with.
+                if set != -libc::ENOTSUP {
+                    done("set its MTU", set)?;
+                }
+            }
             for (queue, pool) in (0..).zip(setup.pools) {
                 let pool = pool.raw().as_ptr();
                 // SAFETY: the pool outlives the queue: the caller keeps it until the port is stopped.
@@ -214,11 +221,6 @@ impl Device {
         answer(unsafe { dpdk::lc_port_stop(self.id) }).map(drop)
     }
 
-    pub(crate) fn set_mtu(&self, mtu: u16) -> io::Result<()> {
-        // SAFETY: the port exists.
-        answer(unsafe { dpdk::lc_port_mtu(self.id, mtu) }).map(drop)
-    }
-
     pub(crate) fn set_promiscuous(&self, on: bool) -> io::Result<()> {
         // SAFETY: the port exists.
         answer(unsafe { dpdk::lc_port_promiscuous(self.id, on) }).map(drop)
@@ -234,6 +236,8 @@ pub(crate) struct Setup<'a> {
     /// Everything but the queues and the key.
     pub(crate) config: Config,
     pub(crate) key: &'a [u8],
+    /// The MTU to set, if it was named. Only a device that is configured can be told.
+    pub(crate) mtu: Option<u16>,
     pub(crate) rx_descriptors: u16,
     pub(crate) tx_descriptors: u16,
     /// One for each queue; kept by the caller until the port is stopped.

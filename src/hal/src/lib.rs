@@ -10,6 +10,7 @@
 //! | [`lcore`] | worker threads' ids |
 //! | [`port`] | the traits that drivers implement |
 //! | [`flow`] | flow rules, and the hook by which a port takes them |
+//! | [`writing`] | how to write a driver, with a whole one |
 //! | [`name`], [`error`], [`offload`] | port names, control-plane errors, what can be asked of a frame |
 //!
 //! A frame's path through it: a driver takes a bare mbuf from its [`Mempool`], lets the kernel or the
@@ -36,6 +37,7 @@ pub mod port;
 pub mod region;
 pub mod ring;
 mod sync;
+pub mod writing;
 
 pub use burst::Burst;
 pub use error::{PortError, PortErrorKind};

@@ -40,7 +40,8 @@
 //! use linecard_hal::{Port, PortError};
 //!
 //! # mod mine {
-//! #     pub fn open(_: &str) -> Result<Box<dyn super::Port>, super::PortError> { unreachable!() }
+//! #     use linecard_hal::{Port, PortError};
+//! #     pub fn open(_: &str) -> Result<Box<dyn Port>, PortError> { unreachable!() }
 //! # }
 //! /// A port whose device has a loop-back plug.
 //! struct Plugged;

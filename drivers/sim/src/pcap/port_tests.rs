@@ -90,6 +90,8 @@ fn a_file_goes_through_unchanged() {
                 }
             }
             assert_eq!(n, lengths.len());
+            drop(queue);
+            again.stop().unwrap();
         }
     }
 }
@@ -162,6 +164,7 @@ fn what_was_sent_is_on_the_disk_before_the_port_is_gone() {
     drop(queue);
     assert_eq!(len(), 24 + 3 * 76);
     // A restart continues.
+    port.stop().unwrap();
     let mut queue = start(&mut port, &pool);
     send(&mut queue);
     drop(queue);

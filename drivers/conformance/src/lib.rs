@@ -14,7 +14,7 @@
 //! | --- | --- |
 //! | [`rig`] | what a driver's author writes: how to open a port, and its far end |
 //! | [`cases`] | the cases, in the order of the table |
-//! | [`bench`] | a port that runs, its pool, and the books that have to balance |
+//! | [`mod@bench`] | a port that runs, its pool, and the books that have to balance |
 //! | [`far`] | a far end that is a port itself |
 //! | [`frame`], [`wire`] | frames that can be told apart, and what an mbuf is on a wire |
 //! | [`table`] | the table, driver by case |

@@ -1,6 +1,9 @@
 //! What a device says while its queues are polled.
 
+use std::sync::Mutex;
+
 use linecard_dpdk_sys as dpdk;
+use linecard_hal::flow::{FlowCount, FlowId};
 use linecard_hal::{Burst, MempoolConfig, QueueState};
 
 use super::*;
@@ -101,4 +104,124 @@ fn the_number_of_an_unplugged_device_is_not_used_again() {
     assert_eq!(received(&mut running), [4, 4], "device {number}");
     assert_eq!(other.link(), LinkState::Up);
     end(other, &others, running);
+}
+
+/// A driver's table of flow rules, made up: no virtual device has one that works. What it was told, and what
+/// it refuses.
+#[derive(Debug, Clone, Default)]
+struct MadeUp(Arc<Mutex<Book>>);
+
+#[derive(Debug, Default)]
+struct Book {
+    /// What it has, in the order in which it came.
+    has: Vec<String>,
+    destroyed: usize,
+    /// Refuses what contains this.
+    dislikes: Option<&'static str>,
+}
+
+impl flow::Table for MadeUp {
+    fn validate(&mut self, form: &flow::Form) -> Result<(), flow::Refused> {
+        let book = self.0.lock().unwrap();
+        match book.dislikes {
+            Some(word) if form.describe().contains(word) => Err(flow::Refused {
+                message: "the table is full".into(),
+                about: "vlan".into(),
+                error: io::Error::from_raw_os_error(libc::ENOSPC),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn create(&mut self, form: &flow::Form) -> Result<flow::Flow, flow::Refused> {
+        self.validate(form)?;
+        self.0.lock().unwrap().has.push(form.describe());
+        Ok(flow::Flow::made_up())
+    }
+
+    fn destroy(&mut self, _: flow::Flow) -> Result<(), flow::Refused> {
+        self.0.lock().unwrap().destroyed += 1;
+        Ok(())
+    }
+
+    fn query(&mut self, _: &flow::Flow) -> Result<Option<FlowCount>, flow::Refused> {
+        Ok(Some(FlowCount::default()))
+    }
+}
+
+/// Resets the device: all queues let go of it, and look again.
+fn reset(port: &DpdkPort, queues: &mut [QueuePair]) {
+    port.device.as_ref().unwrap().raise(dpdk::LC_EVENT_RESET);
+    for pair in &mut *queues {
+        pair.rx.maintain();
+        pair.tx.maintain();
+    }
+    for pair in queues {
+        assert_eq!(pair.rx.maintain(), QueueState::Up);
+    }
+}
+
+#[test]
+fn flow_rules_are_there_again_after_a_reset() {
+    let (mut port, pool, mut queues) = started("net_null24");
+    let table = MadeUp::default();
+    let rules = port.no_rules(Box::new(table.clone()), 2);
+    let device = port.device.as_ref().unwrap();
+    device.events().recovery().rules = Some(rules);
+    let texts = [
+        "vlan=5 => queue 1",
+        "proto=udp dport=53 => drop",
+        "=> queue 0",
+    ];
+    let mut create = |text: &str| port.flow_rules().unwrap().create(&text.parse().unwrap());
+    let ids: Vec<FlowId> = texts.iter().map(|text| create(text).unwrap()).collect();
+    // A second version of IP, and priorities as the rules overlap.
+    let before = core::mem::take(&mut table.0.lock().unwrap().has);
+    assert_eq!(before.len(), 4);
+    assert!(before[3].starts_with("priority=2 "), "{before:?}");
+
+    reset(&port, &mut queues);
+    assert_eq!(received(&mut queues), [4, 4]);
+    {
+        let mut book = table.0.lock().unwrap();
+        assert_eq!((&book.has, book.destroyed), (&before, 4));
+        book.has.clear();
+        // The next time one is refused.
+        book.dislikes = Some("/ vlan ");
+    }
+    assert!(
+        port.extended_stats()
+            .iter()
+            .all(|(name, _)| name != "flow_rules_lost")
+    );
+
+    std::thread::sleep(std::time::Duration::from_millis(1050));
+    reset(&port, &mut queues);
+    assert_eq!(
+        received(&mut queues),
+        [4, 4],
+        "the port comes up all the same"
+    );
+    let after = core::mem::take(&mut table.0.lock().unwrap().has);
+    assert_eq!(after.len(), 3);
+    // Nothing is in front of it any more but the one that the device has.
+    assert_eq!(after[0], before[1].replace("priority=1 ", "priority=0 "));
+    assert!(
+        port.extended_stats()
+            .contains(&("flow_rules_lost".into(), 1))
+    );
+    let rules = port.flow_rules().unwrap();
+    let error = rules.query(ids[0]).unwrap_err().to_string();
+    assert!(error.contains("the table is full (about vlan)"), "{error}");
+    assert_eq!(rules.query(ids[1]).unwrap(), Some(FlowCount::default()));
+    for id in ids {
+        rules.destroy(id).unwrap();
+    }
+    assert_eq!(table.0.lock().unwrap().destroyed, 4 + 4 + 3);
+    assert!(
+        port.extended_stats()
+            .iter()
+            .all(|(name, _)| name != "flow_rules_lost")
+    );
+    end(port, &pool, queues);
 }

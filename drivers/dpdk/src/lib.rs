@@ -62,8 +62,8 @@
 //! # Reset, removal, sleep
 //!
 //! A device that asks to be reset is down until every queue of it has been looked after by its worker; the last
-//! one restarts it (`sys/recovery.rs`). One with flow rules stays down, as a reset would lose them. A device that
-//! is removed ends its queues. Where it has receive interrupts they are on while a worker sleeps, and off
+//! one restarts it (`sys/recovery.rs`) and has its flow rules installed again; one that the device refuses now is
+//! logged, counted as `flow_rules_lost` and named in the report. A device that is removed ends its queues. Where it has receive interrupts they are on while a worker sleeps, and off
 //! otherwise.
 //!
 //! # What was exercised
@@ -71,7 +71,8 @@
 //! DPDK 22.11.11 on ordinary pages and on hugepages. `net_null`, `net_ring` and `net_pcap` in tests with counted
 //! frames (chains, clones, external and foreign buffers, repeated starts); `net_memif` in both roles, `net_vhost`,
 //! `net_af_packet` and `net_tap` in tests against a testpmd in another process, with frames counted on both sides.
-//! Sleep with `net_tap`; reset, removal and unplugging with `net_null`, by events that the test raises. The drivers
+//! Sleep with `net_tap`; reset, removal and unplugging with `net_null`, by events that the test raises, and flow rules
+//! over a reset with a made-up table in place of the driver's. The drivers
 //! for igb, e1000e, vmxnet3 and virtio-net on emulated cards, by `scripts/lab`: counted frames of 64 to 1518 bytes,
 //! RSS with our hash and table on igb, flow rules that igb takes
 //! and refuses, a crash, two NUMA nodes. Layouts and functions compile against DPDK 24.11.4, which

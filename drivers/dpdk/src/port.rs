@@ -14,6 +14,7 @@ use crate::device::{self, Target};
 use crate::eal::{self, Pages};
 use crate::flow::Rules;
 use crate::rx::{Rx, Shared};
+use crate::sys::flow;
 use crate::sys::pool::{RtePool, cache_size};
 use crate::sys::port::{Config, Device, Info, Setup};
 use crate::sys::recovery::Plan;
@@ -38,7 +39,6 @@ fn open_device(name: PortName) -> Result<DpdkPort, PortError> {
     let mut port = DpdkPort {
         target,
         device: Some(device),
-        rules: None,
         info,
         config: None,
         can_wait: false,
@@ -70,8 +70,6 @@ pub(crate) struct DpdkPort {
     /// None after a stop: only a device that is closed has given back every mbuf, so the next
     /// configuration opens it again.
     pub(crate) device: Option<Device>,
-    /// While it runs.
-    pub(crate) rules: Option<Rules>,
     info: Info,
     config: Option<PortConfig>,
     /// Whether workers can sleep on its queues, as it was last started.
@@ -201,6 +199,15 @@ impl DpdkPort {
                 .push("the device spreads flows over its queues as it likes: it has no RSS".into());
         }
         notes
+    }
+
+    /// Where flow rules are going to be.
+    fn no_rules(&self, table: Box<dyn flow::Table>, queues: u16) -> Rules {
+        let key_len = match self.info.key_len {
+            0 => SYMMETRIC_KEY.len(),
+            len => usize::from(len),
+        };
+        Rules::new(table, self.driver(), queues, key_len, self.info.rss_types)
     }
 
     fn config_for(&self, config: &PortConfig) -> Config {
@@ -391,13 +398,9 @@ impl Port for DpdkPort {
         let started = self.start_device(&config);
         if started.is_err() {
             self.stop()?;
-        } else {
-            let key_len = match self.info.key_len {
-                0 => SYMMETRIC_KEY.len(),
-                len => usize::from(len),
-            };
-            let types = self.info.rss_types;
-            self.rules = Some(Rules::new(self.driver(), config.queues, key_len, types));
+        } else if let Some(device) = &self.device {
+            let table = Box::new(flow::Driver::new(device));
+            device.events().recovery().rules = Some(self.no_rules(table, config.queues));
         }
         started
     }
@@ -412,8 +415,9 @@ impl Port for DpdkPort {
                 .wrong(PortErrorKind::Busy, "its queues are still in use")
                 .remedy("drop the queues first"));
         }
-        if let Some(mut rules) = self.rules.take()
-            && let Err(refused) = rules.clear(device)
+        let rules = device.events().recovery().rules.take();
+        if let Some(mut rules) = rules
+            && let Err(refused) = rules.clear()
         {
             tracing::info!(port = %self.target.full, ?refused, "a flow rule ends with its device");
         }
@@ -439,23 +443,26 @@ impl Port for DpdkPort {
     }
 
     fn extended_stats(&self) -> Vec<(String, u64)> {
-        let Some(device) = self
-            .device
-            .as_ref()
-            .filter(|d| self.rules.is_some() && !d.events().is_destroyed())
-        else {
+        let Some(device) = self.device.as_ref() else {
             return Vec::new();
         };
+        let recovery = device.events().recovery();
+        let Some(rules) = recovery.rules.as_ref() else {
+            return Vec::new();
+        };
+        if device.events().is_destroyed() {
+            return Vec::new();
+        }
         let mut all = sys::port::xstats(device.id());
+        all.push(("flow_rules_lost".into(), rules.missing() as u64));
         all.retain(|(_, value)| *value > 0);
         all
     }
 
     fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {
-        match self.rules {
-            Some(_) => Some(self),
-            None => None,
-        }
+        let device = self.device.as_ref()?;
+        let runs = device.events().recovery().rules.is_some();
+        runs.then_some(self)
     }
 
     fn link(&self) -> LinkState {

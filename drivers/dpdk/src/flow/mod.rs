@@ -4,6 +4,10 @@
 //! Of rules that overlap, a later one gets the next lower priority; where the driver has no priorities,
 //! which of them wins is the driver's choice, and the log says so. A counter is asked for and done without
 //! where it is refused. Rules end when the port stops.
+//!
+//! A device that is reset loses its rules. They are installed again in their order and under their ids, and
+//! count from 0 again; one that the device refuses now stays known, with the reason, so that whoever asks for
+//! its count hears of it (`sys/recovery.rs`).
 
 #[cfg(test)]
 mod tests;
@@ -14,8 +18,7 @@ use linecard_hal::{PortError, PortErrorKind};
 
 use crate::log;
 use crate::port::DpdkPort;
-use crate::sys::flow::{Flow, Form, Refused};
-use crate::sys::port::Device;
+use crate::sys::flow::{Flow, Form, Refused, Table};
 use translate::{Dialect, overlap, ways};
 
 /// Drivers that keep the rules' order by themselves, first come first served at equal priority, and for
@@ -25,11 +28,19 @@ const KEEP_THE_ORDER: [&str; 2] = ["net_e1000_igb", "net_ixgbe"];
 /// Drivers that take an RSS rule for all frames, whatever it is to match.
 const RSS_OF_EVERYTHING: [&str; 2] = ["net_e1000_igb", "net_ixgbe"];
 
-/// A rule that the device has.
+/// A rule that the device has, or had before a reset.
 #[derive(Debug)]
 struct Installed {
     id: FlowId,
     rule: FlowRule,
+    /// Why the device does not have it any more.
+    lost: Option<String>,
+    taken: Taken,
+}
+
+/// What the device has for a rule.
+#[derive(Debug, Default)]
+struct Taken {
     priority: u32,
     /// One for each version of IP.
     flows: Vec<Flow>,
@@ -39,10 +50,19 @@ struct Installed {
 /// The rules of a port that runs.
 #[derive(Debug)]
 pub(crate) struct Rules {
+    table: Box<dyn Table>,
     driver: String,
     dialect: Dialect,
     installed: Vec<Installed>,
     next: u64,
+}
+
+/// Why a rule is not installed.
+enum Not {
+    /// No device could do it, or this driver would not do what it means.
+    Impossible(String),
+    /// The device does not.
+    Refused(No),
 }
 
 /// A refusal, with the version of IP of the part that was refused.
@@ -52,8 +72,15 @@ struct No {
 }
 
 impl Rules {
-    pub(crate) fn new(driver: String, queues: u16, key_len: usize, rss_types: u64) -> Self {
+    pub(crate) fn new(
+        table: Box<dyn Table>,
+        driver: String,
+        queues: u16,
+        key_len: usize,
+        rss_types: u64,
+    ) -> Self {
         Self {
+            table,
             driver,
             dialect: Dialect {
                 queues,
@@ -66,27 +93,31 @@ impl Rules {
     }
 
     /// Refuses what the driver would take and not do.
-    fn check(&self, rule: &FlowRule) -> Result<(), String> {
+    fn check(&self, rule: &FlowRule) -> Result<(), Not> {
         if matches!(rule.action, FlowAction::Rss(_))
             && rule.matches != FlowMatch::default()
             && RSS_OF_EVERYTHING.contains(&self.driver.as_str())
         {
-            return Err(format!(
+            return Err(Not::Impossible(format!(
                 "the driver {} spreads all frames by an rss rule, whatever the rule says",
                 self.driver
-            ));
+            )));
         }
         Ok(())
     }
 
-    /// Behind every earlier rule that a frame could match as well.
-    fn priority(&self, rule: &FlowRule) -> u32 {
+    /// Behind every rule of `earlier` that a frame could match as well.
+    fn priority(&self, rule: &FlowRule, earlier: &[Installed]) -> u32 {
         if KEEP_THE_ORDER.contains(&self.driver.as_str()) {
             return 0;
         }
-        let others = self.installed.iter();
-        let before = others.filter(|other| overlap(&other.rule.matches, &rule.matches));
-        before.map(|other| other.priority + 1).max().unwrap_or(0)
+        let before = earlier
+            .iter()
+            .filter(|other| other.lost.is_none() && overlap(&other.rule.matches, &rule.matches));
+        before
+            .map(|other| other.taken.priority + 1)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Tries the ways to say one part, the best first. Which one it was, and what `attempt` gave.
@@ -132,108 +163,202 @@ impl Rules {
         Err(No { refused, ip })
     }
 
-    fn install(
-        &mut self,
-        device: &mut Device,
-        rule: &FlowRule,
-    ) -> Result<Result<FlowId, No>, String> {
+    /// Has the device take a rule, as the one behind the first `earlier` of those that are known.
+    fn take(&mut self, rule: &FlowRule, earlier: usize) -> Result<Taken, Not> {
         self.check(rule)?;
-        let wanted = self.priority(rule);
-        let (mut flows, mut counted, mut priority) = (Vec::new(), true, wanted);
-        for ways in ways(rule, &self.dialect)? {
-            match Self::first_taken(&ways, wanted, &[true, false], |f| device.create_flow(f)) {
+        let wanted = self.priority(rule, &self.installed[..earlier]);
+        let mut taken = Taken {
+            priority: wanted,
+            flows: Vec::new(),
+            counted: true,
+        };
+        for ways in ways(rule, &self.dialect).map_err(Not::Impossible)? {
+            let table = &mut self.table;
+            match Self::first_taken(&ways, wanted, &[true, false], |f| table.create(f)) {
                 Ok((flow, form)) => {
-                    flows.push(flow);
-                    counted &= form.flat.count;
-                    priority = priority.min(form.flat.priority);
+                    taken.flows.push(flow);
+                    taken.counted &= form.flat.count;
+                    taken.priority = taken.priority.min(form.flat.priority);
                 }
                 Err(no) => {
                     // All of a rule or nothing.
-                    for flow in flows {
-                        let _ = device.destroy_flow(flow);
+                    for flow in taken.flows {
+                        let _ = self.table.destroy(flow);
                     }
-                    return Ok(Err(no));
+                    return Err(Not::Refused(no));
                 }
             }
         }
-        if priority < wanted {
+        if taken.priority < wanted {
             tracing::info!(
                 rule = %rule, driver = %self.driver,
                 "the driver has no such priority: which of the rules that overlap wins is its choice"
             );
         }
+        Ok(taken)
+    }
+
+    fn install(&mut self, rule: &FlowRule) -> Result<FlowId, Not> {
+        let taken = self.take(rule, self.installed.len())?;
         let id = FlowId(self.next);
         self.next += 1;
         self.installed.push(Installed {
             id,
             rule: rule.clone(),
-            priority,
-            flows,
-            counted,
+            lost: None,
+            taken,
         });
-        Ok(Ok(id))
+        Ok(id)
     }
 
-    fn try_out(&self, device: &mut Device, rule: &FlowRule) -> Result<Result<(), No>, String> {
+    fn try_out(&mut self, rule: &FlowRule) -> Result<(), Not> {
         self.check(rule)?;
-        let priority = self.priority(rule);
-        for ways in ways(rule, &self.dialect)? {
-            let tried =
-                Self::first_taken(&ways, priority, &[true, false], |f| device.validate_flow(f));
-            if let Err(no) = tried {
-                return Ok(Err(no));
+        let priority = self.priority(rule, &self.installed);
+        for ways in ways(rule, &self.dialect).map_err(Not::Impossible)? {
+            let table = &mut self.table;
+            Self::first_taken(&ways, priority, &[true, false], |f| table.validate(f))
+                .map_err(Not::Refused)?;
+        }
+        Ok(())
+    }
+
+    /// What a rule has counted; the reason if the device has lost it.
+    fn count(&mut self, at: usize) -> Result<Result<Option<FlowCount>, Refused>, String> {
+        let one = &self.installed[at];
+        if let Some(why) = &one.lost {
+            return Err(why.clone());
+        }
+        if !one.taken.counted {
+            return Ok(Ok(None));
+        }
+        let mut sum = FlowCount::default();
+        for flow in &one.taken.flows {
+            match self.table.query(flow) {
+                Ok(Some(count)) => {
+                    sum.packets += count.packets;
+                    sum.bytes += count.bytes;
+                }
+                other => return Ok(other),
             }
         }
-        Ok(Ok(()))
+        Ok(Ok(Some(sum)))
     }
 
     fn at(&self, id: FlowId) -> Option<usize> {
         self.installed.iter().position(|i| i.id == id)
     }
 
-    fn remove(&mut self, device: &mut Device, at: usize) -> Result<(), Refused> {
+    fn remove(&mut self, at: usize) -> Result<(), Refused> {
         let gone = self.installed.remove(at);
+        self.end(gone.taken)
+    }
+
+    fn end(&mut self, taken: Taken) -> Result<(), Refused> {
         let mut all = Ok(());
-        for flow in gone.flows {
+        for flow in taken.flows {
             // Also behind one that fails.
-            let one = device.destroy_flow(flow);
+            let one = self.table.destroy(flow);
             all = all.and(one);
         }
         all
     }
 
     /// Removes all, the latest first.
-    pub(crate) fn clear(&mut self, device: &mut Device) -> Result<(), Refused> {
+    pub(crate) fn clear(&mut self) -> Result<(), Refused> {
         let mut all = Ok(());
         while let Some(last) = self.installed.len().checked_sub(1) {
-            let one = self.remove(device, last);
+            let one = self.remove(last);
             all = all.and(one);
         }
         all
     }
+
+    /// How many rules are known.
+    pub(crate) fn len(&self) -> usize {
+        self.installed.len()
+    }
+
+    /// How many of them the device has refused after a reset.
+    pub(crate) fn missing(&self) -> usize {
+        self.installed.iter().filter(|i| i.lost.is_some()).count()
+    }
+
+    /// Before a device without a reset of its own is set up afresh: it is to keep none of them by itself,
+    /// or it would have them twice.
+    pub(crate) fn take_off(&mut self) {
+        for at in (0..self.installed.len()).rev() {
+            let taken = core::mem::take(&mut self.installed[at].taken);
+            if let Err(refused) = self.end(taken) {
+                tracing::debug!(target: "dpdk", ?refused, "a flow rule ends with its device");
+            }
+        }
+    }
+
+    /// The device has forgotten all of them, and what it called them means nothing any more.
+    pub(crate) fn lost(&mut self) {
+        for one in &mut self.installed {
+            one.taken = Taken::default();
+        }
+    }
+
+    /// Installs all again, in their order and under their ids.
+    pub(crate) fn again(&mut self, port: u16) {
+        for at in 0..self.installed.len() {
+            log::forget();
+            let rule = self.installed[at].rule.clone();
+            let (taken, lost) = match self.take(&rule, at) {
+                Ok(taken) => (taken, None),
+                Err(not) => {
+                    let why = match not {
+                        Not::Impossible(why) => why,
+                        Not::Refused(no) => said(&no.refused),
+                    };
+                    tracing::error!(target: "dpdk", port, rule = %rule, "the reset device refuses a flow rule that it had: {why}");
+                    (Taken::default(), Some(why))
+                }
+            };
+            let one = &mut self.installed[at];
+            (one.taken, one.lost) = (taken, lost);
+        }
+    }
+}
+
+/// A refusal, in words.
+fn said(refused: &Refused) -> String {
+    let logged = log::since();
+    let mut why = match (refused.message.as_str(), logged.as_str()) {
+        ("", "") => "it gives no reason".to_owned(),
+        ("", logged) => logged.to_owned(),
+        (message, _) => message.to_owned(),
+    };
+    if !refused.about.is_empty() {
+        why = format!("{why} (about {})", refused.about);
+    }
+    why
 }
 
 impl DpdkPort {
-    fn with_rules<T>(
-        &mut self,
-        body: impl FnOnce(&mut Rules, &mut Device) -> T,
-    ) -> Result<T, PortError> {
+    /// While nothing restarts the device.
+    fn with_rules<T>(&mut self, body: impl FnOnce(&mut Rules) -> T) -> Result<T, PortError> {
         log::forget();
-        match (&mut self.rules, &mut self.device) {
-            (Some(rules), Some(device)) if !device.events().is_destroyed() => {
-                // No restart meanwhile, and none that would lose a rule.
-                let events = device.events().clone();
-                let mut recovery = events.recovery();
-                let answer = body(rules, device);
-                recovery.rules = rules.installed.len();
-                Ok(answer)
-            }
-            _ => Err(self
-                .wrong(
-                    PortErrorKind::Config,
-                    "flow rules of a port that does not run",
-                )
-                .remedy("start it first")),
+        if let Some(device) = &self.device
+            && !device.events().is_destroyed()
+            && let Some(rules) = &mut device.events().recovery().rules
+        {
+            return Ok(body(rules));
+        }
+        Err(self
+            .wrong(
+                PortErrorKind::Config,
+                "flow rules of a port that does not run",
+            )
+            .remedy("start it first"))
+    }
+
+    fn not_installed(&self, rule: &FlowRule, not: Not) -> PortError {
+        match not {
+            Not::Impossible(why) => self.impossible(rule, &why),
+            Not::Refused(no) => self.refusal(rule, no),
         }
     }
 
@@ -270,26 +395,14 @@ impl DpdkPort {
                 "try fewer fields, or whole addresses; linecard ports shows the driver",
             )
         };
-        let mut why = self.said(&refused);
-        if !refused.about.is_empty() {
-            why = format!("{why} (about {})", refused.about);
-        }
+        let why = said(&refused);
         self.wrong(kind, format!("the device refuses {rule}: {why}"))
             .remedy(remedy)
             .cause(refused.error)
     }
 
-    fn said(&self, refused: &Refused) -> String {
-        let logged = log::since();
-        match (refused.message.as_str(), logged.as_str()) {
-            ("", "") => "it gives no reason".into(),
-            ("", logged) => logged.into(),
-            (message, _) => message.into(),
-        }
-    }
-
     fn failed(&self, what: &str, refused: Refused) -> PortError {
-        let why = self.said(&refused);
+        let why = said(&refused);
         self.wrong(PortErrorKind::System, format!("{what}: {why}"))
             .remedy("stopping the port ends all its rules")
             .cause(refused.error)
@@ -306,59 +419,39 @@ impl DpdkPort {
 
 impl FlowRules for DpdkPort {
     fn validate(&mut self, rule: &FlowRule) -> Result<(), PortError> {
-        match self.with_rules(|rules, device| rules.try_out(device, rule))? {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(no)) => Err(self.refusal(rule, no)),
-            Err(why) => Err(self.impossible(rule, &why)),
-        }
+        self.with_rules(|rules| rules.try_out(rule))?
+            .map_err(|not| self.not_installed(rule, not))
     }
 
     fn create(&mut self, rule: &FlowRule) -> Result<FlowId, PortError> {
-        match self.with_rules(|rules, device| rules.install(device, rule))? {
-            Ok(Ok(id)) => Ok(id),
-            Ok(Err(no)) => Err(self.refusal(rule, no)),
-            Err(why) => Err(self.impossible(rule, &why)),
-        }
+        self.with_rules(|rules| rules.install(rule))?
+            .map_err(|not| self.not_installed(rule, not))
     }
 
     fn destroy(&mut self, id: FlowId) -> Result<(), PortError> {
-        let ended =
-            self.with_rules(|rules, device| rules.at(id).map(|at| rules.remove(device, at)))?;
-        match ended {
+        match self.with_rules(|rules| rules.at(id).map(|at| rules.remove(at)))? {
             None => Err(self.unknown(id)),
-            Some(Ok(())) => Ok(()),
-            Some(Err(refused)) => Err(self.failed("destroying a rule", refused)),
+            Some(ended) => ended.map_err(|refused| self.failed("destroying a rule", refused)),
         }
     }
 
     fn query(&mut self, id: FlowId) -> Result<Option<FlowCount>, PortError> {
-        let counted = self.with_rules(|rules, device| {
-            let one = &rules.installed[rules.at(id)?];
-            if !one.counted {
-                return Some(Ok(None));
-            }
-            let mut sum = FlowCount::default();
-            for flow in &one.flows {
-                match device.query_flow(flow) {
-                    Ok(Some(count)) => {
-                        sum.packets += count.packets;
-                        sum.bytes += count.bytes;
-                    }
-                    Ok(None) => return Some(Ok(None)),
-                    Err(refused) => return Some(Err(refused)),
-                }
-            }
-            Some(Ok(Some(sum)))
-        })?;
-        match counted {
+        match self.with_rules(|rules| rules.at(id).map(|at| rules.count(at)))? {
             None => Err(self.unknown(id)),
-            Some(Ok(count)) => Ok(count),
-            Some(Err(refused)) => Err(self.failed("asking for a rule's count", refused)),
+            Some(Err(why)) => {
+                let what = format!("the device was reset, and refuses the rule since: {why}");
+                Err(self
+                    .wrong(PortErrorKind::Unsupported, what)
+                    .remedy("destroy the rule, or stop the port and start it again"))
+            }
+            Some(Ok(count)) => {
+                count.map_err(|refused| self.failed("asking for a rule's count", refused))
+            }
         }
     }
 
     fn flush(&mut self) -> Result<(), PortError> {
-        self.with_rules(|rules, device| rules.clear(device))?
+        self.with_rules(Rules::clear)?
             .map_err(|refused| self.failed("removing all rules", refused))
     }
 }

@@ -38,6 +38,11 @@ pub(super) fn last(report: &Report, paint: Paint) -> String {
     text += "\n";
     if report.ports.iter().any(|port| !port.flows.is_empty()) {
         text += &flows(&report.ports).render(paint);
+        for flow in report.ports.iter().flat_map(|port| &port.flows) {
+            if let Some(problem) = &flow.problem {
+                text += &format!("{}: {}\n", flow.rule, paint.tone(problem, Tone::Bad));
+            }
+        }
         text += "\n";
     }
     text += &workers(report).render(paint);

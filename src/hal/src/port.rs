@@ -22,6 +22,7 @@ use crate::error::PortError;
 use crate::flow::FlowRules;
 use crate::mempool::Mempool;
 use crate::offload::Offloads;
+use crate::region::{Region, RegionRequest};
 
 /// What a port is and can do. A snapshot.
 #[derive(Debug, Clone, Serialize)]
@@ -113,6 +114,13 @@ pub trait Port: Send {
     /// Mbufs that each queue pair may hold at most, as configured: filled receive descriptors and
     /// frames in transmission. The pool has to be large enough for the sum of all holders.
     fn mbufs_per_queue(&self) -> usize;
+
+    /// Memory for pools whose mbufs it is to send and receive without a copy, if not any will do:
+    /// [`Mempool::within`]. Asked for after `configure`.
+    fn memory(&self, request: &RegionRequest) -> Option<Result<Region, PortError>> {
+        let _ = request;
+        None
+    }
 
     /// Starts it. `pools` has one pool for each queue, in order, on that queue's worker's node;
     /// receive mbufs come from there.

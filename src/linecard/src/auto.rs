@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use linecard_hal::flow::FlowRules;
+use linecard_hal::region::{Region, RegionRequest};
 use linecard_hal::{
     LinkState, Mempool, Port, PortConfig, PortError, PortInfo, PortName, QueuePair,
 };
@@ -101,6 +102,10 @@ impl Port for Auto {
 
     fn mbufs_per_queue(&self) -> usize {
         self.inner.mbufs_per_queue()
+    }
+
+    fn memory(&self, request: &RegionRequest) -> Option<Result<Region, PortError>> {
+        self.inner.memory(request)
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::region::{Memory, PageKind};
 
 fn pool(size: usize, cache: usize) -> Mempool {
     let config = MempoolConfig {
@@ -384,4 +385,61 @@ fn every_pool_that_an_mbuf_goes_home_to_is_asked_for() {
     for missing in all {
         assert!(!head.every_pool(|t| t != missing));
     }
+}
+
+/// Memory of a test's own.
+#[derive(Debug)]
+struct Borrowed(NonNull<[Page; 64]>);
+
+#[repr(align(4096))]
+struct Page {
+    _bytes: [u8; 4096],
+}
+
+// SAFETY: memory that only the region uses.
+unsafe impl Send for Borrowed {}
+// SAFETY: as above.
+unsafe impl Sync for Borrowed {}
+
+// SAFETY: zeroed pages, and nobody else's until `drop`.
+unsafe impl Memory for Borrowed {
+    fn base(&self) -> NonNull<u8> {
+        self.0.cast()
+    }
+
+    fn len_bytes(&self) -> usize {
+        size_of::<[Page; 64]>()
+    }
+
+    fn page(&self) -> PageKind {
+        PageKind::Base4K
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        // SAFETY: from `Box::leak`, once.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+#[test]
+fn a_pool_lies_in_memory_that_was_lent_to_it() {
+    let lent = || {
+        let pages = Box::new([const { Page { _bytes: [0; 4096] } }; 64]);
+        let memory = Borrowed(NonNull::from(Box::leak(pages)));
+        Region::lent(Box::new(memory), Some(0))
+    };
+    let pool = Mempool::within(MempoolConfig::new("lent", 100), lent()).unwrap();
+    assert!(pool.region().is_lent());
+    let base = pool.region().base().as_ptr() as usize;
+    let mbufs: Vec<_> = (0..100).map(|_| pool.alloc().unwrap()).collect();
+    for mbuf in &mbufs {
+        let at = mbuf.data_ptr() as usize;
+        assert!((base..base + pool.region().len_bytes()).contains(&at));
+    }
+    drop(mbufs);
+    books_balance(&pool, 0);
+    let error = Mempool::within(MempoolConfig::new("lent", 200), lent()).unwrap_err();
+    assert!(error.to_string().contains("are needed"), "{error}");
 }

@@ -71,33 +71,25 @@ impl Target {
     pub(crate) fn open(&self) -> Result<Device, PortError> {
         match &self.driver {
             None => pci::check(&self.full, &self.name, Path::new("/"))?,
-            Some(driver) => {
-                self.check_shareable(driver)?;
-                self.check_plugin(driver)?;
-            }
+            Some(driver) => self.check_plugin(driver)?,
         }
         eal::start(&self.full, self.driver.is_none())?;
         log::forget();
         Device::open(&self.name, &self.arguments).map_err(|error| self.explain(error))
     }
 
-    /// Refuses the one driver whose peer maps the memory that frames lie in: it hands over the files behind
-    /// DPDK's own memory, and refuses to start as soon as there is any other, such as our pools.
-    fn check_shareable(&self, driver: &str) -> Result<(), PortError> {
-        if driver.trim_start_matches("net_") != "virtio_user" {
-            return Ok(());
-        }
-        let what = "virtio_user does not work here: its back end would have to map Linecard's mempools, and \
-                    DPDK can hand over only its own memory";
-        Err(PortError::new(&self.full, PortErrorKind::Unsupported, what).remedy(
-            "be the back end, and virtio_user the other side: dpdk:net_vhost0?iface=/run/vhost.sock; \
-             or use memif at both ends",
-        ))
+    /// Whether its peer, in another process, maps the memory that frames lie in.
+    pub(crate) fn shares_memory(&self) -> bool {
+        let driver = self.driver.as_deref().unwrap_or_default();
+        driver.trim_start_matches("net_") == "virtio_user"
     }
 
     /// Refuses a driver that there is no plug-in for.
     fn check_plugin(&self, driver: &str) -> Result<(), PortError> {
-        let plugin = driver.trim_start_matches("net_");
+        let plugin = match driver.trim_start_matches("net_") {
+            "virtio_user" => "virtio",
+            plugin => plugin,
+        };
         let dir = sys::eal::plugin_dir();
         // A DPDK that was built with its drivers inside has no such directory.
         let Ok(entries) = std::fs::read_dir(&dir) else {
@@ -214,7 +206,7 @@ const NET_ADMIN: Option<Capability> = Some((12, "CAP_NET_ADMIN"));
 const NET_RAW: Option<Capability> = Some((13, "CAP_NET_RAW"));
 
 /// By driver of a virtual device: the capability that it cannot do without, and options that make sense.
-const WANTS: [(&str, Option<Capability>, &str); 7] = [
+const WANTS: [(&str, Option<Capability>, &str); 8] = [
     ("net_af_packet", NET_RAW, "iface=eth1"),
     ("net_af_xdp", NET_ADMIN, "iface=eth1"),
     ("net_tap", NET_ADMIN, "iface=lc0"),
@@ -224,6 +216,7 @@ const WANTS: [(&str, Option<Capability>, &str); 7] = [
         "role=client&socket=/run/memif.sock&socket-abstract=no",
     ),
     ("net_vhost", None, "iface=/run/vhost.sock"),
+    ("net_virtio_user", None, "path=/run/vhost.sock"),
     ("net_pcap", None, "rx_pcap=in.pcap"),
     ("net_null", None, "size=64"),
 ];
@@ -290,18 +283,6 @@ mod tests {
         assert!(text.contains("dpdk:net_vhost0?iface=/run"), "{text}");
         let (_, text) = remedy("dpdk:net_bonding0", 0);
         assert!(text.contains("may need options"), "{text}");
-    }
-
-    #[test]
-    fn a_device_whose_peer_would_map_our_memory_is_refused() {
-        for name in ["dpdk:net_virtio_user0?path=/x", "dpdk:virtio_user0?path=/x"] {
-            let error = parse(name).unwrap().open().unwrap_err();
-            assert_eq!(error.kind, PortErrorKind::Unsupported);
-            assert!(
-                error.to_string().contains("dpdk:net_vhost0?iface="),
-                "{error}"
-            );
-        }
     }
 
     #[test]

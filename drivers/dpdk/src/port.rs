@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use linecard_hal::flow::FlowRules;
+use linecard_hal::region::{Region, RegionRequest};
 use linecard_hal::{
     LinkState, Mempool, Offloads, Port, PortConfig, PortError, PortErrorKind, PortInfo, PortName,
     QueuePair, RxStats, TxStats,
@@ -182,6 +183,9 @@ impl DpdkPort {
             Some(Pages::Huge) => "DPDK's own data is in hugepages".into(),
             _ => "no hugepages for DPDK's own data: it runs on ordinary pages".into(),
         });
+        if self.target.shares_memory() {
+            notes.push("pools are in DPDK's own memory, which the back end maps: no copies".into());
+        }
         let wanted = self.config.as_ref().map_or(Offloads::all(), |c| c.offloads);
         let lacking = (wanted - self.able())
             & (Offloads::TX_IPV4_CKSUM
@@ -376,6 +380,28 @@ impl Port for DpdkPort {
             + cache / 2
     }
 
+    fn memory(&self, request: &RegionRequest) -> Option<Result<Region, PortError>> {
+        if !self.target.shares_memory() {
+            return None;
+        }
+        Some(sys::memory::region(request).map_err(|error| {
+            let mib = request.len_bytes.div_ceil(1 << 20);
+            let what = format!("DPDK has no {mib} MiB in one piece for a pool that its back end can map");
+            self.wrong(PortErrorKind::Pool, what)
+                .remedy(match eal::pages() {
+                    Some(Pages::Huge) => {
+                        "reserve more hugepages (linecard doctor says how), or use a smaller --pool-size".to_owned()
+                    }
+                    _ => format!(
+                        "give it more with {}={}, or memory_mib in [dpdk]; or use a smaller --pool-size",
+                        crate::MEMORY_VARIABLE,
+                        (mib + 64).next_multiple_of(128).max(512)
+                    ),
+                })
+                .cause(error)
+        }))
+    }
+
     fn start(&mut self, given: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
         let Some(config) = self.config.clone() else {
             return Err(self
@@ -387,6 +413,12 @@ impl Port for DpdkPort {
             return Err(self
                 .wrong(PortErrorKind::Pool, what)
                 .remedy("pass one pool for each queue"));
+        }
+        if self.target.shares_memory() && !given.iter().all(|pool| pool.region().is_lent()) {
+            let what = "its back end could not map the pools' memory: DPDK shares only its own";
+            return Err(self
+                .wrong(PortErrorKind::Pool, what)
+                .remedy("make them in memory of this port's: Port::memory, Mempool::within"));
         }
         if self.device.as_ref().is_some_and(|d| d.lent() > 0) || !self.pools.is_empty() {
             return Err(self

@@ -11,6 +11,7 @@ use std::ptr::NonNull;
 
 use linecard_dpdk::{EalConfig, Pages};
 use linecard_hal::mbuf::ExtShared;
+use linecard_hal::region::RegionRequest;
 use linecard_hal::{
     Burst, Mbuf, Mempool, MempoolConfig, Port, PortConfig, PortError, PortErrorKind, QueuePair,
     lcore,
@@ -288,6 +289,40 @@ fn capture_files_are_written_and_read_by_the_driver() {
     });
     port.stop().unwrap();
     whole(&pool);
+}
+
+#[test]
+fn a_pool_that_a_back_end_could_not_map_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    // A front end that is the server would wait until a back end comes.
+    let usual = pool("usual");
+    let mut back = open(&format!("dpdk:net_vhost30?iface={}", socket.display())).unwrap();
+    let back_queues = start(&mut back, &usual);
+    let name = format!("dpdk:net_virtio_user30?path={}", socket.display());
+    let mut port = open(&name).unwrap();
+    port.configure(&PortConfig::default()).unwrap();
+    let Err(error) = port.start(std::slice::from_ref(&usual)) else {
+        panic!("it started");
+    };
+    assert_eq!(error.kind, PortErrorKind::Pool, "{error}");
+    assert!(error.to_string().contains("Port::memory"), "{error}");
+    // What it lends is DPDK's, and goes back there.
+    for _ in 0..4 {
+        let config = MempoolConfig::new("lent", 20_000);
+        let request = RegionRequest {
+            len_bytes: config.len_bytes(),
+            node: None,
+        };
+        let region = port.memory(&request).unwrap().unwrap();
+        let lent = Mempool::within(config, region).unwrap();
+        assert!(lent.region().is_lent());
+        drop(filled(&lent, &[7; 60]));
+    }
+    drop(port);
+    drop(back_queues);
+    back.stop().unwrap();
+    whole(&usual);
 }
 
 #[test]

@@ -71,6 +71,9 @@ void lc_pool_flush(struct rte_mempool *pool, uint32_t lcore);
 void lc_pool_flush_own(struct rte_mempool *pool);
 uint32_t lc_max_lcores(void);
 
+/* Memory of DPDK's own, zeroed, at a multiple of `align`; its pages are `*page` bytes. NULL if there is none. */
+void *lc_memory_new(size_t len, size_t align, int32_t node, size_t *page);
+void lc_memory_free(void *base);
 int lc_memory_register(void *base, size_t len, size_t page);
 int lc_memory_unregister(void *base, size_t len);
 int lc_dma_map(uint16_t port, void *base, size_t len);

@@ -143,6 +143,10 @@ impl EalConfig {
         } else {
             // No file is left behind, whatever becomes of the process.
             words.push("--in-memory".into());
+            // One descriptor for all of them: a vhost back end maps eight files at most.
+            if !self.eal_args.iter().any(|word| word == "--legacy-mem") {
+                words.push("--single-file-segments".into());
+            }
         }
         if pci {
             // A device is probed when it is opened, and no other is: this address has none.

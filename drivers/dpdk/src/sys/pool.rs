@@ -9,6 +9,7 @@ use linecard_dpdk_sys as dpdk;
 use linecard_hal::Mempool;
 use linecard_hal::mbuf::RawMbuf;
 use linecard_hal::mempool::PoolData;
+use linecard_hal::region::Region;
 
 use super::answer;
 
@@ -79,17 +80,14 @@ impl RtePool {
             node: region.node().map_or(-1, |n| n as i32),
             cache: cache_size(config.size) as u32,
         };
-        let (base, len) = (region.base().as_ptr().cast(), region.len_bytes());
-        // SAFETY: the region is `len` bytes of such pages, and outlives the registration, as `self`
-        // holds the pool.
-        answer(unsafe { dpdk::lc_memory_register(base, len, region.page().bytes() as usize) })?;
+        register(region)?;
         let mut error = 0;
         // SAFETY: the layout is the pool's: see `Mempool::headers`; before each header there are 64 bytes
         // for DPDK. The list of headers is read during the call only.
         let raw = unsafe { dpdk::lc_pool_new(name.as_ptr(), &raw const layout, &raw mut error) };
         let Some(raw) = NonNull::new(raw) else {
-            // SAFETY: registered above.
-            unsafe { dpdk::lc_memory_unregister(base, len) };
+            // SAFETY: registered above, and nobody has used it.
+            unsafe { unregister(region) };
             return Err(io::Error::from_raw_os_error(-error));
         };
         // SAFETY: the shim has put the pool's data at the offset, which it asserts, and it stays there
@@ -123,6 +121,10 @@ impl RtePool {
     /// Makes the memory known to the port's device, for DMA. Devices that do none do not have this.
     pub(crate) fn map_for(&self, port: u16) -> io::Result<()> {
         let region = self.pool.region();
+        if region.is_lent() {
+            // DPDK maps its own memory for every device.
+            return Ok(());
+        }
         // SAFETY: the memory is registered and outlives the mapping.
         let result =
             unsafe { dpdk::lc_dma_map(port, region.base().as_ptr().cast(), region.len_bytes()) };
@@ -137,6 +139,9 @@ impl RtePool {
     /// Undoes that.
     pub(crate) fn unmap_for(&self, port: u16) {
         let region = self.pool.region();
+        if region.is_lent() {
+            return;
+        }
         // SAFETY: as above; the port is stopped. A device that has no mapping answers with an error.
         unsafe { dpdk::lc_dma_unmap(port, region.base().as_ptr().cast(), region.len_bytes()) };
     }
@@ -162,9 +167,31 @@ impl RtePool {
         unsafe {
             self.pool.release();
             dpdk::lc_pool_free(self.raw.as_ptr());
-            dpdk::lc_memory_unregister(region.base().as_ptr().cast(), region.len_bytes());
+            unregister(region);
         }
         Ok(())
+    }
+}
+
+/// Makes memory known to DPDK that is not its own. The pool outlives the registration.
+fn register(region: &Region) -> io::Result<()> {
+    if region.is_lent() {
+        return Ok(());
+    }
+    let (base, len) = (region.base().as_ptr().cast(), region.len_bytes());
+    // SAFETY: the region is `len` bytes of such pages.
+    answer(unsafe { dpdk::lc_memory_register(base, len, region.page().bytes() as usize) }).map(drop)
+}
+
+/// Undoes that.
+///
+/// # Safety
+///
+/// No device uses the memory any more.
+unsafe fn unregister(region: &Region) {
+    if !region.is_lent() {
+        // SAFETY: registered, and by the contract.
+        unsafe { dpdk::lc_memory_unregister(region.base().as_ptr().cast(), region.len_bytes()) };
     }
 }
 

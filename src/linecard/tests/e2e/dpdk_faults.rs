@@ -86,7 +86,7 @@ fn devices_that_cannot_be_opened_say_what_to_do() {
         ),
         (
             "dpdk:net_virtio_user0?path=/nowhere/s",
-            &["mempools", "dpdk:net_vhost0?iface="],
+            &["No such file", "check its options: path=/nowhere/s"],
         ),
     ];
     for (port, says) in wrong {

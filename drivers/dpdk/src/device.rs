@@ -136,6 +136,10 @@ impl Target {
                 PortErrorKind::Permission,
                 "linecard doctor names what is missing".to_owned(),
             ),
+            _ if self.driver.is_none() && said.to_ascii_lowercase().contains("busy") => (
+                PortErrorKind::Busy,
+                "another program has it open; linecard ports says which".to_owned(),
+            ),
             _ if said.contains("IOVA") => (
                 PortErrorKind::Unsupported,
                 "switch the IOMMU on and bind the device to vfio-pci: linecard doctor".to_owned(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use linecard_hal::{PortError, PortErrorKind};
 
-/// Kernel drivers that hand a device over.
+/// Kernel drivers that hand a device over; only the first also has an IOMMU keep it from the rest of memory.
 pub(crate) const DRIVERS: [&str; 3] = ["vfio-pci", "igb_uio", "uio_pci_generic"];
 
 /// Kernel drivers whose devices DPDK shares with the kernel.
@@ -56,7 +56,19 @@ pub(crate) fn check(port: &str, address: &str, root: &Path) -> Result<(), PortEr
         let what = format!("{address} is bound to the kernel driver {driver}");
         return Err(PortError::new(port, PortErrorKind::Busy, what).remedy(bind));
     }
-    let Some(group) = last("iommu_group") else {
+    if driver != "vfio-pci" {
+        // DPDK uses physical addresses behind these, IOMMU or not (`pci_device_iova_mode`).
+        let what = format!(
+            "{address} is bound to {driver}, with which DPDK would want physical addresses"
+        );
+        return Err(PortError::new(port, PortErrorKind::Unsupported, what).remedy(bind));
+    }
+    // vfio makes groups up if it is to do without an IOMMU.
+    let isolated = |_: &String| {
+        let name = fs::read_to_string(device.join("iommu_group/name"));
+        !name.is_ok_and(|name| name.trim() == "vfio-noiommu")
+    };
+    let Some(group) = last("iommu_group").filter(isolated) else {
         let what = format!(
             "{address} is behind no IOMMU, without which DPDK would want physical addresses"
         );
@@ -64,8 +76,7 @@ pub(crate) fn check(port: &str, address: &str, root: &Path) -> Result<(), PortEr
             .remedy("start the kernel with intel_iommu=on iommu=pt (or amd_iommu=on); linecard doctor has more"));
     };
     let node = root.join("dev/vfio").join(&group);
-    if driver == "vfio-pci"
-        && let Err(error) = fs::OpenOptions::new().read(true).write(true).open(&node)
+    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open(&node)
         && error.kind() == std::io::ErrorKind::PermissionDenied
     {
         let what = format!("IOMMU group {group} of {address} may not be opened");
@@ -118,5 +129,22 @@ mod tests {
         assert!(refused().to_string().contains("iommu=on"));
         symlink("../../groups/7", device.join("iommu_group")).unwrap();
         check("dpdk:3b:00.0", "0000:3b:00.0", root.path()).unwrap();
+        let group = root.path().join("sys/bus/pci/devices/groups/7");
+        fs::create_dir_all(&group).unwrap();
+        fs::remove_file(device.join("iommu_group")).unwrap();
+        symlink(&group, device.join("iommu_group")).unwrap();
+        fs::write(group.join("name"), "vfio-noiommu\n").unwrap();
+        assert!(refused().to_string().contains("iommu=on"));
+        fs::remove_file(group.join("name")).unwrap();
+        // Not even with an IOMMU.
+        for driver in ["igb_uio", "uio_pci_generic"] {
+            fs::remove_file(device.join("driver")).unwrap();
+            symlink(format!("../../drivers/{driver}"), device.join("driver")).unwrap();
+            let text = refused().to_string();
+            assert!(
+                text.contains(driver) && text.ends_with("linecard bind 0000:3b:00.0"),
+                "{text}"
+            );
+        }
     }
 }

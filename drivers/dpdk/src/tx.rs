@@ -52,6 +52,7 @@ impl Tx {
                 Some(copy) => {
                     *mbuf = copy;
                     self.stats.copies += 1;
+                    self.stats.copies_external += u64::from(!reachable);
                     at += 1;
                 }
                 None => self.refuse(burst, at),
@@ -174,6 +175,7 @@ impl Drop for Tx {
             tracing::info!(
                 port = %self.shared.name,
                 frames = self.stats.copies,
+                external = self.stats.copies_external,
                 "frames were copied: their memory is not of a pool that was given to this port"
             );
         }

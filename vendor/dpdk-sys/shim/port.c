@@ -143,6 +143,16 @@ int lc_probe(const char *devargs) { return rte_dev_probe(devargs); }
 
 int lc_port_by_name(const char *name, uint16_t *port) { return rte_eth_dev_get_port_by_name(name, port); }
 
+int lc_port_marks(uint16_t port)
+{
+    uint64_t metadata = RTE_ETH_RX_METADATA_USER_FLAG | RTE_ETH_RX_METADATA_USER_MARK;
+    int result = rte_eth_rx_metadata_negotiate(port, &metadata);
+    /* A driver that does not know the question needs no answer. */
+    if (result == -ENOTSUP)
+        return 1;
+    return result < 0 ? result : (metadata & RTE_ETH_RX_METADATA_USER_MARK) != 0;
+}
+
 int lc_port_close(uint16_t port)
 {
     struct rte_eth_dev_info info;

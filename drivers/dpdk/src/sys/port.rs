@@ -54,6 +54,16 @@ impl Device {
             answer(dpdk::lc_probe(devargs.as_ptr()))?;
             answer(dpdk::lc_port_by_name(name.as_ptr(), &raw mut id))?;
         }
+        // SAFETY: the port exists.
+        match answer(unsafe { dpdk::lc_port_marks(id) }) {
+            Ok(0) => {
+                tracing::debug!(target: "dpdk", port = id, "the driver delivers no marks of flow rules")
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(target: "dpdk", port = id, %error, "asking for the marks of flow rules")
+            }
+        }
         let events = Arc::new(Events::default());
         let listener = Listener::new(id, &events)?;
         Ok(Self {

@@ -1,30 +1,25 @@
 //! `dpdk:` ports: control plane.
 
+mod abilities;
+#[cfg(test)]
+mod event_tests;
+mod start;
+
 use std::io;
 use std::sync::Arc;
 
 use linecard_hal::flow::FlowRules;
 use linecard_hal::region::{Region, RegionRequest};
 use linecard_hal::{
-    LinkState, Mempool, Offloads, Port, PortConfig, PortError, PortErrorKind, PortInfo, PortName,
-    QueuePair, RxStats, TxStats,
+    LinkState, Mempool, Port, PortConfig, PortError, PortErrorKind, PortInfo, PortName, QueuePair,
 };
-use linecard_wire::rss::SYMMETRIC_KEY;
 
-use crate::device::{self, Target};
-use crate::eal::{self, Pages};
+use crate::device::Target;
 use crate::flow::Rules;
-use crate::rx::{Rx, Shared};
 use crate::sys::flow;
 use crate::sys::pool::{RtePool, cache_size};
-use crate::sys::port::{Config, Device, Info, Setup};
-use crate::sys::recovery::Plan;
-use crate::tx::Tx;
-use crate::{DATA_ROOM, MAX_BURST, MAX_QUEUES, log, pools, sys};
-
-/// Drivers that hand over frames whose checksums their peer has left unfinished, once they are asked for
-/// the state of checksums.
-const PARTIAL_CHECKSUMS: [&str; 3] = ["net_virtio", "net_virtio_user", "net_vhost"];
+use crate::sys::port::{Device, Info};
+use crate::{MAX_BURST, MAX_QUEUES, log, pools, sys};
 
 /// Opens a device.
 pub(crate) fn open(name: PortName) -> Result<Box<dyn Port>, PortError> {
@@ -81,12 +76,6 @@ pub(crate) struct DpdkPort {
 }
 
 impl DpdkPort {
-    fn driver(&self) -> String {
-        let bytes = self.info.driver.map(|c| c as u8);
-        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-        String::from_utf8_lossy(&bytes[..end]).into_owned()
-    }
-
     fn error(&self, what: &str, error: io::Error) -> PortError {
         system(&self.target.full, what, error)
     }
@@ -128,207 +117,17 @@ impl DpdkPort {
         Ok(())
     }
 
-    /// The data room that takes any frame of the MTU in one segment.
-    fn data_room(&self) -> u16 {
-        let frame = u32::from(self.info.mtu) + u32::from(self.info.overhead);
-        let least = self.info.min_rx_buffer.max(u32::from(DATA_ROOM));
-        if frame <= least || self.can(Offloads::RX_SCATTER) {
-            least.min(u32::from(MAX_DATA_ROOM)) as u16
-        } else {
-            frame.min(u32::from(MAX_DATA_ROOM)) as u16
-        }
-    }
-
-    /// What the device can do, whatever is switched on.
-    fn able(&self) -> Offloads {
-        let mut able = Offloads::from_bits_truncate(self.info.offloads);
-        let driver = self.driver();
-        if PARTIAL_CHECKSUMS.contains(&driver.as_str()) {
-            able -= Offloads::RX_CKSUM;
-        }
-        if driver == "net_tap" {
-            // It cuts super-frames in software, with another idea of their checksum than ours.
-            able -= Offloads::TX_TCP_SEG | Offloads::TX_UDP_SEG;
-        }
-        able
-    }
-
-    fn can(&self, offload: Offloads) -> bool {
-        self.able().contains(offload)
-    }
-
-    fn offloads(&self) -> Offloads {
-        let wanted = self.config.as_ref().map_or(Offloads::all(), |c| c.offloads);
-        let mut on = self.able() & wanted;
-        // Costs a slower receive function in many drivers, so only where it is needed. Virtual devices
-        // hand over chains whatever they were asked for.
-        let frame = u32::from(self.info.mtu) + u32::from(self.info.overhead);
-        if frame <= u32::from(self.data_room())
-            && (!self.target.is_virtual() || self.driver() == "net_null")
-        {
-            on -= Offloads::RX_SCATTER;
-        } else if self.target.is_virtual() {
-            on |= Offloads::RX_SCATTER;
-        }
-        on
-    }
-
-    fn notes(&self) -> Vec<String> {
-        let mut notes = vec![format!(
-            "{} with its driver {}",
-            sys::eal::version(),
-            self.driver()
-        )];
-        notes.push(match eal::pages() {
-            Some(Pages::Huge) => "DPDK's own data is in hugepages".into(),
-            _ => "no hugepages for DPDK's own data: it runs on ordinary pages".into(),
-        });
-        if self.target.shares_memory() {
-            notes.push("pools are in DPDK's own memory, which the back end maps: no copies".into());
-        }
-        let wanted = self.config.as_ref().map_or(Offloads::all(), |c| c.offloads);
-        let lacking = (wanted - self.able())
-            & (Offloads::TX_IPV4_CKSUM
-                | Offloads::TX_UDP_CKSUM
-                | Offloads::TX_TCP_CKSUM
-                | Offloads::TX_TCP_SEG
-                | Offloads::TX_UDP_SEG
-                | Offloads::TX_VLAN_INSERT
-                | Offloads::TX_MULTI_SEGS);
-        if !lacking.is_empty() {
-            notes.push(format!("in software: {}", lacking.names().join(", ")));
-        }
-        if !self.info.rss && self.config.as_ref().is_some_and(|c| c.queues > 1) {
-            notes
-                .push("the device spreads flows over its queues as it likes: it has no RSS".into());
-        }
-        notes
-    }
-
     /// Where flow rules are going to be.
     fn no_rules(&self, table: Box<dyn flow::Table>, queues: u16) -> Rules {
-        let key_len = match self.info.key_len {
-            0 => SYMMETRIC_KEY.len(),
-            len => usize::from(len),
-        };
-        Rules::new(table, self.driver(), queues, key_len, self.info.rss_types)
-    }
-
-    fn config_for(&self, config: &PortConfig) -> Config {
-        let rss = self.info.rss && config.queues > 1;
-        let mut offloads = self.offloads();
-        if !rss {
-            // A driver that spreads nothing has no hash to give, and some refuse to be asked for it.
-            offloads -= Offloads::RX_RSS_HASH;
-        }
-        Config {
-            mtu: self.info.mtu,
-            offloads: offloads.bits() & self.info.offloads,
-            rss,
-            lsc: self.info.lsc,
-            rmv: self.info.rmv,
-            rx_interrupts: true,
-            ..Config::default()
-        }
-    }
-
-    fn start_device(&mut self, config: &PortConfig) -> Result<Vec<QueuePair>, PortError> {
-        let key = SYMMETRIC_KEY.iter().cycle().take(match self.info.key_len {
-            0 => SYMMETRIC_KEY.len(),
-            len => usize::from(len),
-        });
-        let key: Vec<u8> = key.copied().collect();
-        let setup_config = self.config_for(config);
-        let (rx_descriptors, tx_descriptors) = self.descriptors;
-        let pools = self.pools.clone();
-        let name = self.target.full.clone();
-        let strips = self.offloads().contains(Offloads::RX_VLAN_STRIP);
-        let requests = !self.offloads().accepted_requests().is_empty();
-        let dma = !self.target.is_virtual();
-        let (rss, reta) = (setup_config.rss, self.info.reta_size);
-        let options = self.target.options_remedy(device::effective_capabilities());
-        let device = self.device()?;
-        for pool in &pools {
-            pool.map_for(device.id())
-                .map_err(|e| system(&name, "map the pool's memory for the device", e))?;
-        }
-        log::forget();
-        let setup = Setup {
-            config: setup_config,
-            key: &key,
-            rx_descriptors,
-            tx_descriptors,
-            pools: &pools,
-        };
-        let mut queues = device
-            .start(&setup)
-            .map_err(|(what, error)| match options {
-                // Some options of virtual devices are looked at only here.
-                Some((_, remedy)) => system(&name, what, error).remedy(remedy),
-                None => system(&name, what, error),
-            })?;
-        let can_wait = device.interrupts() && queues.iter_mut().all(|(rx, _)| rx.can_wait());
-        if rss
-            && reta > 0
-            && let Err(error) = device.spread(config.queues, reta)
-        {
-            tracing::info!(port = %name, %error, "the RSS table stays as the driver has it");
-        }
-        if let Err(error) = device.set_promiscuous(config.promiscuous) {
-            tracing::info!(port = %name, %error, "promiscuous mode stays as it is");
-        }
-        device.events().begin(Plan {
-            config: device.effective(setup_config),
-            key: key.clone(),
-            rx_descriptors,
-            tx_descriptors,
-            pools: pools.clone(),
-            reta_size: reta,
-            promiscuous: config.promiscuous,
-        });
-        let shared = Arc::new(Shared {
-            name,
-            id: device.id(),
-            events: device.events().clone(),
-        });
-        let known: Box<[usize]> = pools.iter().map(|p| p.token()).collect();
-        let pairs = (0_usize..).zip(queues).map(|(number, (rx, tx))| {
-            let pool = pools[number].clone();
-            QueuePair {
-                rx: Box::new(Rx {
-                    raw: rx,
-                    shared: shared.clone(),
-                    index: config.index,
-                    strips,
-                    first: number == 0,
-                    can_wait,
-                    stats: RxStats::default(),
-                    hold: None,
-                }),
-                tx: Box::new(Tx {
-                    raw: tx,
-                    shared: shared.clone(),
-                    usual: pool.token(),
-                    pool,
-                    known: known.clone(),
-                    dma,
-                    prepares: requests,
-                    first: number == 0,
-                    stats: TxStats::default(),
-                    late: 0,
-                    refused: 0,
-                    hold: None,
-                }),
-            }
-        });
-        let pairs = pairs.collect();
-        self.can_wait = can_wait;
-        Ok(pairs)
+        Rules::new(
+            table,
+            self.driver(),
+            queues,
+            self.key_len(),
+            self.info.rss_types,
+        )
     }
 }
-
-/// The largest data room of a pool with the usual headroom.
-const MAX_DATA_ROOM: u16 = 65_407;
 
 impl Port for DpdkPort {
     fn info(&self) -> PortInfo {
@@ -384,22 +183,7 @@ impl Port for DpdkPort {
         if !self.target.shares_memory() {
             return None;
         }
-        Some(sys::memory::region(request).map_err(|error| {
-            let mib = request.len_bytes.div_ceil(1 << 20);
-            let what = format!("DPDK has no {mib} MiB in one piece for a pool that its back end can map");
-            self.wrong(PortErrorKind::Pool, what)
-                .remedy(match eal::pages() {
-                    Some(Pages::Huge) => {
-                        "reserve more hugepages (linecard doctor says how), or use a smaller --pool-size".to_owned()
-                    }
-                    _ => format!(
-                        "give it more with {}={}, or memory_mib in [dpdk]; or use a smaller --pool-size",
-                        crate::MEMORY_VARIABLE,
-                        (mib + 64).next_multiple_of(128).max(512)
-                    ),
-                })
-                .cause(error)
-        }))
+        Some(self.lend(request))
     }
 
     fn start(&mut self, given: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
@@ -520,7 +304,3 @@ impl Drop for DpdkPort {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "event_tests.rs"]
-mod event_tests;

@@ -7,6 +7,7 @@ use linecard_hal::flow::{FlowCount, FlowId};
 use linecard_hal::{Burst, MempoolConfig, QueueState};
 
 use super::*;
+use crate::Pages;
 
 /// A null device with two queues that run.
 fn started(name: &str) -> (DpdkPort, Mempool, Vec<QueuePair>) {

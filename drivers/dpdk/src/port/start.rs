@@ -1,0 +1,160 @@
+//! Starting: memory for pools, the device, its queues.
+
+use std::sync::Arc;
+
+use linecard_hal::region::{Region, RegionRequest};
+use linecard_hal::{Offloads, PortConfig, PortError, PortErrorKind, QueuePair, RxStats, TxStats};
+use linecard_wire::rss::SYMMETRIC_KEY;
+
+use super::{DpdkPort, system};
+use crate::device;
+use crate::eal::{self, Pages};
+use crate::rx::{Rx, Shared};
+use crate::sys::port::{Device, Setup};
+use crate::sys::queue::{RawRx, RawTx};
+use crate::sys::recovery::Plan;
+use crate::tx::Tx;
+use crate::{log, sys};
+
+impl DpdkPort {
+    /// Memory that another process can map.
+    pub(super) fn lend(&self, request: &RegionRequest) -> Result<Region, PortError> {
+        sys::memory::region(request).map_err(|error| {
+            let mib = request.len_bytes.div_ceil(1 << 20);
+            let what = format!("DPDK has no {mib} MiB in one piece for a pool that its back end can map");
+            self.wrong(PortErrorKind::Pool, what)
+                .remedy(match eal::pages() {
+                    Some(Pages::Huge) => {
+                        "reserve more hugepages (linecard doctor says how), or use a smaller --pool-size".to_owned()
+                    }
+                    _ => format!(
+                        "give it more with {}={}, or memory_mib in [dpdk]; or use a smaller --pool-size",
+                        crate::MEMORY_VARIABLE,
+                        (mib + 64).next_multiple_of(128).max(512)
+                    ),
+                })
+                .cause(error)
+        })
+    }
+
+    /// The RSS key, as long as the device wants it.
+    fn key(&self) -> Vec<u8> {
+        SYMMETRIC_KEY
+            .iter()
+            .cycle()
+            .take(self.key_len())
+            .copied()
+            .collect()
+    }
+
+    pub(super) fn key_len(&self) -> usize {
+        match self.info.key_len {
+            0 => SYMMETRIC_KEY.len(),
+            len => usize::from(len),
+        }
+    }
+
+    /// Starts the device with the pools that were adopted for it.
+    pub(super) fn start_device(
+        &mut self,
+        config: &PortConfig,
+    ) -> Result<Vec<QueuePair>, PortError> {
+        let name = self.target.full.clone();
+        let options = self.target.options_remedy(device::effective_capabilities());
+        let (rx_descriptors, tx_descriptors) = self.descriptors;
+        let plan = Plan {
+            config: self.config_for(config),
+            key: self.key(),
+            rx_descriptors,
+            tx_descriptors,
+            pools: self.pools.clone(),
+            reta_size: self.info.reta_size,
+            promiscuous: config.promiscuous,
+        };
+        let device = self.device()?;
+        for pool in &plan.pools {
+            pool.map_for(device.id())
+                .map_err(|e| system(&name, "map the pool's memory for the device", e))?;
+        }
+        log::forget();
+        let setup = Setup {
+            config: plan.config,
+            key: &plan.key,
+            rx_descriptors,
+            tx_descriptors,
+            pools: &plan.pools,
+        };
+        let mut queues = device
+            .start(&setup)
+            .map_err(|(what, error)| match options {
+                // Some options of virtual devices are looked at only here.
+                Some((_, remedy)) => system(&name, what, error).remedy(remedy),
+                None => system(&name, what, error),
+            })?;
+        let can_wait = device.interrupts() && queues.iter_mut().all(|(rx, _)| rx.can_wait());
+        started(&name, device, plan);
+        let shared = Arc::new(Shared {
+            name,
+            id: device.id(),
+            events: device.events().clone(),
+        });
+        self.can_wait = can_wait;
+        Ok(self.pairs(config, &shared, queues))
+    }
+
+    fn pairs(
+        &self,
+        config: &PortConfig,
+        shared: &Arc<Shared>,
+        queues: Vec<(RawRx, RawTx)>,
+    ) -> Vec<QueuePair> {
+        let offloads = self.offloads();
+        let known: Box<[usize]> = self.pools.iter().map(|p| p.token()).collect();
+        let queues = queues.into_iter().zip(&self.pools).enumerate();
+        let pairs = queues.map(|(number, ((rx, tx), pool))| QueuePair {
+            rx: Box::new(Rx {
+                raw: rx,
+                shared: shared.clone(),
+                index: config.index,
+                strips: offloads.contains(Offloads::RX_VLAN_STRIP),
+                first: number == 0,
+                can_wait: self.can_wait,
+                stats: RxStats::default(),
+                hold: None,
+            }),
+            tx: Box::new(Tx {
+                raw: tx,
+                shared: shared.clone(),
+                usual: pool.token(),
+                pool: pool.clone(),
+                known: known.clone(),
+                dma: !self.target.is_virtual(),
+                prepares: !offloads.accepted_requests().is_empty(),
+                first: number == 0,
+                stats: TxStats::default(),
+                late: 0,
+                refused: 0,
+                hold: None,
+            }),
+        });
+        pairs.collect()
+    }
+}
+
+/// What is set on a device that runs, and kept for its restart.
+fn started(name: &str, device: &Device, plan: Plan) {
+    let queues = plan.pools.len() as u16;
+    if plan.config.rss
+        && plan.reta_size > 0
+        && let Err(error) = device.spread(queues, plan.reta_size)
+    {
+        tracing::info!(port = %name, %error, "the RSS table stays as the driver has it");
+    }
+    if let Err(error) = device.set_promiscuous(plan.promiscuous) {
+        tracing::info!(port = %name, %error, "promiscuous mode stays as it is");
+    }
+    device.events().begin(Plan {
+        config: device.effective(plan.config),
+        ..plan
+    });
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use linecard_hal::{PortError, PortErrorKind, PortName};
 
 use crate::sys::port::Device;
-use crate::{eal, log, pci, sys};
+use crate::{eal, log, pci, stale, sys};
 
 /// A device, as it was named.
 #[derive(Debug, Clone)]
@@ -29,7 +29,9 @@ impl Target {
             PortError::new(&full, PortErrorKind::Name, what)
                 .remedy("a DPDK port is a PCI address (dpdk:0000:3b:00.0) or a virtual device (dpdk:net_null0)")
         };
-        let mtu = name.take::<u16>("mtu")?;
+        let mtu = name
+            .take::<u16>("mtu")
+            .map_err(|error| error.remedy("a number of bytes, as in mtu=9000"))?;
         let device = name.device().to_owned();
         let (name_of, driver) = match pci::address(&device) {
             Some(address) => (address, None),
@@ -74,6 +76,9 @@ impl Target {
             Some(driver) => self.check_plugin(driver)?,
         }
         eal::start(&self.full, self.driver.is_none())?;
+        if let Some(driver) = &self.driver {
+            stale::clear(driver, &self.arguments);
+        }
         log::forget();
         Device::open(&self.name, &self.arguments).map_err(|error| self.explain(error))
     }
@@ -88,6 +93,7 @@ impl Target {
     fn check_plugin(&self, driver: &str) -> Result<(), PortError> {
         let plugin = match driver.trim_start_matches("net_") {
             "virtio_user" => "virtio",
+            "bonding" => "bond",
             plugin => plugin,
         };
         let dir = sys::eal::plugin_dir();
@@ -162,8 +168,12 @@ impl Target {
             format!(": {said}")
         };
         let what = format!("DPDK does not open {}{why}", self.name);
-        let refusal = PortError::new(&self.full, kind, what).remedy(remedy);
-        // Drivers of virtual devices refuse their options with -1, which is no errno: EPERM would mislead.
+        self.because(PortError::new(&self.full, kind, what).remedy(remedy), error)
+    }
+
+    /// With the cause, if it is one: drivers of virtual devices refuse their options with -1, which is no errno,
+    /// and EPERM would mislead.
+    pub(crate) fn because(&self, refusal: PortError, error: std::io::Error) -> PortError {
         if self.is_virtual() && error.raw_os_error() == Some(libc::EPERM) {
             return refusal;
         }
@@ -176,7 +186,7 @@ impl Target {
         let driver = self.driver.as_deref()?;
         let (needs, example) = WANTS
             .iter()
-            .find(|(name, ..)| *name == driver)
+            .find(|(name, ..)| name.trim_start_matches("net_") == driver.trim_start_matches("net_"))
             .map_or((None, ""), |(_, needs, example)| (*needs, *example));
         if let Some((bit, name)) = needs
             && capabilities & (1 << bit) == 0

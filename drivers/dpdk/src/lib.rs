@@ -18,6 +18,7 @@
 //! | `flow` | flow rules, as `rte_flow` |
 //! | `pools`, `lcore` | adopted pools; workers as lcores |
 //! | `device`, `pci` | names; what stands in a device's way, with the command that mends it |
+//! | `stale` | sockets that a killed process has left |
 //! | `eal`, `log` | DPDK's environment, started once; its messages |
 //! | `sys` | calls into DPDK: all unsafe code |
 //!
@@ -109,6 +110,7 @@ mod pci;
 mod pools;
 mod port;
 mod rx;
+mod stale;
 mod sys;
 mod tx;
 

@@ -46,6 +46,11 @@ fn open_device(name: PortName) -> Result<DpdkPort, PortError> {
 }
 
 fn system(port: &str, what: &str, error: io::Error) -> PortError {
+    said(port, what).cause(error)
+}
+
+/// What DPDK cannot do, with what it said about that.
+fn said(port: &str, what: &str) -> PortError {
     let said = log::since();
     let why = if said.is_empty() {
         String::new()
@@ -58,7 +63,6 @@ fn system(port: &str, what: &str, error: io::Error) -> PortError {
         format!("DPDK cannot {what}{why}"),
     )
     .remedy("LINECARD_LOG=dpdk=trace shows all that DPDK says")
-    .cause(error)
 }
 
 pub(crate) struct DpdkPort {

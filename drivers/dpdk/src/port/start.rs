@@ -6,7 +6,7 @@ use linecard_hal::region::{Region, RegionRequest};
 use linecard_hal::{Offloads, PortConfig, PortError, PortErrorKind, QueuePair, RxStats, TxStats};
 use linecard_wire::rss::SYMMETRIC_KEY;
 
-use super::{DpdkPort, system};
+use super::{DpdkPort, said, system};
 use crate::device;
 use crate::eal::{self, Pages};
 use crate::rx::{Rx, Shared};
@@ -60,7 +60,8 @@ impl DpdkPort {
         config: &PortConfig,
     ) -> Result<Vec<QueuePair>, PortError> {
         let name = self.target.full.clone();
-        let options = self.target.options_remedy(device::effective_capabilities());
+        let target = self.target.clone();
+        let options = target.options_remedy(device::effective_capabilities());
         let (rx_descriptors, tx_descriptors) = self.descriptors;
         let plan = Plan {
             config: self.config_for(config),
@@ -88,7 +89,7 @@ impl DpdkPort {
             .start(&setup)
             .map_err(|(what, error)| match options {
                 // Some options of virtual devices are looked at only here.
-                Some((_, remedy)) => system(&name, what, error).remedy(remedy),
+                Some((_, remedy)) => target.because(said(&name, what).remedy(remedy), error),
                 None => system(&name, what, error),
             })?;
         let can_wait = device.interrupts() && queues.iter_mut().all(|(rx, _)| rx.can_wait());

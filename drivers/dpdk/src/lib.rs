@@ -43,8 +43,8 @@
 //! and DPDK does not share any as soon as other memory is registered. So such a port *lends* the engine memory of
 //! DPDK's heap ([`Port::memory`](linecard_hal::Port::memory)), all pools of the engine are made there, and nothing is
 //! registered: still no copy, on ordinary pages as well as on hugepages. It takes from what DPDK was given (256 MiB
-//! on ordinary pages). Another engine in the same process, with pools of the usual kind on a `dpdk:` port, is in its
-//! way: it does not start then.
+//! on ordinary pages). It is refused while another engine in the same process has pools of the usual kind on a
+//! `dpdk:` port.
 //!
 //! # Names and options
 //!

@@ -38,6 +38,13 @@ pub(crate) fn adopt(pools: &[Mempool]) -> io::Result<Vec<Arc<RtePool>>> {
         .collect()
 }
 
+/// A pool that is registered with DPDK now, in memory that is not DPDK's own.
+pub(crate) fn registered() -> Option<String> {
+    let adopted = adopted();
+    let other = adopted.iter().find(|one| !one.pool().region().is_lent())?;
+    Some(other.pool().config().name.clone())
+}
+
 /// Ends the adoptions that no port needs any more. No worker of such a port may run.
 pub(crate) fn release(mine: Vec<Arc<RtePool>>) {
     let mut adopted = adopted();

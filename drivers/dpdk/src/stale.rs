@@ -10,8 +10,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::{fs, thread};
 
+/// An option, and those of its values that make the device a server.
+type Needs = (&'static str, &'static [&'static str]);
+
 /// By driver: the option with the path, and those with which the device binds to it.
-const SERVERS: [(&str, &str, &[(&str, &[&str])]); 2] = [
+const SERVERS: [(&str, &str, &[Needs]); 2] = [
     (
         "memif",
         "socket",

@@ -319,6 +319,12 @@ fn a_pool_that_a_back_end_could_not_map_is_refused() {
         let lent = Mempool::within(config, region).unwrap();
         assert!(lent.region().is_lent());
         drop(filled(&lent, &[7; 60]));
+        // Nor can it be mapped beside a pool that cannot.
+        let Err(error) = port.start(std::slice::from_ref(&lent)) else {
+            panic!("it started");
+        };
+        assert_eq!(error.kind, PortErrorKind::Busy, "{error}");
+        assert!(error.to_string().contains("stop that engine"), "{error}");
     }
     drop(port);
     drop(back_queues);

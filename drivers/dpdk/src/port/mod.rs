@@ -202,12 +202,7 @@ impl Port for DpdkPort {
                 .wrong(PortErrorKind::Pool, what)
                 .remedy("pass one pool for each queue"));
         }
-        if self.target.shares_memory() && !given.iter().all(|pool| pool.region().is_lent()) {
-            let what = "its back end could not map the pools' memory: DPDK shares only its own";
-            return Err(self
-                .wrong(PortErrorKind::Pool, what)
-                .remedy("make them in memory of this port's: Port::memory, Mempool::within"));
-        }
+        self.check_shared(given)?;
         if self.device.as_ref().is_some_and(|d| d.lent() > 0) || !self.pools.is_empty() {
             return Err(self
                 .wrong(PortErrorKind::Busy, "its queues are still in use")

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use linecard_hal::region::{Region, RegionRequest};
-use linecard_hal::{Offloads, PortConfig, PortError, PortErrorKind, QueuePair, RxStats, TxStats};
+use linecard_hal::{
+    Mempool, Offloads, PortConfig, PortError, PortErrorKind, QueuePair, RxStats, TxStats,
+};
 use linecard_wire::rss::SYMMETRIC_KEY;
 
 use super::{DpdkPort, said, system};
@@ -14,7 +16,7 @@ use crate::sys::port::{Device, Setup};
 use crate::sys::queue::{RawRx, RawTx};
 use crate::sys::recovery::Plan;
 use crate::tx::Tx;
-use crate::{log, sys};
+use crate::{log, pools, sys};
 
 impl DpdkPort {
     /// Memory that another process can map.
@@ -35,6 +37,30 @@ impl DpdkPort {
                 })
                 .cause(error)
         })
+    }
+
+    /// Refuses pools that a back end could not map, whichever's they are: DPDK shares none of its memory as soon as
+    /// there is any that it could not share.
+    pub(super) fn check_shared(&self, given: &[Mempool]) -> Result<(), PortError> {
+        if !self.target.shares_memory() {
+            return Ok(());
+        }
+        if !given.iter().all(|pool| pool.region().is_lent()) {
+            let what = "its back end could not map the pools' memory: DPDK shares only its own";
+            return Err(self
+                .wrong(PortErrorKind::Pool, what)
+                .remedy("make them in memory of this port's: Port::memory, Mempool::within"));
+        }
+        if let Some(pool) = pools::registered() {
+            let what = format!(
+                "its back end maps DPDK's own memory, and DPDK shares none as long as the pool {pool:?} of another \
+                 engine in this process is on a dpdk: port"
+            );
+            return Err(self
+                .wrong(PortErrorKind::Busy, what)
+                .remedy("stop that engine first, or open its ports in one engine with this one"));
+        }
+        Ok(())
     }
 
     /// The RSS key, as long as the device wants it.

@@ -41,7 +41,7 @@
 //!
 //! `net_virtio_user` is the exception: its back end, in another process, maps the files behind DPDK's own memory,
 //! and DPDK does not share any as soon as other memory is registered. So such a port *lends* the engine memory of
-//! DPDK's heap ([`Port::memory`](linecard_hal::Port::memory)), all pools of the engine are made there, and nothing is
+//! DPDK's heap ([`Port::memory`]), all pools of the engine are made there, and nothing is
 //! registered: still no copy, on ordinary pages as well as on hugepages. It takes from what DPDK was given (256 MiB
 //! on ordinary pages). It is refused while another engine in the same process has pools of the usual kind on a
 //! `dpdk:` port.

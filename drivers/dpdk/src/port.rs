@@ -285,6 +285,7 @@ impl DpdkPort {
             let pool = pools[number].clone();
             QueuePair {
                 rx: Box::new(Rx {
+                    straight: rx.is_own() && rx.port() == config.index && !strips,
                     raw: rx,
                     shared: shared.clone(),
                     index: config.index,

@@ -11,6 +11,22 @@ use crate::mbuf::{Mbuf, RawMbuf, free};
 pub struct Burst {
     slots: Box<[MaybeUninit<Mbuf>]>,
     len: usize,
+    /// `pool` is 0 when nothing is known. Every access that could change an mbuf or the list forgets it.
+    plain: Plain,
+}
+
+/// What a driver knows of a whole burst, so that nobody has to look at each mbuf again: all are of one
+/// pool, and each is one segment in its own buffer, has one owner and asks for nothing on transmit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plain {
+    /// What the headers name as their pool: [`Mbuf::pool_token`].
+    pub pool: usize,
+    /// Bytes of all frames.
+    pub bytes: u64,
+}
+
+impl Plain {
+    const UNKNOWN: Self = Self { pool: 0, bytes: 0 };
 }
 
 impl Burst {
@@ -19,6 +35,7 @@ impl Burst {
         Self {
             slots: (0..capacity).map(|_| MaybeUninit::uninit()).collect(),
             len: 0,
+            plain: Plain::UNKNOWN,
         }
     }
 
@@ -51,6 +68,7 @@ impl Burst {
     pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
         match self.slots.get_mut(self.len) {
             Some(slot) => {
+                self.plain.pool = 0;
                 slot.write(mbuf);
                 self.len += 1;
                 Ok(())
@@ -62,6 +80,7 @@ impl Burst {
     /// Takes the last mbuf.
     #[inline(always)]
     pub fn pop(&mut self) -> Option<Mbuf> {
+        self.plain.pool = 0;
         self.len = self.len.checked_sub(1)?;
         // SAFETY: the slot was below `len`, and no longer is.
         Some(unsafe { self.slots[self.len].assume_init_read() })
@@ -77,6 +96,7 @@ impl Burst {
     /// The mbufs, for changing them in place.
     #[inline(always)]
     pub fn as_mut_slice(&mut self) -> &mut [Mbuf] {
+        self.plain.pool = 0;
         // SAFETY: the first `len` slots are initialised.
         unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) }
     }
@@ -91,9 +111,39 @@ impl Burst {
         self.as_mut_slice().iter_mut()
     }
 
+    /// Lets `change` work on the bytes of each frame's first segment, in order, until it answers `false`;
+    /// returns how many frames were changed. `false` counts also for bytes that a clone shares.
+    ///
+    /// Nothing but the bytes can change, so what is [known](Self::plain) of the burst stays so: for a stage
+    /// that rewrites headers this is faster than [`iter_mut`](Self::iter_mut).
+    #[inline(always)]
+    pub fn change_data(&mut self, mut change: impl FnMut(&mut [u8]) -> bool) -> usize {
+        // SAFETY: the first `len` slots are initialised. Only bytes are changed: see `plain`.
+        let mbufs: &mut [Mbuf] =
+            unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) };
+        let changed = if self.plain.pool == 0 {
+            mbufs
+                .iter_mut()
+                .position(|mbuf| !mbuf.data_mut().is_some_and(&mut change))
+        } else {
+            mbufs.iter_mut().position(|mbuf| {
+                // SAFETY: one owner and its own buffer, by the contract of `set_plain`.
+                !change(unsafe { mbuf.own_data_mut() })
+            })
+        };
+        changed.unwrap_or(self.len)
+    }
+
+    /// What is known of all mbufs, if it is.
+    #[inline(always)]
+    pub fn plain(&self) -> Option<Plain> {
+        (self.plain.pool != 0).then_some(self.plain)
+    }
+
     /// Takes all mbufs out, in order. What is left when the iterator is dropped is freed in bulk.
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_> {
+        self.plain.pool = 0;
         let len = core::mem::take(&mut self.len);
         Drain {
             slots: &mut self.slots[..len],
@@ -112,6 +162,7 @@ impl Burst {
                 .as_mut_ptr()
                 .add(to.len)
                 .copy_from_nonoverlapping(self.slots.as_ptr(), n);
+            to.plain.pool = 0;
             to.len += n;
             self.forget_front(n);
         }
@@ -121,6 +172,7 @@ impl Burst {
     /// Frees the mbufs in bulk.
     #[inline]
     pub fn clear(&mut self) {
+        self.plain.pool = 0;
         let len = core::mem::take(&mut self.len);
         // SAFETY: the first `len` slots were initialised and are now forgotten by the burst.
         unsafe { free_slots(&mut self.slots[..len]) }
@@ -143,6 +195,7 @@ impl Burst {
     /// [`add_len`](Self::add_len).
     #[inline(always)]
     pub fn spare(&mut self) -> &mut [MaybeUninit<Mbuf>] {
+        self.plain.pool = 0;
         &mut self.slots[self.len..]
     }
 
@@ -154,7 +207,42 @@ impl Burst {
     #[inline(always)]
     pub unsafe fn add_len(&mut self, n: usize) {
         debug_assert!(n <= self.room());
+        self.plain.pool = 0;
         self.len += n;
+    }
+
+    /// Looks at every mbuf, and remembers what is [known](Self::plain) then. Returns the bytes of all.
+    #[inline(always)]
+    pub fn look(&mut self) -> u64 {
+        let pool = self.as_slice().first().map_or(0, Mbuf::pool_token);
+        let (mut bytes, mut odd, mut plain) = (0, 0, true);
+        for mbuf in self.as_slice() {
+            bytes += mbuf.frame_len() as u64;
+            odd |= mbuf.pool_token() ^ pool;
+            plain &= mbuf.is_plain();
+        }
+        if odd == 0 && plain {
+            self.plain = Plain { pool, bytes };
+        }
+        bytes
+    }
+
+    /// Says what is known of all mbufs in the burst. It holds until they can have changed.
+    ///
+    /// # Safety
+    ///
+    /// It is true: see [`Plain`].
+    #[inline(always)]
+    pub unsafe fn set_plain(&mut self, plain: Plain) {
+        debug_assert!(
+            self.iter()
+                .all(|m| m.pool_token() == plain.pool && m.is_plain())
+        );
+        debug_assert_eq!(
+            self.iter().map(|m| m.frame_len() as u64).sum::<u64>(),
+            plain.bytes
+        );
+        self.plain = plain;
     }
 
     /// The first mbuf's address: an array of `len` header pointers, as `rte_eth_tx_burst` takes it.
@@ -171,6 +259,7 @@ impl Burst {
     #[inline(always)]
     pub unsafe fn forget_front(&mut self, n: usize) {
         debug_assert!(n <= self.len);
+        self.plain.pool = 0;
         let left = self.len - n;
         if left > 0 && n > 0 {
             // SAFETY: both ranges lie within the `len` initialised slots.
@@ -406,5 +495,67 @@ mod tests {
         }));
         assert!(panicked.is_err());
         assert_eq!((burst.len(), pool.in_use()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_known_of_a_burst_ends_with_the_first_chance_to_change_an_mbuf() {
+        let pool = pool(16);
+        let known = |burst: &mut Burst| {
+            burst.look();
+            burst.plain().is_some()
+        };
+        let mut burst = Burst::with_capacity(8);
+        assert!(!known(&mut burst));
+        pool.alloc_burst(&mut burst, 4);
+        assert_eq!(burst.plain(), None);
+        for mbuf in burst.iter_mut() {
+            mbuf.append(60).unwrap();
+        }
+        assert_eq!(burst.look(), 240);
+        assert_eq!(burst.plain().unwrap().bytes, 240);
+        // Bytes are no part of it.
+        assert_eq!(burst.change_data(|data| data.len() == 60), 4);
+        assert!(burst.plain().is_some());
+        assert_eq!(burst.change_data(|_| false), 0);
+        let mut other = Burst::with_capacity(8);
+        core::mem::swap(&mut burst, &mut other);
+        assert!(burst.plain().is_none() && other.plain().is_some());
+        core::mem::swap(&mut burst, &mut other);
+        let changes: [fn(&mut Burst); 6] = [
+            |b| drop(b.pop()),
+            |b| _ = b.iter_mut(),
+            |b| _ = b.as_mut_slice(),
+            |b| b.free_front(1),
+            |b| _ = b.spare(),
+            |b| drop(b.drain().next()),
+        ];
+        for change in changes {
+            assert!(known(&mut burst));
+            change(&mut burst);
+            assert_eq!(burst.plain(), None);
+        }
+    }
+
+    #[test]
+    fn a_burst_with_a_request_a_clone_or_two_pools_is_not_plain() {
+        let [a, b] = [pool(16), pool(16)];
+        let mut burst = Burst::with_capacity(4);
+        a.alloc_burst(&mut burst, 2);
+        let clone = burst.as_mut_slice()[0].share(&a);
+        burst.look();
+        assert_eq!(burst.plain(), None);
+        assert_eq!(burst.change_data(|_| true), 0);
+        drop(clone);
+        burst.clear();
+        a.alloc_burst(&mut burst, 1);
+        b.alloc_burst(&mut burst, 1);
+        burst.look();
+        assert_eq!(burst.plain(), None);
+        drop(burst.pop());
+        burst.look();
+        assert!(burst.plain().is_some());
+        burst.as_mut_slice()[0].set_flags(crate::MbufFlags::TX_VLAN);
+        burst.look();
+        assert_eq!(burst.plain(), None);
     }
 }

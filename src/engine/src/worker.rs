@@ -213,10 +213,10 @@ impl Worker {
     /// Takes over frames from other workers, a burst at most.
     #[inline(always)]
     fn open_mail(&mut self) -> usize {
-        let frames = self.inbox.ring.pop_into(&mut self.inbox.opened);
-        if frames == 0 {
+        if self.inbox.ring.is_empty() {
             return 0;
         }
+        let frames = self.inbox.ring.pop_into(&mut self.inbox.opened);
         self.mail = frames;
         self.cx.counters.handed_in += frames as u64;
         for Crossing {

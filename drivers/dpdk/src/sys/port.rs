@@ -192,7 +192,7 @@ impl Device {
             Ok((0..)
                 .zip(setup.pools)
                 .map(|(queue, pool)| {
-                    let own = if plain { pool.token() } else { 0 };
+                    let own = plain.then(|| pool.token());
                     queue_pair(self.id, queue, own, &self.events, &self.lent)
                 })
                 .collect())

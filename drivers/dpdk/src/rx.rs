@@ -99,11 +99,12 @@ impl RxQueue for Rx {
         if n == 0 {
             return 0;
         }
-        // The driver has written its own number, which nearly always is ours, into what is its own.
-        let bytes = if start == 0 && self.straight {
+        let bytes = if start > 0 || self.strips {
+            self.finish(burst, start)
+        } else if self.straight {
             self.raw.know(burst)
         } else {
-            self.finish(burst, start)
+            burst.look(self.index)
         };
         self.stats.packets += n as u64;
         self.stats.bytes += bytes;

@@ -77,6 +77,12 @@ impl Output {
                 && !(self.single_segment && mbuf.segment_count() > 1))
     }
 
+    /// Whether every frame of a burst can go to the queue without work, and that can be seen at once.
+    #[inline(always)]
+    pub(crate) fn takes_as_a_whole(&self, burst: &Burst) -> bool {
+        self.takes_anything || (self.owner.is_none() && burst.plain().is_some())
+    }
+
     #[inline(always)]
     pub(crate) fn push(&mut self, mbuf: Mbuf, counters: &mut WorkerCounters) {
         if let Err(mbuf) = self.waiting.push(mbuf) {

@@ -134,6 +134,24 @@ impl Burst {
         changed.unwrap_or(self.len)
     }
 
+    /// Looks at each mbuf of a burst that was just received, once for all who come after: gives it the
+    /// number of its port, and remembers what is [known](Self::plain) if they are all alike. Returns the
+    /// bytes of all frames. For drivers that do not know by themselves what they received.
+    #[inline]
+    pub fn look(&mut self, port: u16) -> u64 {
+        let pool = self.as_slice().first().map_or(0, Mbuf::pool_token);
+        let (mut bytes, mut odd) = (0, 0);
+        for mbuf in self.as_mut_slice() {
+            bytes += mbuf.frame_len() as u64;
+            odd |= mbuf.oddness() | (mbuf.pool_token() ^ pool) as u64;
+            mbuf.set_port(port);
+        }
+        if odd == 0 {
+            self.plain = Plain { pool, bytes };
+        }
+        bytes
+    }
+
     /// What is known of all mbufs, if it is.
     #[inline(always)]
     pub fn plain(&self) -> Option<Plain> {
@@ -531,6 +549,40 @@ mod tests {
             make_known(&mut burst);
             change(&mut burst);
             assert_eq!(burst.plain(), None);
+        }
+    }
+
+    #[test]
+    fn a_look_finds_the_one_that_is_not_like_the_others() {
+        let (pool, elsewhere) = (pool(64), pool(8));
+        let fill = |burst: &mut Burst| {
+            burst.clear();
+            pool.alloc_burst(burst, 5);
+            burst.iter_mut().for_each(|mbuf| drop(mbuf.append(60)));
+        };
+        let mut burst = Burst::with_capacity(8);
+        assert_eq!((burst.look(7), burst.plain()), (0, None));
+        fill(&mut burst);
+        assert_eq!(burst.look(7), 300);
+        assert!(burst.iter().all(|mbuf| mbuf.port() == 7));
+        assert_eq!(burst.plain().unwrap().bytes, 300);
+
+        let mut clones = Vec::new();
+        let odd: [&mut dyn FnMut(&mut Mbuf); 4] = [
+            &mut |mbuf| mbuf.set_flags(crate::MbufFlags::TX_VLAN),
+            &mut |mbuf| clones.push(mbuf.share(&pool).unwrap()),
+            &mut |mbuf| {
+                let mut tail = pool.alloc().unwrap();
+                tail.append(1).unwrap();
+                mbuf.chain(tail).unwrap();
+            },
+            &mut |mbuf| *mbuf = elsewhere.alloc().unwrap(),
+        ];
+        for (at, make_odd) in odd.into_iter().enumerate() {
+            fill(&mut burst);
+            make_odd(&mut burst.as_mut_slice()[at]);
+            burst.look(7);
+            assert_eq!(burst.plain(), None, "{at}");
         }
     }
 

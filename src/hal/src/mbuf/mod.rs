@@ -127,10 +127,18 @@ impl Mbuf {
     /// [`Plain`](crate::burst::Plain).
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
+        self.oddness() == 0
+    }
+
+    /// The bits by which it differs from a [plain](Self::is_plain) one: of many, they can be put together
+    /// without a branch.
+    #[inline(always)]
+    pub(crate) fn oddness(&self) -> u64 {
         let raw = self.raw();
         let none = (MbufFlags::NOT_DIRECT | MbufFlags::SHARED | MbufFlags::TX_REQUESTS).bits();
         // Neither count is ever 0, so both are 1 if no other bit is set in either.
-        (raw.refcnt.load(Ordering::Acquire) | raw.nb_segs) == 1 && raw.ol_flags & none == 0
+        let counts = raw.refcnt.load(Ordering::Acquire) | raw.nb_segs;
+        raw.ol_flags & none | u64::from(counts ^ 1)
     }
 
     /// The address of the first data byte, for descriptors. Valid while the mbuf is.

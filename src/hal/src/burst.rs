@@ -558,7 +558,7 @@ mod tests {
         let fill = |burst: &mut Burst| {
             burst.clear();
             pool.alloc_burst(burst, 5);
-            burst.iter_mut().for_each(|mbuf| drop(mbuf.append(60)));
+            burst.iter_mut().for_each(|mbuf| _ = mbuf.append(60));
         };
         let mut burst = Burst::with_capacity(8);
         assert_eq!((burst.look(7), burst.plain()), (0, None));

@@ -19,9 +19,10 @@ pub(crate) fn address(text: &str) -> Option<String> {
         text.to_ascii_lowercase()
     };
     let mut parts = full.split([':', '.']);
-    for digits in [4, 2, 2, 1] {
+    // The kernel's VMD and Hyper-V drivers make up domains of more than four digits.
+    for digits in [4..=8, 2..=2, 2..=2, 1..=1] {
         let part = parts.next()?;
-        if part.len() != digits || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if !digits.contains(&part.len()) || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
     }
@@ -85,6 +86,8 @@ mod tests {
     fn addresses_with_and_without_a_domain() {
         for (text, full) in [
             ("3b:00.0", Some("0000:3b:00.0")),
+            ("10000:e1:00.0", Some("10000:e1:00.0")),
+            ("123456789:e1:00.0", None),
             ("0000:3B:00.1", Some("0000:3b:00.1")),
             ("net_null0", None),
             ("3b:00", None),

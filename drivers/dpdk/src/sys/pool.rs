@@ -152,15 +152,16 @@ impl RtePool {
         self.pool.in_use() == 0
     }
 
-    /// Ends the adoption, if every mbuf is home; else gives `self` back. No worker may run.
+    /// Ends the adoption, if every mbuf is home; else gives `self` back. No worker of a port may run that
+    /// uses it.
     pub(crate) fn close(self) -> Result<(), Self> {
-        if !self.settle() {
-            return Err(self);
-        }
         let region = self.pool.region();
-        // SAFETY: all mbufs are home, so no header is in anybody's hands, and no driver knows the pool.
+        // SAFETY: no driver knows the pool any more, and `settle` has emptied its caches: so nothing is
+        // taken through it. Once it is released no header names it.
         unsafe {
-            self.pool.release();
+            if !self.settle() || !self.pool.release() {
+                return Err(self);
+            }
             dpdk::lc_pool_free(self.raw.as_ptr());
             dpdk::lc_memory_unregister(region.base().as_ptr().cast(), region.len_bytes());
         }

@@ -67,6 +67,11 @@ impl Target {
         self.driver.is_some()
     }
 
+    /// Whether the kernel's vfio has it.
+    pub(crate) fn is_with_vfio(&self) -> bool {
+        !self.is_virtual() && pci::driver(Path::new("/"), &self.name).as_deref() == Some("vfio-pci")
+    }
+
     /// Starts EAL if need be, and opens the device.
     pub(crate) fn open(&self) -> Result<Device, PortError> {
         match &self.driver {

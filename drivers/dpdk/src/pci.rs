@@ -29,6 +29,21 @@ pub(crate) fn address(text: &str) -> Option<String> {
     (parts.next().is_none() && full.matches('.').count() == 1).then(|| full.to_ascii_lowercase())
 }
 
+/// The kernel driver that has a device.
+pub(crate) fn driver(root: &Path, address: &str) -> Option<String> {
+    link_name(
+        &root
+            .join("sys/bus/pci/devices")
+            .join(address)
+            .join("driver"),
+    )
+}
+
+fn link_name(path: &Path) -> Option<String> {
+    let link = fs::read_link(path).ok()?;
+    Some(link.file_name()?.to_string_lossy().into_owned())
+}
+
 /// Refuses a device that DPDK cannot take, with the reason. `root` is `/`.
 pub(crate) fn check(port: &str, address: &str, root: &Path) -> Result<(), PortError> {
     let device = root.join("sys/bus/pci/devices").join(address);
@@ -38,12 +53,8 @@ pub(crate) fn check(port: &str, address: &str, root: &Path) -> Result<(), PortEr
             PortError::new(port, PortErrorKind::NotFound, what).remedy("linecard ports lists them")
         );
     }
-    let last = |name: &str| {
-        let link = fs::read_link(device.join(name)).ok()?;
-        Some(link.file_name()?.to_string_lossy().into_owned())
-    };
     let bind = format!("linecard bind {address}");
-    let driver = match last("driver") {
+    let driver = match driver(root, address) {
         None => {
             let what = format!("{address} is bound to no driver");
             return Err(PortError::new(port, PortErrorKind::Busy, what).remedy(bind));
@@ -57,7 +68,7 @@ pub(crate) fn check(port: &str, address: &str, root: &Path) -> Result<(), PortEr
         let what = format!("{address} is bound to the kernel driver {driver}");
         return Err(PortError::new(port, PortErrorKind::Busy, what).remedy(bind));
     }
-    let Some(group) = last("iommu_group") else {
+    let Some(group) = link_name(&device.join("iommu_group")) else {
         let what = format!(
             "{address} is behind no IOMMU, without which DPDK would want physical addresses"
         );

@@ -236,9 +236,11 @@ impl DpdkPort {
         let dma = !self.target.is_virtual();
         let (rss, reta) = (setup_config.rss, self.info.reta_size);
         let options = self.target.options_remedy(device::effective_capabilities());
+        let vfio = self.target.is_with_vfio();
         let device = self.device()?;
         for pool in &pools {
-            pool.map_for(device.id())
+            device
+                .map(pool, vfio)
                 .map_err(|e| system(&name, "map the pool's memory for the device", e))?;
         }
         log::forget();
@@ -427,10 +429,8 @@ impl Port for DpdkPort {
             }
         }
         let stopped = device.stop();
-        if !device.events().is_destroyed() {
-            for pool in &self.pools {
-                pool.unmap_for(device.id());
-            }
+        for pool in &self.pools {
+            device.unmap(pool);
         }
         device.events().recovery().plan = None;
         // Drivers keep mbufs in their queues until they are closed.

@@ -83,6 +83,17 @@ impl Device {
         }
     }
 
+    /// Makes the memory of a pool known to the device; `vfio` says that the kernel's vfio has it.
+    pub(crate) fn map(&self, pool: &RtePool, vfio: bool) -> io::Result<()> {
+        pool.map_for(self.id, Arc::as_ptr(&self.events).addr(), vfio)
+    }
+
+    /// Undoes that, as far as it was done.
+    pub(crate) fn unmap(&self, pool: &RtePool) {
+        let port = (!self.events.is_destroyed()).then_some(self.id);
+        pool.unmap_for(port, Arc::as_ptr(&self.events).addr());
+    }
+
     /// Whether it interrupts for received frames.
     pub(crate) fn interrupts(&self) -> bool {
         self.interrupts

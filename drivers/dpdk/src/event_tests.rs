@@ -102,3 +102,19 @@ fn the_number_of_an_unplugged_device_is_not_used_again() {
     assert_eq!(other.link(), LinkState::Up);
     end(other, &others, running);
 }
+
+#[test]
+fn a_start_that_does_not_get_its_device_again_may_be_repeated() {
+    let (mut port, pool, queues) = started("net_null24");
+    drop(queues);
+    port.stop().unwrap();
+    // Another port has it meanwhile.
+    let (other, others, running) = started("net_null24");
+    for _ in 0..2 {
+        let error = port.start(&[pool.clone(), pool.clone()]).unwrap_err();
+        assert!(error.to_string().contains("open already"), "{error}");
+    }
+    end(other, &others, running);
+    let queues = port.start(&[pool.clone(), pool.clone()]).unwrap();
+    end(port, &pool, queues);
+}

@@ -408,6 +408,8 @@ impl Port for DpdkPort {
     fn stop(&mut self) -> Result<(), PortError> {
         let driver = self.driver();
         let Some(device) = &mut self.device else {
+            // It could not be opened again; what was adopted for it is not needed.
+            pools::release(core::mem::take(&mut self.pools));
             return Ok(());
         };
         if device.lent() > 0 {

@@ -45,6 +45,8 @@ fn a_device_is_reset_by_the_last_queue_that_lets_go() {
         assert_eq!(received(&mut queues), [4, 4]);
         port.device.as_ref().unwrap().raise(dpdk::LC_EVENT_RESET);
         assert_eq!(received(&mut queues), [0, 0], "nobody touches it");
+        assert_eq!(port.link(), LinkState::Down);
+        assert!(port.extended_stats().is_empty());
         assert!(!queues[0].rx.finished());
         assert_eq!(queues[0].rx.maintain(), QueueState::Down);
         assert_eq!(queues[0].rx.maintain(), QueueState::Down);
@@ -72,8 +74,11 @@ fn a_device_is_reset_by_the_last_queue_that_lets_go() {
 #[test]
 fn a_removed_device_ends_its_queues() {
     let (port, pool, mut queues) = started("net_null21");
+    assert_eq!(received(&mut queues), [4, 4]);
+    assert!(!port.extended_stats().is_empty());
     port.device.as_ref().unwrap().raise(dpdk::LC_EVENT_REMOVED);
     assert_eq!(received(&mut queues), [0, 0]);
+    assert!(port.extended_stats().is_empty(), "nobody asks it");
     assert!(queues[0].rx.finished());
     assert_eq!(queues[0].rx.maintain(), QueueState::Finished);
     assert_eq!(queues[0].tx.maintain(), QueueState::Down);

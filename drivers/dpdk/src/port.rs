@@ -442,13 +442,14 @@ impl Port for DpdkPort {
     }
 
     fn extended_stats(&self) -> Vec<(String, u64)> {
-        let Some(device) = self
-            .device
-            .as_ref()
-            .filter(|d| self.rules.is_some() && !d.events().is_destroyed())
-        else {
+        let Some(device) = self.device.as_ref().filter(|_| self.rules.is_some()) else {
             return Vec::new();
         };
+        // No restart meanwhile: the driver walks through its queues.
+        let _quiet = device.events().recovery();
+        if device.events().is_away() {
+            return Vec::new();
+        }
         let mut all = sys::port::xstats(device.id());
         all.retain(|(_, value)| *value > 0);
         all
@@ -471,6 +472,7 @@ impl Port for DpdkPort {
             {
                 LinkState::Gone
             }
+            Some(device) if device.events().is_away() => LinkState::Down,
             Some(device) if sys::port::link_up(device.id()) => LinkState::Up,
             _ => LinkState::Down,
         }

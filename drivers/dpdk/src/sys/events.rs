@@ -45,8 +45,13 @@ impl Events {
 
     /// What the device has counted; the last known while it is away. `None` while it is restarted.
     pub(crate) fn stats(&self, port: u16) -> Option<Stats> {
-        let away = self.away.load(Ordering::Acquire);
-        Some(self.try_recovery()?.stats(port, away))
+        let mut recovery = self.try_recovery()?;
+        Some(recovery.stats(port, self.is_away()))
+    }
+
+    /// Whether nobody may touch the device: it is gone, or asks to be reset.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Acquire)
     }
 
     /// Whether the port's number is no longer this device's.

@@ -105,6 +105,9 @@ fn the_number_of_an_unplugged_device_is_not_used_again() {
     end(port, &pool, queues);
     assert_eq!(received(&mut running), [4, 4], "device {number}");
     assert_eq!(other.link(), LinkState::Up);
+    // The other is still heard.
+    other.device.as_ref().unwrap().raise(dpdk::LC_EVENT_REMOVED);
+    assert_eq!(other.link(), LinkState::Gone);
     end(other, &others, running);
 }
 
@@ -122,4 +125,15 @@ fn a_start_that_does_not_get_its_device_again_may_be_repeated() {
     end(other, &others, running);
     let queues = port.start(&[pool.clone(), pool.clone()]).unwrap();
     end(port, &pool, queues);
+}
+
+#[test]
+fn nobody_listens_to_the_number_of_an_unplugged_device() {
+    let (port, pool, queues) = started("net_null25");
+    let device = port.device.as_ref().unwrap();
+    let (number, events) = (device.id(), device.events().clone());
+    device.unplug();
+    end(port, &pool, queues);
+    // DPDK would call back for the next device with this number.
+    assert!(!events.raise(number, dpdk::LC_EVENT_RESET));
 }

@@ -113,8 +113,7 @@ impl Device {
     /// Raises an event as the device would.
     #[cfg(test)]
     pub(crate) fn raise(&self, event: u32) {
-        // SAFETY: the listener lives as long as `self`.
-        unsafe { dpdk::lc_port_raise(self.id, event as i32) };
+        assert!(self.events.raise(self.id, event));
     }
 
     /// How many ends of queues are in use.

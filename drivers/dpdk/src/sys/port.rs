@@ -1,6 +1,6 @@
 //! Ports of DPDK: opened by name, configured, started, stopped, closed.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -21,6 +21,21 @@ fn alone() -> MutexGuard<'static, ()> {
     COMING_AND_GOING
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Makes a device, and says which port it is.
+fn probe(devargs: &CStr, name: &CStr) -> io::Result<u16> {
+    let mut id = 0;
+    let _alone = alone();
+    // SAFETY: EAL is up (`eal::start` comes first); C strings.
+    unsafe {
+        if dpdk::lc_port_by_name(name.as_ptr(), &raw mut id) == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EEXIST));
+        }
+        answer(dpdk::lc_probe(devargs.as_ptr()))?;
+        answer(dpdk::lc_port_by_name(name.as_ptr(), &raw mut id))?;
+    }
+    Ok(id)
 }
 
 /// A port. Closed, and its device removed, when dropped.
@@ -44,26 +59,17 @@ impl Device {
             format!("{name},{arguments}")
         };
         let (devargs, name) = (CString::new(devargs)?, CString::new(name)?);
-        let mut id = 0;
-        let _alone = alone();
-        // SAFETY: EAL is up (`eal::start` comes first); C strings.
-        unsafe {
-            if dpdk::lc_port_by_name(name.as_ptr(), &raw mut id) == 0 {
-                return Err(io::Error::from_raw_os_error(libc::EEXIST));
-            }
-            answer(dpdk::lc_probe(devargs.as_ptr()))?;
-            answer(dpdk::lc_port_by_name(name.as_ptr(), &raw mut id))?;
-        }
-        let events = Arc::new(Events::default());
-        let listener = Listener::new(id, &events)?;
-        Ok(Self {
-            id,
-            events,
-            listener: Some(listener),
+        let mut device = Self {
+            id: probe(&devargs, &name)?,
+            events: Arc::default(),
+            listener: None,
             lent: Lent::new(),
             started: false,
             interrupts: false,
-        })
+        };
+        // From here on an error closes it.
+        device.listener = Some(Listener::new(device.id, &device.events)?);
+        Ok(device)
     }
 
     /// DPDK's number of the port.

@@ -45,7 +45,7 @@ pub struct PortReport {
     /// Bytes transmitted, without FCS.
     pub tx_bytes: u64,
     /// Frames that were copied on their way out, because the device can neither read their memory nor give
-    /// it back; the port's notes say which those are.
+    /// it back: those of pools that the port was not given, and of memory outside of any.
     pub tx_copies: u64,
     /// Drops by reason. What could not be transmitted counts at the port that it was to leave by,
     /// everything else at the port that received it. Reasons that did not occur are left out.

@@ -137,3 +137,17 @@ fn nobody_listens_to_the_number_of_an_unplugged_device() {
     // DPDK would call back for the next device with this number.
     assert!(!events.raise(number, dpdk::LC_EVENT_RESET));
 }
+
+#[test]
+fn pools_are_adopted_all_or_none() {
+    let (port, pool, queues) = started("net_null26");
+    let [first, second] =
+        ["first", "second"].map(|name| Mempool::new(MempoolConfig::new(name, 256)).unwrap());
+    let own = first.alloc().unwrap().pool_token();
+    // DPDK does not take memory twice.
+    let known = RtePool::new(&second, "second").unwrap();
+    assert!(pools::adopt(&[first.clone(), second.clone()]).is_err());
+    assert_eq!(first.alloc().unwrap().pool_token(), own);
+    known.close().unwrap();
+    end(port, &pool, queues);
+}

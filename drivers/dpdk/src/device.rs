@@ -48,9 +48,10 @@ impl Target {
         };
         let mut pairs = Vec::new();
         for (key, value) in name.take_rest() {
-            if key.contains(',') || value.contains(',') && !value.starts_with('[') {
+            if key.contains(',') || !is_one_value(&value) {
                 return Err(wrong(format!(
-                    "option {key}={value} has a comma, with which DPDK separates options"
+                    "option {key}={value} has a comma outside of [ ], with which DPDK separates options, or a bracket too \
+                     few"
                 )));
             }
             pairs.push(format!("{key}={value}"));
@@ -67,6 +68,11 @@ impl Target {
     /// Whether DPDK makes the device, and no bus has it.
     pub(crate) fn is_virtual(&self) -> bool {
         self.driver.is_some()
+    }
+
+    /// Whether the kernel's vfio has it.
+    pub(crate) fn is_with_vfio(&self) -> bool {
+        !self.is_virtual() && pci::driver(Path::new("/"), &self.name).as_deref() == Some("vfio-pci")
     }
 
     /// Starts EAL if need be, and opens the device.
@@ -214,6 +220,23 @@ impl Target {
     }
 }
 
+/// Whether DPDK takes all of this for one value: it keeps together what stands in brackets.
+fn is_one_value(value: &str) -> bool {
+    let mut open = 0_i32;
+    for c in value.chars() {
+        match c {
+            '[' => open += 1,
+            ']' => open -= 1,
+            ',' if open == 0 => return false,
+            _ => {}
+        }
+        if open < 0 {
+            return false;
+        }
+    }
+    open == 0
+}
+
 /// A capability: its bit (linux/capability.h) and its name.
 type Capability = (u32, &'static str);
 const NET_ADMIN: Option<Capability> = Some((12, "CAP_NET_ADMIN"));
@@ -259,6 +282,8 @@ mod tests {
         assert_eq!(target.driver.as_deref(), Some("net_af_packet"));
         assert_eq!(target.arguments, "iface=eth1,qpairs=2");
         assert_eq!(target.mtu, Some(9000));
+        let target = parse("dpdk:3b:00.0?representor=[0,2-4]").unwrap();
+        assert_eq!(target.arguments, "representor=[0,2-4]");
         let target = parse("dpdk:3b:00.0").unwrap();
         assert_eq!(
             (target.name.as_str(), target.driver),
@@ -273,6 +298,8 @@ mod tests {
             "dpdk:eth1",
             "dpdk:net_null0,size=3",
             "dpdk:net_null0?a=1,b=2",
+            "dpdk:net_null0?a=[0,1],b=2",
+            "dpdk:net_null0?a=[0,1",
             "dpdk:0000:3b:00",
         ] {
             let error = parse(name).unwrap_err();

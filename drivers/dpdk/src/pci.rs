@@ -19,13 +19,29 @@ pub(crate) fn address(text: &str) -> Option<String> {
         text.to_ascii_lowercase()
     };
     let mut parts = full.split([':', '.']);
-    for digits in [4, 2, 2, 1] {
+    // The kernel's VMD and Hyper-V drivers make up domains of more than four digits.
+    for digits in [4..=8, 2..=2, 2..=2, 1..=1] {
         let part = parts.next()?;
-        if part.len() != digits || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if !digits.contains(&part.len()) || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
     }
     (parts.next().is_none() && full.matches('.').count() == 1).then(|| full.to_ascii_lowercase())
+}
+
+/// The kernel driver that has a device.
+pub(crate) fn driver(root: &Path, address: &str) -> Option<String> {
+    link_name(
+        &root
+            .join("sys/bus/pci/devices")
+            .join(address)
+            .join("driver"),
+    )
+}
+
+fn link_name(path: &Path) -> Option<String> {
+    let link = fs::read_link(path).ok()?;
+    Some(link.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Refuses a device that DPDK cannot take, with the reason. `root` is `/`.
@@ -37,12 +53,8 @@ pub(crate) fn check(port: &str, address: &str, root: &Path) -> Result<(), PortEr
             PortError::new(port, PortErrorKind::NotFound, what).remedy("linecard ports lists them")
         );
     }
-    let last = |name: &str| {
-        let link = fs::read_link(device.join(name)).ok()?;
-        Some(link.file_name()?.to_string_lossy().into_owned())
-    };
     let bind = format!("linecard bind {address}");
-    let driver = match last("driver") {
+    let driver = match driver(root, address) {
         None => {
             let what = format!("{address} is bound to no driver");
             return Err(PortError::new(port, PortErrorKind::Busy, what).remedy(bind));
@@ -68,7 +80,7 @@ pub(crate) fn check(port: &str, address: &str, root: &Path) -> Result<(), PortEr
         let name = fs::read_to_string(device.join("iommu_group/name"));
         !name.is_ok_and(|name| name.trim() == "vfio-noiommu")
     };
-    let Some(group) = last("iommu_group").filter(isolated) else {
+    let Some(group) = link_name(&device.join("iommu_group")).filter(isolated) else {
         let what = format!(
             "{address} is behind no IOMMU, without which DPDK would want physical addresses"
         );
@@ -96,6 +108,8 @@ mod tests {
     fn addresses_with_and_without_a_domain() {
         for (text, full) in [
             ("3b:00.0", Some("0000:3b:00.0")),
+            ("10000:e1:00.0", Some("10000:e1:00.0")),
+            ("123456789:e1:00.0", None),
             ("0000:3B:00.1", Some("0000:3b:00.1")),
             ("net_null0", None),
             ("3b:00", None),

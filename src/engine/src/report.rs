@@ -46,7 +46,7 @@ pub struct PortReport {
     /// Bytes transmitted, without FCS.
     pub tx_bytes: u64,
     /// Frames that were copied on their way out, because the device can neither read their memory nor give
-    /// it back.
+    /// it back: those of pools that the port was not given, and of memory outside of any.
     pub tx_copies: u64,
     /// Why, as [`CopyReason::name`](crate::CopyReason::name): how many for each reason. Reasons that did not occur are left out.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

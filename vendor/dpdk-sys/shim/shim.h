@@ -26,7 +26,6 @@ const char *lc_version(void);
 int lc_version_number(void);
 int lc_version_built(void);
 const char *lc_plugin_dir(void);
-const char *lc_strerror(int error);
 
 /* Sends every message of DPDK to `line`, with its level. */
 int lc_log_to(void (*line)(uint32_t level, const char *text, size_t len));
@@ -162,9 +161,10 @@ int lc_port_stats_clear(uint16_t port);
 /* Extended statistics: name and value of number `index`; -ENOENT behind the last. */
 int lc_port_xstat(uint16_t port, uint32_t index, char name[64], uint64_t *value);
 int lc_port_events(uint16_t port, lc_event_fn event, void *argument);
-void lc_port_no_events(uint16_t port, lc_event_fn event, void *argument);
-/* For tests: what a device would say. */
-void lc_port_raise(uint16_t port, int event);
+/* Ends that; does nothing to the listener of another device that has taken over the number. */
+void lc_port_no_events(uint16_t port, void *argument);
+/* For tests: what a device would say to this listener. Whether it listens. */
+bool lc_port_raise(uint16_t port, int event, const void *argument);
 
 /* --- flow rules ----------------------------------------------------------------------------------------- */
 

@@ -49,6 +49,8 @@ fn a_device_is_reset_by_the_last_queue_that_lets_go() {
         assert_eq!(received(&mut queues), [4, 4]);
         port.device.as_ref().unwrap().raise(dpdk::LC_EVENT_RESET);
         assert_eq!(received(&mut queues), [0, 0], "nobody touches it");
+        assert_eq!(port.link(), LinkState::Down);
+        assert!(port.extended_stats().is_empty());
         assert!(!queues[0].rx.finished());
         assert_eq!(queues[0].rx.maintain(), QueueState::Down);
         assert_eq!(queues[0].rx.maintain(), QueueState::Down);
@@ -76,8 +78,11 @@ fn a_device_is_reset_by_the_last_queue_that_lets_go() {
 #[test]
 fn a_removed_device_ends_its_queues() {
     let (port, pool, mut queues) = started("net_null21");
+    assert_eq!(received(&mut queues), [4, 4]);
+    assert!(!port.extended_stats().is_empty());
     port.device.as_ref().unwrap().raise(dpdk::LC_EVENT_REMOVED);
     assert_eq!(received(&mut queues), [0, 0]);
+    assert!(port.extended_stats().is_empty(), "nobody asks it");
     assert!(queues[0].rx.finished());
     assert_eq!(queues[0].rx.maintain(), QueueState::Finished);
     assert_eq!(queues[0].tx.maintain(), QueueState::Down);
@@ -104,7 +109,51 @@ fn the_number_of_an_unplugged_device_is_not_used_again() {
     end(port, &pool, queues);
     assert_eq!(received(&mut running), [4, 4], "device {number}");
     assert_eq!(other.link(), LinkState::Up);
+    // The other is still heard.
+    other.device.as_ref().unwrap().raise(dpdk::LC_EVENT_REMOVED);
+    assert_eq!(other.link(), LinkState::Gone);
     end(other, &others, running);
+}
+
+#[test]
+fn a_start_that_does_not_get_its_device_again_may_be_repeated() {
+    let (mut port, pool, queues) = started("net_null27");
+    drop(queues);
+    port.stop().unwrap();
+    // Another port has it meanwhile.
+    let (other, others, running) = started("net_null27");
+    for _ in 0..2 {
+        let error = port.start(&[pool.clone(), pool.clone()]).unwrap_err();
+        assert!(error.to_string().contains("open already"), "{error}");
+    }
+    end(other, &others, running);
+    let queues = port.start(&[pool.clone(), pool.clone()]).unwrap();
+    end(port, &pool, queues);
+}
+
+#[test]
+fn nobody_listens_to_the_number_of_an_unplugged_device() {
+    let (port, pool, queues) = started("net_null25");
+    let device = port.device.as_ref().unwrap();
+    let (number, events) = (device.id(), device.events().clone());
+    device.unplug();
+    end(port, &pool, queues);
+    // DPDK would call back for the next device with this number.
+    assert!(!events.raise(number, dpdk::LC_EVENT_RESET));
+}
+
+#[test]
+fn pools_are_adopted_all_or_none() {
+    let (port, pool, queues) = started("net_null26");
+    let [first, second] =
+        ["first", "second"].map(|name| Mempool::new(MempoolConfig::new(name, 256)).unwrap());
+    let own = first.alloc().unwrap().pool_token();
+    // DPDK does not take memory twice.
+    let known = RtePool::new(&second, "second").unwrap();
+    assert!(pools::adopt(&[first.clone(), second.clone()]).is_err());
+    assert_eq!(first.alloc().unwrap().pool_token(), own);
+    known.close().unwrap();
+    end(port, &pool, queues);
 }
 
 /// A driver's table of flow rules, made up: no virtual device has one that works. What it was told, and what

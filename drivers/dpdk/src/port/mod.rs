@@ -223,6 +223,8 @@ impl Port for DpdkPort {
     fn stop(&mut self) -> Result<(), PortError> {
         let driver = self.driver();
         let Some(device) = &mut self.device else {
+            // It could not be opened again; what was adopted for it is not needed.
+            pools::release(core::mem::take(&mut self.pools));
             return Ok(());
         };
         if device.lent() > 0 {
@@ -245,10 +247,8 @@ impl Port for DpdkPort {
             }
         }
         let stopped = device.stop();
-        if !device.events().is_destroyed() {
-            for pool in &self.pools {
-                pool.unmap_for(device.id());
-            }
+        for pool in &self.pools {
+            device.unmap(pool);
         }
         device.events().recovery().plan = None;
         // Drivers keep mbufs in their queues until they are closed.
@@ -261,11 +261,12 @@ impl Port for DpdkPort {
         let Some(device) = self.device.as_ref() else {
             return Vec::new();
         };
+        // No restart as long as this is held: the driver walks through its queues.
         let recovery = device.events().recovery();
         let Some(rules) = recovery.rules.as_ref() else {
             return Vec::new();
         };
-        if device.events().is_destroyed() {
+        if device.events().is_away() {
             return Vec::new();
         }
         let mut all = sys::port::xstats(device.id());
@@ -290,6 +291,7 @@ impl Port for DpdkPort {
             {
                 LinkState::Gone
             }
+            Some(device) if device.events().is_away() => LinkState::Down,
             Some(device) if sys::port::link_up(device.id()) => LinkState::Up,
             _ => LinkState::Down,
         }

@@ -98,9 +98,11 @@ impl DpdkPort {
             reta_size: self.info.reta_size,
             promiscuous: config.promiscuous,
         };
+        let vfio = target.is_with_vfio();
         let device = self.device()?;
         for pool in &plan.pools {
-            pool.map_for(device.id())
+            device
+                .map(pool, vfio)
                 .map_err(|e| system(&name, "map the pool's memory for the device", e))?;
         }
         log::forget();
@@ -137,13 +139,15 @@ impl DpdkPort {
     ) -> Vec<QueuePair> {
         let offloads = self.offloads();
         let known: Box<[usize]> = self.pools.iter().map(|p| p.token()).collect();
+        let strips = offloads.contains(Offloads::RX_VLAN_STRIP);
         let queues = queues.into_iter().zip(&self.pools).enumerate();
         let pairs = queues.map(|(number, ((rx, tx), pool))| QueuePair {
             rx: Box::new(Rx {
+                straight: rx.is_own() && rx.port() == config.index && !strips,
                 raw: rx,
                 shared: shared.clone(),
                 index: config.index,
-                strips: offloads.contains(Offloads::RX_VLAN_STRIP),
+                strips,
                 first: number == 0,
                 can_wait: self.can_wait,
                 stats: RxStats::default(),

@@ -1,6 +1,7 @@
 //! Mempools against an oracle, their books, and what happens at their end.
 
 use std::collections::HashSet;
+use std::sync::Barrier;
 
 use proptest::prelude::*;
 
@@ -325,7 +326,7 @@ fn an_adopted_pool_is_used_from_both_sides() {
                 assert!(pool.data().take(out.add(60), 4));
                 assert_eq!(pool.data().available(), 0);
                 pool.data().give(out, 64);
-                pool.release();
+                assert!(pool.release());
             }
             drop(pool.alloc());
             pool.flush_cache();
@@ -334,6 +335,49 @@ fn an_adopted_pool_is_used_from_both_sides() {
         books_balance(&pool, 0);
         assert_eq!(pool.ledger().exhausted, 5);
     }
+}
+
+#[test]
+fn an_adoption_ends_only_when_nobody_has_an_mbuf() {
+    let pool = pool(64, 16);
+    let adopter = Adopter {
+        name: [0; POOL_DATA_OFFSET],
+        pool_data: pool.data().as_ptr(),
+    };
+    let adopted = (&raw const adopter).addr();
+    // SAFETY: the adopter has the pool's data at the offset until the release; nobody uses the pool yet.
+    unsafe { pool.adopt(NonNull::from(&adopter).cast()) };
+    let turn = Barrier::new(2);
+    let mut released = Vec::new();
+    let named = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let _lcore = lcore::register().unwrap();
+            let held = pool.alloc().unwrap();
+            turn.wait();
+            turn.wait();
+            // Home, but where only this thread may touch it, and does at any time.
+            drop(held);
+            turn.wait();
+            turn.wait();
+            let named = pool.alloc().unwrap().pool_token();
+            pool.flush_cache();
+            named
+        });
+        for _ in 0..2 {
+            turn.wait();
+            // SAFETY: the adopter takes no mbufs.
+            released.push(unsafe { pool.release() });
+            turn.wait();
+        }
+        worker.join().unwrap()
+    });
+    assert_eq!(released, [false, false]);
+    assert_eq!(named, adopted);
+    // SAFETY: as above.
+    assert!(unsafe { pool.release() });
+    assert_ne!(pool.alloc().unwrap().pool_token(), adopted);
+    books_balance(&pool, 0);
+    assert_eq!(pool.ledger().exhausted, 0);
 }
 
 #[test]

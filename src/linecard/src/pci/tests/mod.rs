@@ -168,6 +168,56 @@ fn if_nobody_takes_it_the_record_stays_and_unbind_tries_again() {
 }
 
 #[test]
+fn a_second_attempt_still_knows_the_first_owner() {
+    let fake = Fake::two_nics();
+    let before = fake.nic_at(A);
+    // Left half way: without a driver, and with our override.
+    fake.behaviour.borrow_mut().unwilling = vec!["vfio-pci", "ice"];
+    let half = plan(&fake, A, &BindOptions::default());
+    bind(&fake.machine(), &half).expect_err("nobody takes it");
+    fake.write(
+        &format!("/sys/bus/pci/devices/{A}/driver_override"),
+        "vfio-pci",
+    );
+    let left = fake.nic_at(A);
+    assert_eq!(left.driver, None);
+
+    // One that fails as well leaves what the first wrote down.
+    bind(&fake.machine(), &plan(&fake, A, &BindOptions::default()))
+        .expect_err("nobody takes it still");
+    fake.behaviour.borrow_mut().unwilling.clear();
+    bound(&fake, A);
+    assert_eq!(given_back(&fake, A).expect("given back"), before);
+    assert!(!fake.root().exists("/run/linecard"));
+}
+
+#[test]
+fn an_override_that_is_left_of_an_earlier_bind_is_not_taken_for_what_was_before() {
+    let fake = Fake::two_nics();
+    let before = fake.nic_at(A);
+    bound(&fake, A);
+    // Given back by hand, but for driver_override.
+    let kernel = fake.machine().kernel;
+    let path = |file: &str| fake.root().path(file);
+    kernel
+        .write(&path(&format!("/sys/bus/pci/devices/{A}/driver/unbind")), A)
+        .expect("unbound");
+    kernel
+        .write(&path("/sys/bus/pci/drivers/ice/bind"), A)
+        .expect("bound to ice");
+
+    // One that fails changes nothing of that, nor of what is known.
+    fake.behaviour.borrow_mut().unwilling = vec!["vfio-pci"];
+    let plan = plan(&fake, A, &BindOptions::default());
+    bind(&fake.machine(), &plan).expect_err("unwilling");
+    assert_eq!(fake.nic_at(A).driver_override.as_deref(), Some("vfio-pci"));
+    fake.behaviour.borrow_mut().unwilling.clear();
+
+    bound(&fake, A);
+    assert_eq!(given_back(&fake, A).expect("given back"), before);
+}
+
+#[test]
 fn nothing_is_changed_if_the_record_cannot_be_written() {
     let fake = Fake::two_nics();
     // A file in the place of the folder: root could write anywhere else.

@@ -139,8 +139,8 @@ class Testpmd(Process):
         self.await_text(until, start=position)
         return self.text()[position:]
 
-    def start(self):
-        self.say("start", "testpmd> ")
+    def start(self, tx_first=0):
+        self.say(f"start tx_first {tx_first}" if tx_first else "start", "testpmd> ")
 
     def rates(self, sent=False):
         """Received (or sent) packets a second since the last call, of all ports, by testpmd's own clock."""

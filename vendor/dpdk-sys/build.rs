@@ -48,7 +48,10 @@ mod system {
         };
         if ask(&[&format!("--atleast-version={OLDEST}"), "libdpdk"]).is_none() {
             refuse(
-                &format!("DPDK {version} is older than {OLDEST}"),
+                &format!(
+                    "DPDK {version} is older than {OLDEST} (where the distribution has no newer one, \
+                     build it from dpdk.org and set PKG_CONFIG_PATH)"
+                ),
                 "libdpdk-dev",
             );
         }
@@ -100,7 +103,7 @@ mod system {
         };
         let file = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("bindings.rs");
         if let Err(error) = fs::write(&file, bindings.to_string()) {
-            refuse(&format!("{}: {error}", file.display()), "nothing");
+            refuse(&format!("{}: {error}", file.display()), "");
         }
     }
 
@@ -119,9 +122,14 @@ mod system {
     }
 
     fn refuse(what: &str, package: &str) -> ! {
+        let mut packages = vec![package, "libdpdk-dev", "libclang-dev"];
+        packages.retain(|name| !name.is_empty());
+        packages.sort_unstable();
+        packages.dedup();
         println!(
             "cargo::error={what}; Linecard's feature `dpdk` needs DPDK {OLDEST} or later: \
-         scripts/setup --dpdk, or apt install {package} libdpdk-dev libclang-dev"
+             scripts/setup --dpdk, or apt install {}",
+            packages.join(" ")
         );
         exit(0)
     }

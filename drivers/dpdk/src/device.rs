@@ -5,7 +5,7 @@ use std::path::Path;
 use linecard_hal::{PortError, PortErrorKind, PortName};
 
 use crate::sys::port::Device;
-use crate::{eal, log, pci, sys};
+use crate::{eal, log, pci, stale, sys};
 
 /// A device, as it was named.
 #[derive(Debug, Clone)]
@@ -29,7 +29,9 @@ impl Target {
             PortError::new(&full, PortErrorKind::Name, what)
                 .remedy("a DPDK port is a PCI address (dpdk:0000:3b:00.0) or a virtual device (dpdk:net_null0)")
         };
-        let mtu = name.take::<u16>("mtu")?;
+        let mtu = name
+            .take::<u16>("mtu")
+            .map_err(|error| error.remedy("a number of bytes, as in mtu=9000"))?;
         let device = name.device().to_owned();
         let (name_of, driver) = match pci::address(&device) {
             Some(address) => (address, None),
@@ -46,9 +48,10 @@ impl Target {
         };
         let mut pairs = Vec::new();
         for (key, value) in name.take_rest() {
-            if key.contains(',') || value.contains(',') && !value.starts_with('[') {
+            if key.contains(',') || !is_one_value(&value) {
                 return Err(wrong(format!(
-                    "option {key}={value} has a comma, with which DPDK separates options"
+                    "option {key}={value} has a comma outside of [ ], with which DPDK separates options, or a bracket too \
+                     few"
                 )));
             }
             pairs.push(format!("{key}={value}"));
@@ -67,37 +70,38 @@ impl Target {
         self.driver.is_some()
     }
 
+    /// Whether the kernel's vfio has it.
+    pub(crate) fn is_with_vfio(&self) -> bool {
+        !self.is_virtual() && pci::driver(Path::new("/"), &self.name).as_deref() == Some("vfio-pci")
+    }
+
     /// Starts EAL if need be, and opens the device.
     pub(crate) fn open(&self) -> Result<Device, PortError> {
         match &self.driver {
             None => pci::check(&self.full, &self.name, Path::new("/"))?,
-            Some(driver) => {
-                self.check_shareable(driver)?;
-                self.check_plugin(driver)?;
-            }
+            Some(driver) => self.check_plugin(driver)?,
         }
         eal::start(&self.full, self.driver.is_none())?;
+        if let Some(driver) = &self.driver {
+            stale::clear(driver, &self.arguments);
+        }
         log::forget();
         Device::open(&self.name, &self.arguments).map_err(|error| self.explain(error))
     }
 
-    /// Refuses the one driver whose peer maps the memory that frames lie in: it hands over the files behind
-    /// DPDK's own memory, and refuses to start as soon as there is any other, such as our pools.
-    fn check_shareable(&self, driver: &str) -> Result<(), PortError> {
-        if driver.trim_start_matches("net_") != "virtio_user" {
-            return Ok(());
-        }
-        let what = "virtio_user does not work here: its back end would have to map Linecard's mempools, and \
-                    DPDK can hand over only its own memory";
-        Err(PortError::new(&self.full, PortErrorKind::Unsupported, what).remedy(
-            "be the back end, and virtio_user the other side: dpdk:net_vhost0?iface=/run/vhost.sock; \
-             or use memif at both ends",
-        ))
+    /// Whether its peer, in another process, maps the memory that frames lie in.
+    pub(crate) fn shares_memory(&self) -> bool {
+        let driver = self.driver.as_deref().unwrap_or_default();
+        driver.trim_start_matches("net_") == "virtio_user"
     }
 
     /// Refuses a driver that there is no plug-in for.
     fn check_plugin(&self, driver: &str) -> Result<(), PortError> {
-        let plugin = driver.trim_start_matches("net_");
+        let plugin = match driver.trim_start_matches("net_") {
+            "virtio_user" => "virtio",
+            "bonding" => "bond",
+            plugin => plugin,
+        };
         let dir = sys::eal::plugin_dir();
         // A DPDK that was built with its drivers inside has no such directory.
         let Ok(entries) = std::fs::read_dir(&dir) else {
@@ -144,6 +148,10 @@ impl Target {
                 PortErrorKind::Permission,
                 "linecard doctor names what is missing".to_owned(),
             ),
+            _ if self.driver.is_none() && said.to_ascii_lowercase().contains("busy") => (
+                PortErrorKind::Busy,
+                "another program has it open; linecard ports says which".to_owned(),
+            ),
             _ if said.contains("IOVA") => (
                 PortErrorKind::Unsupported,
                 "switch the IOMMU on and bind the device to vfio-pci: linecard doctor".to_owned(),
@@ -166,8 +174,12 @@ impl Target {
             format!(": {said}")
         };
         let what = format!("DPDK does not open {}{why}", self.name);
-        let refusal = PortError::new(&self.full, kind, what).remedy(remedy);
-        // Drivers of virtual devices refuse their options with -1, which is no errno: EPERM would mislead.
+        self.because(PortError::new(&self.full, kind, what).remedy(remedy), error)
+    }
+
+    /// With the cause, if it is one: drivers of virtual devices refuse their options with -1, which is no errno,
+    /// and EPERM would mislead.
+    pub(crate) fn because(&self, refusal: PortError, error: std::io::Error) -> PortError {
         if self.is_virtual() && error.raw_os_error() == Some(libc::EPERM) {
             return refusal;
         }
@@ -180,7 +192,7 @@ impl Target {
         let driver = self.driver.as_deref()?;
         let (needs, example) = WANTS
             .iter()
-            .find(|(name, ..)| *name == driver)
+            .find(|(name, ..)| name.trim_start_matches("net_") == driver.trim_start_matches("net_"))
             .map_or((None, ""), |(_, needs, example)| (*needs, *example));
         if let Some((bit, name)) = needs
             && capabilities & (1 << bit) == 0
@@ -208,13 +220,30 @@ impl Target {
     }
 }
 
+/// Whether DPDK takes all of this for one value: it keeps together what stands in brackets.
+fn is_one_value(value: &str) -> bool {
+    let mut open = 0_i32;
+    for c in value.chars() {
+        match c {
+            '[' => open += 1,
+            ']' => open -= 1,
+            ',' if open == 0 => return false,
+            _ => {}
+        }
+        if open < 0 {
+            return false;
+        }
+    }
+    open == 0
+}
+
 /// A capability: its bit (linux/capability.h) and its name.
 type Capability = (u32, &'static str);
 const NET_ADMIN: Option<Capability> = Some((12, "CAP_NET_ADMIN"));
 const NET_RAW: Option<Capability> = Some((13, "CAP_NET_RAW"));
 
 /// By driver of a virtual device: the capability that it cannot do without, and options that make sense.
-const WANTS: [(&str, Option<Capability>, &str); 7] = [
+const WANTS: [(&str, Option<Capability>, &str); 8] = [
     ("net_af_packet", NET_RAW, "iface=eth1"),
     ("net_af_xdp", NET_ADMIN, "iface=eth1"),
     ("net_tap", NET_ADMIN, "iface=lc0"),
@@ -224,6 +253,7 @@ const WANTS: [(&str, Option<Capability>, &str); 7] = [
         "role=client&socket=/run/memif.sock&socket-abstract=no",
     ),
     ("net_vhost", None, "iface=/run/vhost.sock"),
+    ("net_virtio_user", None, "path=/run/vhost.sock"),
     ("net_pcap", None, "rx_pcap=in.pcap"),
     ("net_null", None, "size=64"),
 ];
@@ -252,6 +282,8 @@ mod tests {
         assert_eq!(target.driver.as_deref(), Some("net_af_packet"));
         assert_eq!(target.arguments, "iface=eth1,qpairs=2");
         assert_eq!(target.mtu, Some(9000));
+        let target = parse("dpdk:3b:00.0?representor=[0,2-4]").unwrap();
+        assert_eq!(target.arguments, "representor=[0,2-4]");
         let target = parse("dpdk:3b:00.0").unwrap();
         assert_eq!(
             (target.name.as_str(), target.driver),
@@ -266,6 +298,8 @@ mod tests {
             "dpdk:eth1",
             "dpdk:net_null0,size=3",
             "dpdk:net_null0?a=1,b=2",
+            "dpdk:net_null0?a=[0,1],b=2",
+            "dpdk:net_null0?a=[0,1",
             "dpdk:0000:3b:00",
         ] {
             let error = parse(name).unwrap_err();
@@ -290,18 +324,6 @@ mod tests {
         assert!(text.contains("dpdk:net_vhost0?iface=/run"), "{text}");
         let (_, text) = remedy("dpdk:net_bonding0", 0);
         assert!(text.contains("may need options"), "{text}");
-    }
-
-    #[test]
-    fn a_device_whose_peer_would_map_our_memory_is_refused() {
-        for name in ["dpdk:net_virtio_user0?path=/x", "dpdk:virtio_user0?path=/x"] {
-            let error = parse(name).unwrap().open().unwrap_err();
-            assert_eq!(error.kind, PortErrorKind::Unsupported);
-            assert!(
-                error.to_string().contains("dpdk:net_vhost0?iface="),
-                "{error}"
-            );
-        }
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! | `flow` | flow rules, as `rte_flow` |
 //! | `pools`, `lcore` | adopted pools; workers as lcores |
 //! | `device`, `pci` | names; what stands in a device's way, with the command that mends it |
+//! | `stale` | sockets that a killed process has left |
 //! | `eal`, `log` | DPDK's environment, started once; its messages |
 //! | `sys` | calls into DPDK: all unsafe code |
 //!
@@ -38,12 +39,19 @@
 //! Memory is the pool's own region, registered with DPDK as external memory and mapped for devices that do
 //! DMA. Devices are given virtual addresses; where that cannot be had (no IOMMU) the port is refused.
 //!
+//! `net_virtio_user` is the exception: its back end, in another process, maps the files behind DPDK's own memory,
+//! and DPDK does not share any as soon as other memory is registered. So such a port *lends* the engine memory of
+//! DPDK's heap ([`Port::memory`]), all pools of the engine are made there, and nothing is
+//! registered: still no copy, on ordinary pages as well as on hugepages. It takes from what DPDK was given (256 MiB
+//! on ordinary pages). It is refused while another engine in the same process has pools of the usual kind on a
+//! `dpdk:` port.
+//!
 //! # Names and options
 //!
 //! `dpdk:0000:3b:00.0` (or `dpdk:3b:00.0`), and virtual devices such as `dpdk:net_null0`, `dpdk:net_ring0`,
 //! `dpdk:net_af_packet0?iface=eth1`, `dpdk:net_tap0?iface=lc0`, `dpdk:net_memif0?role=server&socket=/run/m`,
-//! `dpdk:net_pcap0?rx_pcap=in.pcap`, `dpdk:net_vhost0?iface=/run/v`. What follows the question mark is the
-//! driver's, but for `mtu=N`, which is ours.
+//! `dpdk:net_pcap0?rx_pcap=in.pcap`, `dpdk:net_vhost0?iface=/run/v`, `dpdk:net_virtio_user0?path=/run/v`. What
+//! follows the question mark is the driver's, but for `mtu=N`, which is ours.
 //!
 //! # DPDK's environment
 //!
@@ -62,22 +70,23 @@
 //! # Reset, removal, sleep
 //!
 //! A device that asks to be reset is down until every queue of it has been looked after by its worker; the last
-//! one restarts it (`sys/recovery.rs`). One with flow rules stays down, as a reset would lose them. A device that
-//! is removed ends its queues. Where it has receive interrupts they are on while a worker sleeps, and off
+//! one restarts it (`sys/recovery.rs`) and has its flow rules installed again; one that the device refuses now is
+//! logged, counted as `flow_rules_lost` and named in the report. A device that is removed ends its queues. Where it has receive interrupts they are on while a worker sleeps, and off
 //! otherwise.
 //!
 //! # What was exercised
 //!
 //! DPDK 22.11.11 on ordinary pages and on hugepages. `net_null`, `net_ring` and `net_pcap` in tests with counted
 //! frames (chains, clones, external and foreign buffers, repeated starts); `net_memif` in both roles, `net_vhost`,
-//! `net_af_packet` and `net_tap` in tests against a testpmd in another process, with frames counted on both sides.
-//! Sleep with `net_tap`; reset, removal and unplugging with `net_null`, by events that the test raises. The drivers
+//! `net_virtio_user`, `net_af_packet` and `net_tap` in tests against a testpmd in another process, with frames
+//! counted on both sides.
+//! Sleep with `net_tap`; reset, removal and unplugging with `net_null`, by events that the test raises, and flow rules
+//! over a reset with a made-up table in place of the driver's. The drivers
 //! for igb, e1000e, vmxnet3 and virtio-net on emulated cards, by `scripts/lab`: counted frames of 64 to 1518 bytes,
 //! RSS with our hash and table on igb, flow rules that igb takes
 //! and refuses, a crash, two NUMA nodes. Layouts and functions compile against DPDK 24.11.4, which
 //! was not run. Not exercised: a physical card, a reset by a device's own function, VLAN and checksum offloads
-//! of hardware. `net_virtio_user` is refused: its back end in another process would have to map the
-//! pools' memory, and DPDK shares only its own, none at all once there is any other.
+//! of hardware.
 //!
 //! # Traps
 //!
@@ -87,6 +96,8 @@
 //! - `net_ring` keeps across a stop what was sent into it: it is drained first.
 //! - The 22.11 driver `net_memif` crashes when its peer leaves while it is polled.
 //! - A `net_virtio_user` of another process (testpmd's, 22.11) is ended by SIGPIPE if our `net_vhost` leaves first.
+//!   Ours goes on without frames if its back end leaves, and DPDK repeats a message about that. With `server=1` it
+//!   waits, inside of the call that opens it, until a back end comes.
 #![cfg_attr(not(feature = "dpdk"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg(feature = "dpdk")]
 
@@ -99,6 +110,7 @@ mod pci;
 mod pools;
 mod port;
 mod rx;
+mod stale;
 mod sys;
 mod tx;
 

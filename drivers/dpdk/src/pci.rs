@@ -5,7 +5,7 @@ use std::path::Path;
 
 use linecard_hal::{PortError, PortErrorKind};
 
-/// Kernel drivers that hand a device over.
+/// Kernel drivers that hand a device over; only the first also has an IOMMU keep it from the rest of memory.
 pub(crate) const DRIVERS: [&str; 3] = ["vfio-pci", "igb_uio", "uio_pci_generic"];
 
 /// Kernel drivers whose devices DPDK shares with the kernel.
@@ -19,13 +19,29 @@ pub(crate) fn address(text: &str) -> Option<String> {
         text.to_ascii_lowercase()
     };
     let mut parts = full.split([':', '.']);
-    for digits in [4, 2, 2, 1] {
+    // The kernel's VMD and Hyper-V drivers make up domains of more than four digits.
+    for digits in [4..=8, 2..=2, 2..=2, 1..=1] {
         let part = parts.next()?;
-        if part.len() != digits || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if !digits.contains(&part.len()) || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
     }
     (parts.next().is_none() && full.matches('.').count() == 1).then(|| full.to_ascii_lowercase())
+}
+
+/// The kernel driver that has a device.
+pub(crate) fn driver(root: &Path, address: &str) -> Option<String> {
+    link_name(
+        &root
+            .join("sys/bus/pci/devices")
+            .join(address)
+            .join("driver"),
+    )
+}
+
+fn link_name(path: &Path) -> Option<String> {
+    let link = fs::read_link(path).ok()?;
+    Some(link.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Refuses a device that DPDK cannot take, with the reason. `root` is `/`.
@@ -37,12 +53,8 @@ pub(crate) fn check(port: &str, address: &str, root: &Path) -> Result<(), PortEr
             PortError::new(port, PortErrorKind::NotFound, what).remedy("linecard ports lists them")
         );
     }
-    let last = |name: &str| {
-        let link = fs::read_link(device.join(name)).ok()?;
-        Some(link.file_name()?.to_string_lossy().into_owned())
-    };
     let bind = format!("linecard bind {address}");
-    let driver = match last("driver") {
+    let driver = match driver(root, address) {
         None => {
             let what = format!("{address} is bound to no driver");
             return Err(PortError::new(port, PortErrorKind::Busy, what).remedy(bind));
@@ -56,7 +68,19 @@ pub(crate) fn check(port: &str, address: &str, root: &Path) -> Result<(), PortEr
         let what = format!("{address} is bound to the kernel driver {driver}");
         return Err(PortError::new(port, PortErrorKind::Busy, what).remedy(bind));
     }
-    let Some(group) = last("iommu_group") else {
+    if driver != "vfio-pci" {
+        // DPDK uses physical addresses behind these, IOMMU or not (`pci_device_iova_mode`).
+        let what = format!(
+            "{address} is bound to {driver}, with which DPDK would want physical addresses"
+        );
+        return Err(PortError::new(port, PortErrorKind::Unsupported, what).remedy(bind));
+    }
+    // vfio makes groups up if it is to do without an IOMMU.
+    let isolated = |_: &String| {
+        let name = fs::read_to_string(device.join("iommu_group/name"));
+        !name.is_ok_and(|name| name.trim() == "vfio-noiommu")
+    };
+    let Some(group) = link_name(&device.join("iommu_group")).filter(isolated) else {
         let what = format!(
             "{address} is behind no IOMMU, without which DPDK would want physical addresses"
         );
@@ -64,8 +88,7 @@ pub(crate) fn check(port: &str, address: &str, root: &Path) -> Result<(), PortEr
             .remedy("start the kernel with intel_iommu=on iommu=pt (or amd_iommu=on); linecard doctor has more"));
     };
     let node = root.join("dev/vfio").join(&group);
-    if driver == "vfio-pci"
-        && let Err(error) = fs::OpenOptions::new().read(true).write(true).open(&node)
+    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open(&node)
         && error.kind() == std::io::ErrorKind::PermissionDenied
     {
         let what = format!("IOMMU group {group} of {address} may not be opened");
@@ -85,6 +108,8 @@ mod tests {
     fn addresses_with_and_without_a_domain() {
         for (text, full) in [
             ("3b:00.0", Some("0000:3b:00.0")),
+            ("10000:e1:00.0", Some("10000:e1:00.0")),
+            ("123456789:e1:00.0", None),
             ("0000:3B:00.1", Some("0000:3b:00.1")),
             ("net_null0", None),
             ("3b:00", None),
@@ -118,5 +143,22 @@ mod tests {
         assert!(refused().to_string().contains("iommu=on"));
         symlink("../../groups/7", device.join("iommu_group")).unwrap();
         check("dpdk:3b:00.0", "0000:3b:00.0", root.path()).unwrap();
+        let group = root.path().join("sys/bus/pci/devices/groups/7");
+        fs::create_dir_all(&group).unwrap();
+        fs::remove_file(device.join("iommu_group")).unwrap();
+        symlink(&group, device.join("iommu_group")).unwrap();
+        fs::write(group.join("name"), "vfio-noiommu\n").unwrap();
+        assert!(refused().to_string().contains("iommu=on"));
+        fs::remove_file(group.join("name")).unwrap();
+        // Not even with an IOMMU.
+        for driver in ["igb_uio", "uio_pci_generic"] {
+            fs::remove_file(device.join("driver")).unwrap();
+            symlink(format!("../../drivers/{driver}"), device.join("driver")).unwrap();
+            let text = refused().to_string();
+            assert!(
+                text.contains(driver) && text.ends_with("linecard bind 0000:3b:00.0"),
+                "{text}"
+            );
+        }
     }
 }

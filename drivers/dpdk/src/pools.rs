@@ -1,8 +1,8 @@
 //! The pools that are adopted, whichever ports use them.
 //!
 //! A pool is adopted once, however many ports it is given to, and until the last of them has stopped
-//! and every mbuf is home. If one is still out by then, the adoption stays, so that whoever frees that
-//! mbuf finds what its header names; it is looked at again whenever a port starts or stops.
+//! and every mbuf is home. If one is still out by then, or in another worker's cache, the adoption stays, so
+//! that whoever frees that mbuf finds what its header names; it is looked at again whenever a port stops.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,8 +21,16 @@ fn adopted() -> MutexGuard<'static, Vec<Arc<RtePool>>> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Adopts those of `pools` that are not adopted yet; in their order.
+/// Adopts those of `pools` that are not adopted yet; in their order. All of them or none.
 pub(crate) fn adopt(pools: &[Mempool]) -> io::Result<Vec<Arc<RtePool>>> {
+    let all = adopt_all(pools);
+    if all.is_err() {
+        release(Vec::new());
+    }
+    all
+}
+
+fn adopt_all(pools: &[Mempool]) -> io::Result<Vec<Arc<RtePool>>> {
     let mut adopted = adopted();
     pools
         .iter()
@@ -36,6 +44,13 @@ pub(crate) fn adopt(pools: &[Mempool]) -> io::Result<Vec<Arc<RtePool>>> {
             Ok(new)
         })
         .collect()
+}
+
+/// A pool that is registered with DPDK now, in memory that is not DPDK's own.
+pub(crate) fn registered() -> Option<String> {
+    let adopted = adopted();
+    let other = adopted.iter().find(|one| !one.pool().region().is_lent())?;
+    Some(other.pool().config().name.clone())
 }
 
 /// Ends the adoptions that no port needs any more. No worker of such a port may run.

@@ -55,6 +55,8 @@ pub(crate) struct Rx {
     pub(crate) index: u16,
     /// Whether the device takes VLAN tags off.
     pub(crate) strips: bool,
+    /// Whether received mbufs lack nothing: they are plain and have the right number already.
+    pub(crate) straight: bool,
     /// Whether this queue reports what the device counts for the whole port.
     pub(crate) first: bool,
     pub(crate) can_wait: bool,
@@ -63,6 +65,28 @@ pub(crate) struct Rx {
     pub(crate) hold: Option<Hold>,
     /// Last: with the last queue's a port ends that was dropped before.
     pub(crate) _estate: Arc<Estate>,
+}
+
+impl Rx {
+    /// Gives what was received, from `start` on, what our side of an mbuf still lacks; returns its bytes.
+    #[inline(never)]
+    fn finish(&self, burst: &mut Burst, start: usize) -> u64 {
+        let new = &mut burst.as_mut_slice()[start..];
+        let mut bytes = 0;
+        for mbuf in new.iter_mut() {
+            mbuf.set_port(self.index);
+            bytes += mbuf.frame_len() as u64;
+        }
+        if self.strips {
+            for mbuf in new {
+                // What was taken off is put back on transmit, unless a stage thinks otherwise.
+                if mbuf.flags().contains(MbufFlags::RX_VLAN_STRIPPED) {
+                    mbuf.set_flags(mbuf.flags() | MbufFlags::TX_VLAN);
+                }
+            }
+        }
+        bytes
+    }
 }
 
 impl RxQueue for Rx {
@@ -78,22 +102,15 @@ impl RxQueue for Rx {
         if n == 0 {
             return 0;
         }
-        let mut bytes = 0;
-        let mbufs = &mut burst.as_mut_slice()[start..];
-        for mbuf in mbufs.iter_mut() {
-            mbuf.set_port(self.index);
-            bytes += mbuf.frame_len();
-        }
-        if self.strips {
-            for mbuf in mbufs {
-                // What was taken off is put back on transmit, unless a stage thinks otherwise.
-                if mbuf.flags().contains(MbufFlags::RX_VLAN_STRIPPED) {
-                    mbuf.set_flags(mbuf.flags() | MbufFlags::TX_VLAN);
-                }
-            }
-        }
+        let bytes = if start > 0 || self.strips {
+            self.finish(burst, start)
+        } else if self.straight {
+            self.raw.know(burst)
+        } else {
+            burst.look(self.index)
+        };
         self.stats.packets += n as u64;
-        self.stats.bytes += bytes as u64;
+        self.stats.bytes += bytes;
         n
     }
 

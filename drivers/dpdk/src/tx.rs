@@ -13,6 +13,9 @@ use crate::sys::queue::RawTx;
 /// The shortest frame: a header.
 const ETHERNET_LEN: usize = 14;
 
+/// The longest frame of a device that does not look at lengths.
+pub(crate) const ANY_LENGTH: usize = usize::MAX;
+
 /// A transmit queue.
 #[derive(Debug)]
 pub(crate) struct Tx {
@@ -44,6 +47,53 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
+    /// Sends frames of `bytes` bytes that lack nothing.
+    #[inline(always)]
+    fn send(&mut self, burst: &mut Burst, mut bytes: u64) -> usize {
+        let sent = self.raw.transmit(burst);
+        if !burst.is_empty() {
+            bytes -= glance(burst.as_slice(), self.usual, self.longest).bytes;
+        }
+        self.stats.packets += sent as u64;
+        self.stats.bytes += bytes;
+        sent
+    }
+
+    /// Whether each frame has a length that the device sends.
+    #[inline(always)]
+    fn fit(&self, burst: &Burst) -> bool {
+        self.longest == ANY_LENGTH
+            || !burst.iter().fold(false, |any, mbuf| {
+                any | misfits(mbuf.frame_len(), self.longest)
+            })
+    }
+
+    /// Looks at each frame before it is sent.
+    #[inline(never)]
+    fn look_and_send(&mut self, burst: &mut Burst) -> usize {
+        let before = burst.len();
+        let mut seen = glance(burst.as_slice(), self.usual, self.longest);
+        if seen.misfit {
+            self.drop_misfits(burst);
+        }
+        let elsewhere = match self.dma {
+            true => MbufFlags::INDIRECT.bits() | MbufFlags::EXTERNAL.bits(),
+            false => MbufFlags::INDIRECT.bits(),
+        };
+        if seen.odd != 0 || seen.flags & elsewhere != 0 {
+            self.make_known(burst);
+        }
+        if self.prepares && seen.flags & MbufFlags::TX_REQUESTS.bits() != 0 {
+            self.prepare(burst);
+        }
+        // Refused frames were taken too: they end here, as errors.
+        let refused = before - burst.len();
+        if refused > 0 {
+            seen = glance(burst.as_slice(), self.usual, self.longest);
+        }
+        self.send(burst, seen.bytes) + refused
+    }
+
     /// Replaces the mbufs that the driver could not give back, or the device not read, by copies.
     #[cold]
     fn make_known(&mut self, burst: &mut Burst) {
@@ -60,6 +110,7 @@ impl Tx {
                 Some(copy) => {
                     *mbuf = copy;
                     self.stats.copies += 1;
+                    self.stats.copies_external += u64::from(!reachable);
                     at += 1;
                 }
                 None => self.refuse(burst, at),
@@ -102,6 +153,13 @@ impl Tx {
     }
 }
 
+/// Whether a frame is too short or too long.
+#[inline(always)]
+fn misfits(len: usize, longest: usize) -> bool {
+    // One comparison for both ends.
+    len.wrapping_sub(ETHERNET_LEN) > longest - ETHERNET_LEN
+}
+
 /// What has to be known of a burst before it is sent.
 struct Glance {
     bytes: u64,
@@ -123,8 +181,7 @@ fn glance(mbufs: &[Mbuf], usual: usize, longest: usize) -> Glance {
     for mbuf in mbufs {
         let len = mbuf.frame_len();
         seen.bytes += len as u64;
-        // One comparison for both ends.
-        seen.misfit |= len.wrapping_sub(ETHERNET_LEN) > longest - ETHERNET_LEN;
+        seen.misfit |= misfits(len, longest);
         seen.flags |= mbuf.flags().bits();
         seen.odd |= (mbuf.pool_token() ^ usual) | (mbuf.segment_count() ^ 1);
     }
@@ -139,34 +196,13 @@ impl TxQueue for Tx {
 
     #[inline]
     fn transmit(&mut self, burst: &mut Burst) -> usize {
-        let before = burst.len();
-        let mut seen = glance(burst.as_slice(), self.usual, self.longest);
-        if seen.misfit {
-            self.drop_misfits(burst);
+        match burst.plain() {
+            // Nobody has changed anything since it was received: no need to look again.
+            Some(plain) if plain.pool == self.usual && self.fit(burst) => {
+                self.send(burst, plain.bytes)
+            }
+            _ => self.look_and_send(burst),
         }
-        let elsewhere = match self.dma {
-            true => MbufFlags::INDIRECT.bits() | MbufFlags::EXTERNAL.bits(),
-            false => MbufFlags::INDIRECT.bits(),
-        };
-        if seen.odd != 0 || seen.flags & elsewhere != 0 {
-            self.make_known(burst);
-        }
-        if self.prepares && seen.flags & MbufFlags::TX_REQUESTS.bits() != 0 {
-            self.prepare(burst);
-        }
-        // Refused frames were taken too: they end here, as errors.
-        let refused = before - burst.len();
-        if refused > 0 {
-            seen = glance(burst.as_slice(), self.usual, self.longest);
-        }
-        let n = burst.len();
-        let sent = self.raw.transmit(burst, n);
-        if sent < n {
-            seen.bytes -= glance(burst.as_slice(), self.usual, self.longest).bytes;
-        }
-        self.stats.packets += sent as u64;
-        self.stats.bytes += seen.bytes;
-        sent + refused
     }
 
     fn reclaim(&mut self) -> usize {
@@ -206,6 +242,7 @@ impl Drop for Tx {
             tracing::info!(
                 port = %self.shared.name,
                 frames = self.stats.copies,
+                external = self.stats.copies_external,
                 "frames were copied: their memory is not of a pool that was given to this port"
             );
         }

@@ -11,6 +11,7 @@ use std::ptr::NonNull;
 
 use linecard_dpdk::{EalConfig, Pages};
 use linecard_hal::mbuf::ExtShared;
+use linecard_hal::region::RegionRequest;
 use linecard_hal::{
     Burst, Mbuf, Mempool, MempoolConfig, Port, PortConfig, PortError, PortErrorKind, QueuePair,
     lcore,
@@ -173,7 +174,8 @@ fn a_frame_of_a_foreign_pool_is_copied() {
         drop(origin);
         assert_eq!(foreign.in_use(), 0, "only copies are in the ring");
         // Three plain ones, a clone and a chain.
-        assert_eq!(queues[0].tx.stats().copies, 5);
+        let stats = queues[0].tx.stats();
+        assert_eq!((stats.copies, stats.copies_external), (5, 0));
         assert_eq!(queues[0].rx.receive(&mut burst), 10);
         for (n, mbuf) in burst.iter().enumerate() {
             assert_eq!(bytes(mbuf), [n as u8; 80]);
@@ -288,6 +290,46 @@ fn capture_files_are_written_and_read_by_the_driver() {
     });
     port.stop().unwrap();
     whole(&pool);
+}
+
+#[test]
+fn a_pool_that_a_back_end_could_not_map_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    // A front end that is the server would wait until a back end comes.
+    let usual = pool("usual");
+    let mut back = open(&format!("dpdk:net_vhost30?iface={}", socket.display())).unwrap();
+    let back_queues = start(&mut back, &usual);
+    let name = format!("dpdk:net_virtio_user30?path={}", socket.display());
+    let mut port = open(&name).unwrap();
+    port.configure(&PortConfig::default()).unwrap();
+    let Err(error) = port.start(std::slice::from_ref(&usual)) else {
+        panic!("it started");
+    };
+    assert_eq!(error.kind, PortErrorKind::Pool, "{error}");
+    assert!(error.to_string().contains("Port::memory"), "{error}");
+    // What it lends is DPDK's, and goes back there.
+    for _ in 0..4 {
+        let config = MempoolConfig::new("lent", 20_000);
+        let request = RegionRequest {
+            len_bytes: config.len_bytes(),
+            node: None,
+        };
+        let region = port.memory(&request).unwrap().unwrap();
+        let lent = Mempool::within(config, region).unwrap();
+        assert!(lent.region().is_lent());
+        drop(filled(&lent, &[7; 60]));
+        // Nor can it be mapped beside a pool that cannot.
+        let Err(error) = port.start(std::slice::from_ref(&lent)) else {
+            panic!("it started");
+        };
+        assert_eq!(error.kind, PortErrorKind::Busy, "{error}");
+        assert!(error.to_string().contains("stop that engine"), "{error}");
+    }
+    drop(port);
+    drop(back_queues);
+    back.stop().unwrap();
+    whole(&usual);
 }
 
 #[test]

@@ -108,7 +108,9 @@ impl Context {
     #[inline(always)]
     pub fn forward_burst(&mut self, port: PortIndex, burst: &mut Burst) {
         match self.outputs.get_mut(port as usize) {
-            Some(output) if output.takes_anything => output.push_burst(burst, &mut self.counters),
+            Some(output) if output.takes_as_a_whole(burst) => {
+                output.push_burst(burst, &mut self.counters);
+            }
             _ => {
                 for mbuf in burst.drain() {
                     self.forward(port, mbuf);

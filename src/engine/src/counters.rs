@@ -73,7 +73,7 @@ pub(crate) struct WorkerCounters {
 }
 
 const OWN: usize = 15;
-const PER_PORT: usize = 4 + 4 + 1 + DropReason::COUNT;
+const PER_PORT: usize = 4 + 5 + 1 + DropReason::COUNT;
 
 impl WorkerCounters {
     /// Counters for `ports` ports, all 0.
@@ -138,8 +138,16 @@ impl Published {
         let ports = counters.ports.iter().flat_map(|p| {
             let (rx, tx) = (p.rx, p.tx);
             [
-                rx.packets, rx.bytes, rx.misses, rx.errors, tx.packets, tx.bytes, tx.errors,
-                tx.copies, p.taken,
+                rx.packets,
+                rx.bytes,
+                rx.misses,
+                rx.errors,
+                tx.packets,
+                tx.bytes,
+                tx.errors,
+                tx.copies,
+                tx.copies_external,
+                p.taken,
             ]
             .into_iter()
             .chain(p.drops)
@@ -185,6 +193,7 @@ impl Published {
                     bytes: next(),
                     errors: next(),
                     copies: next(),
+                    copies_external: next(),
                 },
                 taken: next(),
                 drops: std::array::from_fn(|_| next()),
@@ -212,6 +221,7 @@ mod tests {
         counters.ports[1].rx.misses = 77;
         counters.ports[1].tx.errors = 78;
         counters.ports[1].tx.copies = 81;
+        counters.ports[1].tx.copies_external = 82;
         counters.ports[0].taken = 79;
         counters.ports[1].drops[DropReason::COUNT - 1] = 80;
         let published = Published::new(2);

@@ -24,6 +24,7 @@
 
 mod clock;
 mod context;
+mod copies;
 mod counters;
 mod engine;
 mod handoff;
@@ -42,6 +43,7 @@ pub mod topology;
 mod worker;
 
 pub use context::Context;
+pub use copies::CopyReason;
 pub use engine::{Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, StopHandle};
 pub use idle::Idle;
 pub use report::{Account, LeakReport, PoolReport, PortReport, Report, WorkerReport};

@@ -7,6 +7,7 @@ use linecard_hal::mempool::Leak;
 use linecard_hal::{Ledger, Mempool};
 use serde::Serialize;
 
+use crate::copies;
 use crate::counters::WorkerCounters;
 use crate::engine::FlowReport;
 use crate::placement::Plan;
@@ -45,8 +46,11 @@ pub struct PortReport {
     /// Bytes transmitted, without FCS.
     pub tx_bytes: u64,
     /// Frames that were copied on their way out, because the device can neither read their memory nor give
-    /// it back; the port's notes say which those are.
+    /// it back: those of pools that the port was not given, and of memory outside of any.
     pub tx_copies: u64,
+    /// Why, as [`CopyReason::name`](crate::CopyReason::name): how many for each reason. Reasons that did not occur are left out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tx_copy_reasons: BTreeMap<&'static str, u64>,
     /// Drops by reason. What could not be transmitted counts at the port that it was to leave by,
     /// everything else at the port that received it. Reasons that did not occur are left out.
     pub drops: BTreeMap<&'static str, u64>,
@@ -225,6 +229,7 @@ impl Sources<'_> {
             port.tx += p.tx.packets;
             port.tx_bytes += p.tx.bytes;
             port.tx_copies += p.tx.copies;
+            copies::add(&mut port.tx_copy_reasons, &p.tx);
             drops[DropReason::TxError as usize] += p.tx.errors;
             for (sum, n) in drops.iter_mut().zip(p.drops) {
                 *sum += n;

@@ -87,6 +87,10 @@ pub(crate) enum Ending {
     Failed(String),
 }
 
+/// Turns with a burst or more that are timed together with the next one: reading the clock costs as much
+/// as a frame or two. An empty turn behind such turns counts as busy with them.
+const UNTIMED: u32 = 3;
+
 /// How long a stopping worker tries to send what waits.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -144,11 +148,23 @@ impl Worker {
         let mut idler = Idler::new(self.idle);
         let mut now = clock::cycles();
         let mut next_tick = now;
+        let full = self.cx.burst_size;
+        let mut untimed = 0;
         while !self.control.stop.load(Ordering::Relaxed) {
             let frames = self.turn();
+            self.account(frames);
+            if frames >= full && untimed < UNTIMED {
+                untimed += 1;
+                idler.busy();
+                continue;
+            }
             let end = clock::cycles();
-            self.account(frames, end.wrapping_sub(now));
-            now = end;
+            let cycles = end.wrapping_sub(now);
+            self.cx.counters.cycles += cycles;
+            if frames > 0 || untimed > 0 {
+                self.cx.counters.busy_cycles += cycles;
+            }
+            (now, untimed) = (end, 0);
             // Signed difference: the counter may wrap.
             if now.wrapping_sub(next_tick) as i64 >= 0 {
                 next_tick = now.wrapping_add(tick);
@@ -197,10 +213,10 @@ impl Worker {
     /// Takes over frames from other workers, a burst at most.
     #[inline(always)]
     fn open_mail(&mut self) -> usize {
-        let frames = self.inbox.ring.pop_into(&mut self.inbox.opened);
-        if frames == 0 {
+        if self.inbox.ring.is_empty() {
             return 0;
         }
+        let frames = self.inbox.ring.pop_into(&mut self.inbox.opened);
         self.mail = frames;
         self.cx.counters.handed_in += frames as u64;
         for Crossing {
@@ -232,15 +248,13 @@ impl Worker {
     }
 
     #[inline(always)]
-    fn account(&mut self, frames: usize, cycles: u64) {
+    fn account(&mut self, frames: usize) {
         let counters = &mut self.cx.counters;
         counters.polls += 1;
-        counters.cycles += cycles;
         if frames == 0 {
             counters.empty_polls += 1;
             return;
         }
-        counters.busy_cycles += cycles;
         if self.control.limit > 0 {
             let received = counters.rx - core::mem::replace(&mut self.limited, counters.rx);
             let before = self.control.received.fetch_add(received, Ordering::Relaxed);

@@ -11,6 +11,22 @@ use crate::mbuf::{Mbuf, RawMbuf, free};
 pub struct Burst {
     slots: Box<[MaybeUninit<Mbuf>]>,
     len: usize,
+    /// `pool` is 0 when nothing is known. Every access that could change an mbuf or the list forgets it.
+    plain: Plain,
+}
+
+/// What a driver knows of a whole burst, so that nobody has to look at each mbuf again: all are of one
+/// pool, and each is one segment in its own buffer, has one owner and asks for nothing on transmit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plain {
+    /// What the headers name as their pool: [`Mbuf::pool_token`].
+    pub pool: usize,
+    /// Bytes of all frames.
+    pub bytes: u64,
+}
+
+impl Plain {
+    const UNKNOWN: Self = Self { pool: 0, bytes: 0 };
 }
 
 impl Burst {
@@ -19,6 +35,7 @@ impl Burst {
         Self {
             slots: (0..capacity).map(|_| MaybeUninit::uninit()).collect(),
             len: 0,
+            plain: Plain::UNKNOWN,
         }
     }
 
@@ -51,6 +68,7 @@ impl Burst {
     pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
         match self.slots.get_mut(self.len) {
             Some(slot) => {
+                self.plain.pool = 0;
                 slot.write(mbuf);
                 self.len += 1;
                 Ok(())
@@ -62,6 +80,7 @@ impl Burst {
     /// Takes the last mbuf.
     #[inline(always)]
     pub fn pop(&mut self) -> Option<Mbuf> {
+        self.plain.pool = 0;
         self.len = self.len.checked_sub(1)?;
         // SAFETY: the slot was below `len`, and no longer is.
         Some(unsafe { self.slots[self.len].assume_init_read() })
@@ -77,6 +96,7 @@ impl Burst {
     /// The mbufs, for changing them in place.
     #[inline(always)]
     pub fn as_mut_slice(&mut self) -> &mut [Mbuf] {
+        self.plain.pool = 0;
         // SAFETY: the first `len` slots are initialised.
         unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) }
     }
@@ -91,9 +111,57 @@ impl Burst {
         self.as_mut_slice().iter_mut()
     }
 
+    /// Lets `change` work on the bytes of each frame's first segment, in order, until it answers `false`;
+    /// returns how many frames were changed. `false` counts also for bytes that a clone shares.
+    ///
+    /// Nothing but the bytes can change, so what is [known](Self::plain) of the burst stays so: for a stage
+    /// that rewrites headers this is faster than [`iter_mut`](Self::iter_mut).
+    #[inline(always)]
+    pub fn change_data(&mut self, mut change: impl FnMut(&mut [u8]) -> bool) -> usize {
+        // SAFETY: the first `len` slots are initialised. Only bytes are changed: see `plain`.
+        let mbufs: &mut [Mbuf] =
+            unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) };
+        let changed = if self.plain.pool == 0 {
+            mbufs
+                .iter_mut()
+                .position(|mbuf| !mbuf.data_mut().is_some_and(&mut change))
+        } else {
+            mbufs.iter_mut().position(|mbuf| {
+                // SAFETY: one owner and its own buffer, by the contract of `set_plain`.
+                !change(unsafe { mbuf.own_data_mut() })
+            })
+        };
+        changed.unwrap_or(self.len)
+    }
+
+    /// Looks at each mbuf of a burst that was just received, once for all who come after: gives it the
+    /// number of its port, and remembers what is [known](Self::plain) if they are all alike. Returns the
+    /// bytes of all frames. For drivers that do not know by themselves what they received.
+    #[inline]
+    pub fn look(&mut self, port: u16) -> u64 {
+        let pool = self.as_slice().first().map_or(0, Mbuf::pool_token);
+        let (mut bytes, mut odd) = (0, 0);
+        for mbuf in self.as_mut_slice() {
+            bytes += mbuf.frame_len() as u64;
+            odd |= mbuf.oddness() | (mbuf.pool_token() ^ pool) as u64;
+            mbuf.set_port(port);
+        }
+        if odd == 0 {
+            self.plain = Plain { pool, bytes };
+        }
+        bytes
+    }
+
+    /// What is known of all mbufs, if it is.
+    #[inline(always)]
+    pub fn plain(&self) -> Option<Plain> {
+        (self.plain.pool != 0).then_some(self.plain)
+    }
+
     /// Takes all mbufs out, in order. What is left when the iterator is dropped is freed in bulk.
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_> {
+        self.plain.pool = 0;
         let len = core::mem::take(&mut self.len);
         Drain {
             slots: &mut self.slots[..len],
@@ -112,6 +180,7 @@ impl Burst {
                 .as_mut_ptr()
                 .add(to.len)
                 .copy_from_nonoverlapping(self.slots.as_ptr(), n);
+            to.plain.pool = 0;
             to.len += n;
             self.forget_front(n);
         }
@@ -121,6 +190,7 @@ impl Burst {
     /// Frees the mbufs in bulk.
     #[inline]
     pub fn clear(&mut self) {
+        self.plain.pool = 0;
         let len = core::mem::take(&mut self.len);
         // SAFETY: the first `len` slots were initialised and are now forgotten by the burst.
         unsafe { free_slots(&mut self.slots[..len]) }
@@ -143,6 +213,7 @@ impl Burst {
     /// [`add_len`](Self::add_len).
     #[inline(always)]
     pub fn spare(&mut self) -> &mut [MaybeUninit<Mbuf>] {
+        self.plain.pool = 0;
         &mut self.slots[self.len..]
     }
 
@@ -154,7 +225,26 @@ impl Burst {
     #[inline(always)]
     pub unsafe fn add_len(&mut self, n: usize) {
         debug_assert!(n <= self.room());
+        self.plain.pool = 0;
         self.len += n;
+    }
+
+    /// Says what is known of all mbufs in the burst. It holds until they can have changed.
+    ///
+    /// # Safety
+    ///
+    /// It is true: see [`Plain`].
+    #[inline(always)]
+    pub unsafe fn set_plain(&mut self, plain: Plain) {
+        debug_assert!(
+            self.iter()
+                .all(|m| m.pool_token() == plain.pool && m.is_plain())
+        );
+        debug_assert_eq!(
+            self.iter().map(|m| m.frame_len() as u64).sum::<u64>(),
+            plain.bytes
+        );
+        self.plain = plain;
     }
 
     /// The first mbuf's address: an array of `len` header pointers, as `rte_eth_tx_burst` takes it.
@@ -171,6 +261,7 @@ impl Burst {
     #[inline(always)]
     pub unsafe fn forget_front(&mut self, n: usize) {
         debug_assert!(n <= self.len);
+        self.plain.pool = 0;
         let left = self.len - n;
         if left > 0 && n > 0 {
             // SAFETY: both ranges lie within the `len` initialised slots.
@@ -406,5 +497,116 @@ mod tests {
         }));
         assert!(panicked.is_err());
         assert_eq!((burst.len(), pool.in_use()), (0, 0));
+    }
+
+    /// Says what is true.
+    fn make_known(burst: &mut Burst) {
+        assert!(burst.iter().all(Mbuf::is_plain));
+        let plain = Plain {
+            pool: burst.as_slice()[0].pool_token(),
+            bytes: burst.iter().map(|m| m.frame_len() as u64).sum(),
+        };
+        // SAFETY: all of one pool, as each test sees to, and plain.
+        unsafe { burst.set_plain(plain) };
+    }
+
+    #[test]
+    fn what_is_known_of_a_burst_ends_with_the_first_chance_to_change_an_mbuf() {
+        let pool = pool(16);
+        let mut burst = Burst::with_capacity(8);
+        pool.alloc_burst(&mut burst, 4);
+        assert_eq!(burst.plain(), None);
+        for mbuf in burst.iter_mut() {
+            mbuf.append(60).unwrap();
+        }
+        make_known(&mut burst);
+        assert_eq!(burst.plain().unwrap().bytes, 240);
+        // Bytes are no part of it.
+        assert_eq!(burst.change_data(|data| data.len() == 60), 4);
+        assert!(burst.plain().is_some());
+        assert_eq!(burst.change_data(|_| false), 0);
+        let mut other = Burst::with_capacity(8);
+        core::mem::swap(&mut burst, &mut other);
+        assert!(burst.plain().is_none() && other.plain().is_some());
+        core::mem::swap(&mut burst, &mut other);
+        let changes: [fn(&mut Burst); 8] = [
+            |b| drop(b.pop()),
+            |b| _ = b.iter_mut(),
+            |b| _ = b.as_mut_slice(),
+            |b| b.free_front(1),
+            |b| _ = b.spare(),
+            |b| {
+                let last = b.pop().unwrap();
+                make_known(b);
+                b.push(last).unwrap();
+            },
+            |b| _ = b.move_to(&mut Burst::with_capacity(1)),
+            |b| drop(b.drain().next()),
+        ];
+        for change in changes {
+            burst.clear();
+            pool.alloc_burst(&mut burst, 4);
+            make_known(&mut burst);
+            change(&mut burst);
+            assert_eq!(burst.plain(), None);
+        }
+    }
+
+    #[test]
+    fn a_look_finds_the_one_that_is_not_like_the_others() {
+        let (pool, elsewhere) = (pool(64), pool(8));
+        let fill = |burst: &mut Burst| {
+            burst.clear();
+            pool.alloc_burst(burst, 5);
+            burst.iter_mut().for_each(|mbuf| _ = mbuf.append(60));
+        };
+        let mut burst = Burst::with_capacity(8);
+        assert_eq!((burst.look(7), burst.plain()), (0, None));
+        fill(&mut burst);
+        assert_eq!(burst.look(7), 300);
+        assert!(burst.iter().all(|mbuf| mbuf.port() == 7));
+        assert_eq!(burst.plain().unwrap().bytes, 300);
+
+        let mut clones = Vec::new();
+        let odd: [&mut dyn FnMut(&mut Mbuf); 4] = [
+            &mut |mbuf| mbuf.set_flags(crate::MbufFlags::TX_VLAN),
+            &mut |mbuf| clones.push(mbuf.share(&pool).unwrap()),
+            &mut |mbuf| {
+                let mut tail = pool.alloc().unwrap();
+                tail.append(1).unwrap();
+                mbuf.chain(tail).unwrap();
+            },
+            &mut |mbuf| *mbuf = elsewhere.alloc().unwrap(),
+        ];
+        for (at, make_odd) in odd.into_iter().enumerate() {
+            fill(&mut burst);
+            make_odd(&mut burst.as_mut_slice()[at]);
+            burst.look(7);
+            assert_eq!(burst.plain(), None, "{at}");
+        }
+    }
+
+    #[test]
+    fn an_mbuf_with_a_request_or_a_clone_is_not_plain() {
+        let pool = pool(16);
+        let mut mbuf = pool.alloc().unwrap();
+        assert!(mbuf.is_plain());
+        let clone = mbuf.share(&pool).unwrap();
+        assert!(!mbuf.is_plain() && !clone.is_plain());
+        drop(clone);
+        assert!(mbuf.is_plain());
+        mbuf.set_flags(crate::MbufFlags::TX_VLAN);
+        assert!(!mbuf.is_plain());
+    }
+
+    #[test]
+    fn bytes_that_a_clone_shares_are_not_changed() {
+        let pool = pool(16);
+        let mut burst = Burst::with_capacity(4);
+        pool.alloc_burst(&mut burst, 2);
+        let clone = burst.as_mut_slice()[1].share(&pool);
+        assert_eq!(burst.change_data(|_| true), 1);
+        drop(clone);
+        assert_eq!(burst.change_data(|_| true), 2);
     }
 }

@@ -22,6 +22,7 @@ use crate::error::PortError;
 use crate::flow::FlowRules;
 use crate::mempool::Mempool;
 use crate::offload::Offloads;
+use crate::region::{Region, RegionRequest};
 
 /// What a port is and can do. A snapshot.
 #[derive(Debug, Clone, Serialize)]
@@ -114,6 +115,13 @@ pub trait Port: Send {
     /// frames in transmission. The pool has to be large enough for the sum of all holders.
     fn mbufs_per_queue(&self) -> usize;
 
+    /// Memory for pools whose mbufs it is to send and receive without a copy, if not any will do:
+    /// [`Mempool::within`]. Asked for after `configure`.
+    fn memory(&self, request: &RegionRequest) -> Option<Result<Region, PortError>> {
+        let _ = request;
+        None
+    }
+
     /// Starts it. `pools` has one pool for each queue, in order, on that queue's worker's node;
     /// receive mbufs come from there. Refused while it runs, as is [`configure`](Self::configure).
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError>;
@@ -185,6 +193,9 @@ pub struct TxStats {
     /// Frames that were copied because the device can neither read their memory nor give it back. Not
     /// those that a kernel copies on its side.
     pub copies: u64,
+    /// Those of them whose bytes are in no pool, but in memory of another driver's. The others are of a pool that
+    /// this port was not given.
+    pub copies_external: u64,
 }
 
 /// One receive queue: data plane. Owned by one worker.

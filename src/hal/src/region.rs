@@ -4,6 +4,8 @@
 //! huge pages, 4 KiB. It is bound to a NUMA node when one is asked for, and every page is touched
 //! before the region is handed out, so that no page fault (and no SIGBUS for want of a huge page) comes
 //! later. A region remembers what it did not get, and why.
+//!
+//! A driver whose device can only use memory of its own kind [lends](Region::lent) it.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -75,11 +77,33 @@ fn on_node(node: Option<u32>) -> String {
     node.map_or_else(String::new, |n| format!(" on NUMA node {n}"))
 }
 
-/// Memory for packet buffers. Unmapped when dropped.
+/// Memory that somebody else has mapped, for a region.
+///
+/// # Safety
+///
+/// As long as the value lives, `len_bytes` bytes from `base` on are mapped, touched, zero at first and
+/// nobody else's. `base` is a multiple of the page's size.
+pub unsafe trait Memory: fmt::Debug + Send + Sync {
+    /// The first byte.
+    fn base(&self) -> NonNull<u8>;
+    /// How much there is: whole pages.
+    fn len_bytes(&self) -> usize;
+    /// The pages.
+    fn page(&self) -> PageKind;
+}
+
+/// Where a region's memory is from.
+#[derive(Debug)]
+enum Backing {
+    /// A mapping of its own, from this byte of it on.
+    Mapped(MmapMut, usize),
+    Lent(Box<dyn Memory>),
+}
+
+/// Memory for packet buffers. Given back when dropped.
 #[derive(Debug)]
 pub struct Region {
-    map: MmapMut,
-    offset: usize,
+    backing: Backing,
     len: usize,
     page: PageKind,
     node: Option<u32>,
@@ -114,6 +138,17 @@ impl Region {
         })
     }
 
+    /// Takes memory over that a driver has mapped.
+    pub fn lent(memory: Box<dyn Memory>, node: Option<u32>) -> Self {
+        Self {
+            len: memory.len_bytes(),
+            page: memory.page(),
+            backing: Backing::Lent(memory),
+            node,
+            notes: Vec::new(),
+        }
+    }
+
     fn try_page(
         request: &RegionRequest,
         page: PageKind,
@@ -140,8 +175,7 @@ impl Region {
             0
         };
         let mut region = Self {
-            map,
-            offset,
+            backing: Backing::Mapped(map, offset),
             len,
             page,
             node: None,
@@ -229,8 +263,18 @@ impl Region {
 
     /// The first byte.
     pub fn base(&self) -> NonNull<u8> {
-        // SAFETY: a mapping is never at address 0, and `offset` is below its length.
-        unsafe { NonNull::new_unchecked(self.map.as_ptr().cast_mut().add(self.offset)) }
+        match &self.backing {
+            // SAFETY: a mapping is never at address 0, and `offset` is below its length.
+            Backing::Mapped(map, offset) => unsafe {
+                NonNull::new_unchecked(map.as_ptr().cast_mut().add(*offset))
+            },
+            Backing::Lent(memory) => memory.base(),
+        }
+    }
+
+    /// Whether a driver has mapped it.
+    pub fn is_lent(&self) -> bool {
+        matches!(self.backing, Backing::Lent(_))
     }
 
     /// Bytes: what was asked for, rounded up to whole pages.

@@ -4,18 +4,19 @@
 //! any Linux interface, which has a ladder of its own (mapped packet ring, multishot, recvmmsg). For each rung
 //! that is not taken the port's notes say why, and what would change that.
 
-use std::path::Path;
-
+use linecard_engine::topology::SysRoot;
 use linecard_hal::flow::FlowRules;
+use linecard_hal::region::{Region, RegionRequest};
 use linecard_hal::{
     LinkState, Mempool, Port, PortConfig, PortError, PortInfo, PortName, QueuePair,
 };
 
 use crate::open::open;
+use crate::pci::{self, PciAddress, SHARED_DRIVERS};
 
 /// Opens `auto:DEVICE?options`. The options are those of the driver that is taken.
 pub(crate) fn open_auto(name: PortName) -> Result<Box<dyn Port>, PortError> {
-    let choice = Choice::of(name.device(), Path::new("/sys"));
+    let choice = Choice::of(name.device(), &SysRoot::default());
     let (_, options) = name.full().split_once('?').unwrap_or((name.full(), ""));
     let mut chosen = format!("{}:{}", choice.driver, name.device());
     if !options.is_empty() {
@@ -36,8 +37,8 @@ struct Choice {
 }
 
 impl Choice {
-    fn of(device: &str, sys: &Path) -> Self {
-        if is_pci_address(device) {
+    fn of(device: &str, root: &SysRoot) -> Self {
+        if device.parse::<PciAddress>().is_ok() {
             return Self {
                 driver: "dpdk",
                 not_taken: Vec::new(),
@@ -45,41 +46,31 @@ impl Choice {
         }
         Self {
             driver: "uring",
-            not_taken: vec![format!("auto: not dpdk: {}", no_dpdk(device, sys))],
+            not_taken: vec![format!("auto: not dpdk: {}", no_dpdk(device, root))],
         }
     }
 }
 
 /// Why DPDK does not take an interface of the kernel's. An interface is there because the kernel's own
 /// driver has the card.
-fn no_dpdk(interface: &str, sys: &Path) -> String {
-    let device = sys.join("class/net").join(interface).join("device");
-    let link = |path: &Path| {
-        let target = std::fs::read_link(path).ok()?;
-        Some(target.file_name()?.to_str()?.to_owned())
-    };
-    let Some(address) = link(&device).filter(|name| is_pci_address(name)) else {
+fn no_dpdk(interface: &str, root: &SysRoot) -> String {
+    let cards = pci::network_devices(root).into_iter();
+    let mut cards = cards.filter(|card| card.interfaces.iter().any(|name| name == interface));
+    let Some(card) = cards.next() else {
         return format!("{interface} is not a PCI card");
     };
-    let driver = link(&device.join("driver")).unwrap_or_else(|| "its driver".into());
-    let mut why = format!(
-        "{address} belongs to the kernel's {driver}; linecard bind {address}, then open auto:{address}"
-    );
+    let (address, driver) = (card.address, card.driver.unwrap_or_default());
+    let mut why = if SHARED_DRIVERS.contains(&driver.as_str()) {
+        format!("DPDK drives {address} beside the kernel's {driver}; open auto:{address}")
+    } else {
+        format!(
+            "{address} belongs to the kernel's {driver}; linecard bind {address}, then open auto:{address}"
+        )
+    };
     if !cfg!(feature = "dpdk") {
         why += ", with a build that has it: cargo build --release --features dpdk";
     }
     why
-}
-
-/// Whether a text is a PCI address with its domain, such as `0000:3b:00.0`.
-fn is_pci_address(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() == 12
-        && bytes.iter().enumerate().all(|(i, byte)| match i {
-            4 | 7 => *byte == b':',
-            10 => *byte == b'.',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }
 
 /// A port with something to say about how it was chosen.
@@ -101,6 +92,10 @@ impl Port for Auto {
 
     fn mbufs_per_queue(&self) -> usize {
         self.inner.mbufs_per_queue()
+    }
+
+    fn memory(&self, request: &RegionRequest) -> Option<Result<Region, PortError>> {
+        self.inner.memory(request)
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
@@ -133,44 +128,52 @@ mod tests {
 
     #[test]
     fn pci_addresses_are_told_from_interfaces() {
-        for (text, is) in [
-            ("0000:3b:00.0", true),
-            ("0000:3B:0f.7", true),
-            ("3b:00.0", false),
-            ("eth1", false),
-            ("0000:3b:00:0", false),
-            ("0000.3b.00.0", false),
-            ("00000:b:00.0", false),
-            ("abcd:ef:gh.0", false),
-            ("äbcd:ef:g.0", false),
+        let nowhere = SysRoot::new("/nonexistent");
+        for (text, driver) in [
+            ("0000:3b:00.0", "dpdk"),
+            ("0000:3B:0f.7", "dpdk"),
+            // As `linecard bind` takes it, and with the domain of a card behind a VMD.
+            ("3b:00.0", "dpdk"),
+            ("10000:e1:00.0", "dpdk"),
+            ("eth1", "uring"),
+            ("eth1.5", "uring"),
+            ("0000.3b.00.0", "uring"),
         ] {
-            assert_eq!(is_pci_address(text), is, "{text}");
+            assert_eq!(Choice::of(text, &nowhere).driver, driver, "{text}");
         }
     }
 
     #[test]
     fn the_ladder_says_why_not_higher() {
-        let sys = tempfile::tempdir().unwrap();
-        let card = sys.path().join("devices/0000:3b:00.0");
-        let eth1 = sys.path().join("class/net/eth1");
-        fs::create_dir_all(&card).unwrap();
-        fs::create_dir_all(&eth1).unwrap();
-        symlink(&card, eth1.join("device")).unwrap();
-        symlink("/sys/bus/pci/drivers/ixgbe", card.join("driver")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let card = |address: &str, driver: &str, interface: &str| {
+            let folder = dir.path().join("sys/bus/pci/devices").join(address);
+            fs::create_dir_all(folder.join(interface)).unwrap();
+            fs::write(folder.join("class"), "0x020000\n").unwrap();
+            let driver = format!("/sys/bus/pci/drivers/{driver}");
+            symlink(driver, folder.join("driver")).unwrap();
+        };
+        card("0000:3b:00.0", "ixgbe", "net/eth1");
+        card("0000:3c:00.0", "mlx5_core", "net/eth2");
+        card("0000:00:03.0", "virtio-pci", "virtio0/net/eth3");
+        let why = |interface: &str| {
+            let choice = Choice::of(interface, &SysRoot::new(dir.path()));
+            assert_eq!(choice.driver, "uring");
+            choice.not_taken.concat()
+        };
 
-        let choice = Choice::of("eth1", sys.path());
-        assert_eq!(choice.driver, "uring");
-        let why = &choice.not_taken[0];
+        let card = why("eth1");
+        let bind = "0000:3b:00.0 belongs to the kernel's ixgbe; linecard bind 0000:3b:00.0";
+        assert!(card.contains(bind), "{card}");
+        // One that `linecard bind` refuses, as DPDK needs the kernel's driver.
+        let shared = why("eth2");
+        assert!(!shared.contains("linecard bind"), "{shared}");
+        assert!(shared.contains("open auto:0000:3c:00.0"), "{shared}");
+        let behind_virtio = why("eth3");
         assert!(
-            why.contains("0000:3b:00.0 belongs to the kernel's ixgbe; linecard bind 0000:3b:00.0"),
-            "{why}"
+            behind_virtio.contains("linecard bind 0000:00:03.0"),
+            "{behind_virtio}"
         );
-
-        let choice = Choice::of("veth1", sys.path());
-        assert_eq!(
-            choice.not_taken,
-            ["auto: not dpdk: veth1 is not a PCI card"]
-        );
-        assert_eq!(Choice::of("0000:3b:00.0", sys.path()).driver, "dpdk");
+        assert_eq!(why("veth1"), "auto: not dpdk: veth1 is not a PCI card");
     }
 }

@@ -177,24 +177,20 @@ impl EthernetHeader {
     /// Exchanges source and destination.
     #[inline]
     pub fn swap(&mut self) {
-        // As two words of 8 and 4 bytes instead of two pairs of 4 and 2: half the loads and stores,
-        // and what the next hop of a forwarder reads is a whole store of this one.
-        let (lo, hi) = (u64::from_le_bytes(self.lo()), u32::from_le_bytes(self.hi()));
-        let swapped = lo >> 48 | u64::from(hi) << 16 | lo << 48;
-        let [a, b, c, d, e, f, g, h] = swapped.to_le_bytes();
-        let [i, j, k, l] = ((lo >> 16) as u32).to_le_bytes();
-        self.dst = MacAddr([a, b, c, d, e, f]);
-        self.src = MacAddr([g, h, i, j, k, l]);
-    }
-
-    fn lo(&self) -> [u8; 8] {
-        let ([a, b, c, d, e, f], [g, h, ..]) = (self.dst.0, self.src.0);
-        [a, b, c, d, e, f, g, h]
-    }
-
-    fn hi(&self) -> [u8; 4] {
-        let [.., i, j, k, l] = self.src.0;
-        [i, j, k, l]
+        // As words of 8 and 4 bytes: fewer loads and stores than two pairs of 4 and 2. The second word
+        // is read with the EtherType and masked, because shifting two words into one (`shld`) is
+        // microcode on some processors.
+        let header = self.as_mut_bytes();
+        let (Some(dst), Some(src)) = (header.first_chunk::<8>(), header.last_chunk::<8>()) else {
+            return;
+        };
+        let (dst, src) = (u64::from_le_bytes(*dst), u64::from_le_bytes(*src));
+        let swapped = (src & 0xffff_ffff_ffff) | dst << 48;
+        // Copied as words: taken apart into bytes, the compiler stores them in smaller pieces.
+        let (first, rest) = header.split_at_mut(8);
+        let (rest, _) = rest.split_at_mut(4);
+        first.copy_from_slice(&swapped.to_le_bytes());
+        rest.copy_from_slice(&((dst >> 16) as u32).to_le_bytes());
     }
 }
 

@@ -89,8 +89,6 @@ int lc_version_built(void) { return RTE_VER_YEAR * 100 + RTE_VER_MONTH; }
 
 const char *lc_plugin_dir(void) { return RTE_EAL_PMD_PATH; }
 
-const char *lc_strerror(int error) { return rte_strerror(error < 0 ? -error : error); }
-
 static void (*log_line)(uint32_t, const char *, size_t);
 
 static ssize_t log_write(void *cookie, const char *text, size_t len)

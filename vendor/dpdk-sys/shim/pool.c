@@ -8,6 +8,7 @@
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
+#include <rte_malloc.h>
 #include <rte_mbuf.h>
 #include <rte_memory.h>
 #include <rte_mempool.h>
@@ -155,6 +156,16 @@ void lc_pool_flush(struct rte_mempool *mp, uint32_t lcore)
 void lc_pool_flush_own(struct rte_mempool *mp) { lc_pool_flush(mp, rte_lcore_id()); }
 
 uint32_t lc_max_lcores(void) { return RTE_MAX_LCORE; }
+
+void *lc_memory_new(size_t len, size_t align, int32_t node, size_t *page)
+{
+    void *base = rte_zmalloc_socket("linecard", len, (unsigned int)align, node < 0 ? SOCKET_ID_ANY : node);
+    const struct rte_memseg_list *list = base == NULL ? NULL : rte_mem_virt2memseg_list(base);
+    *page = list == NULL ? 0 : list->page_sz;
+    return base;
+}
+
+void lc_memory_free(void *base) { rte_free(base); }
 
 int lc_memory_register(void *base, size_t len, size_t page)
 {

@@ -1,5 +1,6 @@
 /* Ports and queues. */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -143,6 +144,16 @@ int lc_probe(const char *devargs) { return rte_dev_probe(devargs); }
 
 int lc_port_by_name(const char *name, uint16_t *port) { return rte_eth_dev_get_port_by_name(name, port); }
 
+int lc_port_marks(uint16_t port)
+{
+    uint64_t metadata = RTE_ETH_RX_METADATA_USER_FLAG | RTE_ETH_RX_METADATA_USER_MARK;
+    int result = rte_eth_rx_metadata_negotiate(port, &metadata);
+    /* A driver that does not know the question needs no answer. */
+    if (result == -ENOTSUP)
+        return 1;
+    return result < 0 ? result : (metadata & RTE_ETH_RX_METADATA_USER_MARK) != 0;
+}
+
 int lc_port_close(uint16_t port)
 {
     struct rte_eth_dev_info info;
@@ -204,15 +215,26 @@ int lc_port_xstat(uint16_t port, uint32_t index, char name[64], uint64_t *value)
 
 /* DPDK calls back with its own numbers; these are not those of one release. */
 struct listener {
-    lc_event_fn event;
+    lc_event_fn event; /* NULL if nobody listens */
     void *argument;
-    bool used;
 };
+/*
+ * By port. DPDK keeps the callbacks of a port that somebody else closes and calls them for the next device with its
+ * number, so whoever lets go of one says so here. The lock is held during a call.
+ */
 static struct listener listeners[RTE_MAX_ETHPORTS];
+static pthread_mutex_t listening = PTHREAD_MUTEX_INITIALIZER;
+
+static void tell(struct listener *listener, uint16_t port, int event)
+{
+    pthread_mutex_lock(&listening);
+    if (listener->event != NULL)
+        listener->event(port, event, listener->argument);
+    pthread_mutex_unlock(&listening);
+}
 
 static int on_event(uint16_t port, enum rte_eth_event_type type, void *argument, void *result)
 {
-    struct listener *listener = argument;
     (void)result;
     int event = type == RTE_ETH_EVENT_INTR_LSC     ? LC_EVENT_LINK
                 : type == RTE_ETH_EVENT_INTR_RESET ? LC_EVENT_RESET
@@ -220,7 +242,7 @@ static int on_event(uint16_t port, enum rte_eth_event_type type, void *argument,
                 : type == RTE_ETH_EVENT_DESTROY    ? LC_EVENT_DESTROYED
                                                    : 0;
     if (event != 0)
-        listener->event(port, event, listener->argument);
+        tell(argument, port, event);
     return 0;
 }
 
@@ -235,7 +257,9 @@ int lc_port_events(uint16_t port, lc_event_fn event, void *argument)
 {
     if (port >= RTE_MAX_ETHPORTS)
         return -ENODEV;
-    listeners[port] = (struct listener){ .event = event, .argument = argument, .used = true };
+    pthread_mutex_lock(&listening);
+    listeners[port] = (struct listener){ .event = event, .argument = argument };
+    pthread_mutex_unlock(&listening);
     for (size_t i = 0; i < RTE_DIM(events); i++) {
         int result = rte_eth_dev_callback_register(port, events[i], on_event, &listeners[port]);
         if (result < 0)
@@ -244,23 +268,27 @@ int lc_port_events(uint16_t port, lc_event_fn event, void *argument)
     return 0;
 }
 
-void lc_port_no_events(uint16_t port, lc_event_fn event, void *argument)
+void lc_port_no_events(uint16_t port, void *argument)
 {
-    (void)event;
-    (void)argument;
-    if (port >= RTE_MAX_ETHPORTS || !listeners[port].used)
+    if (port >= RTE_MAX_ETHPORTS)
         return;
-    for (size_t i = 0; i < RTE_DIM(events); i++)
+    pthread_mutex_lock(&listening);
+    bool ours = listeners[port].argument == argument;
+    if (ours)
+        listeners[port] = (struct listener){ .event = NULL };
+    pthread_mutex_unlock(&listening);
+    for (size_t i = 0; ours && i < RTE_DIM(events); i++)
         /* A callback that runs at this moment makes it try again. */
         while (rte_eth_dev_callback_unregister(port, events[i], on_event, &listeners[port]) == -EAGAIN)
             ;
-    listeners[port].used = false;
 }
 
-void lc_port_raise(uint16_t port, int event)
+bool lc_port_raise(uint16_t port, int event, const void *argument)
 {
-    if (port < RTE_MAX_ETHPORTS && listeners[port].used)
-        listeners[port].event(port, event, listeners[port].argument);
+    if (port >= RTE_MAX_ETHPORTS || listeners[port].argument != argument)
+        return false;
+    tell(&listeners[port], port, event);
+    return true;
 }
 
 /* --- queues ------------------------------------------------------------------------------------------- */

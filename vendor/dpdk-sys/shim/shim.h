@@ -26,7 +26,6 @@ const char *lc_version(void);
 int lc_version_number(void);
 int lc_version_built(void);
 const char *lc_plugin_dir(void);
-const char *lc_strerror(int error);
 
 /* Sends every message of DPDK to `line`, with its level. */
 int lc_log_to(void (*line)(uint32_t level, const char *text, size_t len));
@@ -71,6 +70,9 @@ void lc_pool_flush(struct rte_mempool *pool, uint32_t lcore);
 void lc_pool_flush_own(struct rte_mempool *pool);
 uint32_t lc_max_lcores(void);
 
+/* Memory of DPDK's own, zeroed, at a multiple of `align`; its pages are `*page` bytes. NULL if there is none. */
+void *lc_memory_new(size_t len, size_t align, int32_t node, size_t *page);
+void lc_memory_free(void *base);
 int lc_memory_register(void *base, size_t len, size_t page);
 int lc_memory_unregister(void *base, size_t len);
 int lc_dma_map(uint16_t port, void *base, size_t len);
@@ -136,6 +138,9 @@ int lc_probe(const char *devargs);
 /* The port of a device that was probed. */
 int lc_port_by_name(const char *name, uint16_t *port);
 /* Closes the port and removes its device. */
+/* Asks for the marks of flow rules, which some drivers deliver only if that was agreed before they are first
+   configured. 0 if the driver says that it will not. */
+int lc_port_marks(uint16_t port);
 int lc_port_close(uint16_t port);
 int lc_port_info(uint16_t port, struct lc_port_info *info);
 int lc_port_configure(uint16_t port, const struct lc_port_config *config);
@@ -156,9 +161,10 @@ int lc_port_stats_clear(uint16_t port);
 /* Extended statistics: name and value of number `index`; -ENOENT behind the last. */
 int lc_port_xstat(uint16_t port, uint32_t index, char name[64], uint64_t *value);
 int lc_port_events(uint16_t port, lc_event_fn event, void *argument);
-void lc_port_no_events(uint16_t port, lc_event_fn event, void *argument);
-/* For tests: what a device would say. */
-void lc_port_raise(uint16_t port, int event);
+/* Ends that; does nothing to the listener of another device that has taken over the number. */
+void lc_port_no_events(uint16_t port, void *argument);
+/* For tests: what a device would say to this listener. Whether it listens. */
+bool lc_port_raise(uint16_t port, int event, const void *argument);
 
 /* --- flow rules ----------------------------------------------------------------------------------------- */
 

@@ -39,6 +39,7 @@ impl Bench<'_> {
             bytes: sum.bytes + s.bytes,
             errors: sum.errors + s.errors,
             copies: sum.copies + s.copies,
+            copies_external: sum.copies_external + s.copies_external,
         })
     }
 

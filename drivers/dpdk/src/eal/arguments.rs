@@ -58,10 +58,14 @@ const REFUSED: [(&str, &[char], &str); 4] = [
 /// Why an argument is refused, if it is. EAL takes the beginning of a long option for the whole, and several
 /// short ones in one word.
 fn refused(word: &str) -> Option<&'static str> {
-    let option = word.split('=').next().unwrap_or(word);
+    let (option, value) = word.split_once('=').unwrap_or((word, ""));
+    // It lists what could be logged, and ends. The value may be a word of its own.
+    if word == "help" || value == "help" && option.len() > 2 && "--log-level".starts_with(option) {
+        return Some("it would end the process");
+    }
     let found = REFUSED.iter().find(|(long, short, _)| {
         if option.starts_with("--") {
-            option.len() > 3 && long.starts_with(option)
+            option.len() > 2 && long.starts_with(option)
         } else {
             // The only other one without a value, which so may stand before them.
             option
@@ -143,6 +147,10 @@ impl EalConfig {
         } else {
             // No file is left behind, whatever becomes of the process.
             words.push("--in-memory".into());
+            // One descriptor for all of them: a vhost back end maps eight files at most.
+            if !self.eal_args.iter().any(|word| word == "--legacy-mem") {
+                words.push("--single-file-segments".into());
+            }
         }
         if pci {
             // A device is probed when it is opened, and no other is: this address has none.
@@ -246,6 +254,10 @@ mod tests {
             "--hel",
             "--proc-type=secondary",
             "--proc=auto",
+            "--p=secondary",
+            "--log-level=help",
+            "--log-l=help",
+            "help",
             "--lcores=0",
             "-l0",
             "-c",

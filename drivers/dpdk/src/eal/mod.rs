@@ -209,6 +209,14 @@ fn explain(error: &std::io::Error, pages: Pages, config: &EalConfig) -> Refusal 
                 config.eal_args.join(" ")
             ),
         )
+    } else if said.contains("alloc") || said.contains("memory") {
+        (
+            PortErrorKind::System,
+            format!(
+                "DPDK was given {} MiB: give it another amount, 256 is usual, with {MEMORY_VARIABLE} or memory_mib in [dpdk]",
+                config.memory_mib
+            ),
+        )
     } else {
         (
             PortErrorKind::System,

@@ -45,8 +45,20 @@ impl Events {
 
     /// What the device has counted; the last known while it is away. `None` while it is restarted.
     pub(crate) fn stats(&self, port: u16) -> Option<Stats> {
-        let away = self.away.load(Ordering::Acquire);
-        Some(self.try_recovery()?.stats(port, away))
+        let mut recovery = self.try_recovery()?;
+        Some(recovery.stats(port, self.is_away()))
+    }
+
+    /// Raises an event as the device would; whether anybody listens for these.
+    #[cfg(test)]
+    pub(crate) fn raise(&self, port: u16, event: u32) -> bool {
+        // SAFETY: the address is compared only; a listener that is gone is not called.
+        unsafe { dpdk::lc_port_raise(port, event as i32, (&raw const *self).cast()) }
+    }
+
+    /// Whether nobody may touch the device: it is gone, or asks to be reset.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Acquire)
     }
 
     /// Whether the port's number is no longer this device's.
@@ -96,12 +108,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if self.events.is_destroyed() {
-            // DPDK has forgotten the port, and who listened.
-            return;
-        }
         let argument = Arc::as_ptr(&self.events).cast_mut().cast();
-        // SAFETY: the same as was registered; afterwards no callback runs.
-        unsafe { dpdk::lc_port_no_events(self.port, Some(on_event), argument) };
+        // SAFETY: as was registered; afterwards no callback runs with it, whoever has the number by then.
+        unsafe { dpdk::lc_port_no_events(self.port, argument) };
     }
 }

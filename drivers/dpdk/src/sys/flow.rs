@@ -3,11 +3,13 @@
 use core::ptr::NonNull;
 use std::ffi::c_char;
 use std::io;
+use std::sync::Arc;
 
 use linecard_dpdk_sys as dpdk;
 use linecard_hal::flow::FlowCount;
 
 use super::answer;
+use super::events::Events;
 use super::port::Device;
 
 pub(crate) use dpdk::{lc_flow_ports as Ports, lc_flow_rule as Flat};
@@ -53,6 +55,14 @@ pub(crate) struct Flow(NonNull<dpdk::rte_flow>);
 // SAFETY: a handle; all calls with it go through the port's control plane, `&mut` or locked.
 unsafe impl Send for Flow {}
 
+#[cfg(test)]
+impl Flow {
+    /// A handle of no driver's, for a [`Table`] that is made up.
+    pub(crate) fn made_up() -> Self {
+        Self(NonNull::dangling())
+    }
+}
+
 /// Why a device does not do it.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -85,19 +95,49 @@ fn call(shim: impl FnOnce(*mut dpdk::lc_flow_error) -> i32) -> Result<u32, Refus
     })
 }
 
-impl Device {
-    /// Whether the driver would take it.
-    pub(crate) fn validate_flow(&mut self, form: &Form) -> Result<(), Refused> {
+/// What keeps a port's flow rules: its driver, or in tests one that is made up.
+pub(crate) trait Table: core::fmt::Debug + Send {
+    /// Whether it would take the rule.
+    fn validate(&mut self, form: &Form) -> Result<(), Refused>;
+
+    /// Takes it.
+    fn create(&mut self, form: &Form) -> Result<Flow, Refused>;
+
+    /// Destroys a rule of its own. If that fails, it is the device's until it is closed.
+    fn destroy(&mut self, flow: Flow) -> Result<(), Refused>;
+
+    /// What a rule of its own has counted, if the driver says.
+    fn query(&mut self, flow: &Flow) -> Result<Option<FlowCount>, Refused>;
+}
+
+/// A port's driver.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    port: u16,
+    events: Arc<Events>,
+}
+
+impl Driver {
+    pub(crate) fn new(device: &Device) -> Self {
+        Self {
+            port: device.id(),
+            events: device.events().clone(),
+        }
+    }
+}
+
+impl Table for Driver {
+    fn validate(&mut self, form: &Form) -> Result<(), Refused> {
         let raw = form.raw();
-        // SAFETY: the port exists as long as `self`; the rule's lists live as long as `form`.
-        call(|error| unsafe { dpdk::lc_flow_validate(self.id(), &raw const raw, error) }).map(drop)
+        // SAFETY: DPDK checks the port's number; the rule's lists live as long as `form`.
+        call(|error| unsafe { dpdk::lc_flow_validate(self.port, &raw const raw, error) }).map(drop)
     }
 
-    pub(crate) fn create_flow(&mut self, form: &Form) -> Result<Flow, Refused> {
+    fn create(&mut self, form: &Form) -> Result<Flow, Refused> {
         let (raw, mut flow) = (form.raw(), core::ptr::null_mut());
         // SAFETY: as above; room for the handle.
         call(|error| unsafe {
-            dpdk::lc_flow_create(self.id(), &raw const raw, &raw mut flow, error)
+            dpdk::lc_flow_create(self.port, &raw const raw, &raw mut flow, error)
         })?;
         NonNull::new(flow).map(Flow).ok_or_else(|| Refused {
             message: "no handle".into(),
@@ -106,22 +146,21 @@ impl Device {
         })
     }
 
-    /// Destroys a rule of this device's. If that fails, it is the device's until it is closed.
-    pub(crate) fn destroy_flow(&mut self, flow: Flow) -> Result<(), Refused> {
-        if self.events().is_destroyed() {
+    fn destroy(&mut self, flow: Flow) -> Result<(), Refused> {
+        if self.events.is_destroyed() {
             return Ok(());
         }
-        // SAFETY: the handle is of this port, and ends here.
-        call(|error| unsafe { dpdk::lc_flow_destroy(self.id(), flow.0.as_ptr(), error) }).map(drop)
+        // SAFETY: the handle is of this port, whose number is not another's, and ends here.
+        call(|error| unsafe { dpdk::lc_flow_destroy(self.port, flow.0.as_ptr(), error) }).map(drop)
     }
 
-    /// What a rule of this device's has counted, if the driver says.
-    pub(crate) fn query_flow(&mut self, flow: &Flow) -> Result<Option<FlowCount>, Refused> {
+    fn query(&mut self, flow: &Flow) -> Result<Option<FlowCount>, Refused> {
         let mut count = FlowCount::default();
         let (packets, bytes) = (&raw mut count.packets, &raw mut count.bytes);
-        // SAFETY: the handle is of this port and was not destroyed; room for both numbers.
+        // SAFETY: the handle is of this port and was not destroyed, nor lost by a reset, after which the
+        // rules have new ones (`Rules::lost`); room for both numbers.
         let says = call(|error| unsafe {
-            dpdk::lc_flow_query(self.id(), flow.0.as_ptr(), packets, bytes, error)
+            dpdk::lc_flow_query(self.port, flow.0.as_ptr(), packets, bytes, error)
         })?;
         Ok((says == 1).then_some(count))
     }

@@ -4,6 +4,7 @@
 pub(crate) mod eal;
 pub(crate) mod events;
 pub(crate) mod flow;
+pub(crate) mod memory;
 pub(crate) mod pool;
 pub(crate) mod port;
 pub(crate) mod queue;

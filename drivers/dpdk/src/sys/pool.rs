@@ -4,11 +4,13 @@ use core::ptr::NonNull;
 use std::ffi::CString;
 use std::io;
 use std::os::raw::c_void;
+use std::sync::{Mutex, MutexGuard};
 
 use linecard_dpdk_sys as dpdk;
 use linecard_hal::Mempool;
 use linecard_hal::mbuf::RawMbuf;
 use linecard_hal::mempool::PoolData;
+use linecard_hal::region::Region;
 
 use super::answer;
 
@@ -56,6 +58,41 @@ pub(crate) fn register_operations() -> io::Result<()> {
 pub(crate) struct RtePool {
     raw: NonNull<dpdk::rte_mempool>,
     pool: Mempool,
+    mapped: Mutex<Mapped>,
+}
+
+/// Which devices reach the memory of a pool by DMA.
+#[derive(Debug, Default)]
+struct Mapped(Vec<Mapping>);
+
+#[derive(Debug, Clone, Copy)]
+struct Mapping {
+    /// Tells devices apart, also when one has taken over the number of another.
+    device: usize,
+    /// Whether it reaches what any device of vfio's reaches, as these share one container.
+    vfio: bool,
+}
+
+impl Mapped {
+    fn has(&self, new: Mapping) -> bool {
+        let mut all = self.0.iter();
+        all.any(|m| m.device == new.device || m.vfio && new.vfio)
+    }
+
+    fn begin(&mut self, new: Mapping) {
+        if !self.0.iter().any(|m| m.device == new.device) {
+            self.0.push(new);
+        }
+    }
+
+    /// Forgets a device, and says whether its mapping is nobody else's.
+    fn end(&mut self, device: usize) -> bool {
+        let Some(at) = self.0.iter().position(|m| m.device == device) else {
+            return false;
+        };
+        let ended = self.0.swap_remove(at);
+        !(ended.vfio && self.0.iter().any(|m| m.vfio))
+    }
 }
 
 // SAFETY: an `rte_mempool` may be used from any thread.
@@ -79,17 +116,14 @@ impl RtePool {
             node: region.node().map_or(-1, |n| n as i32),
             cache: cache_size(config.size) as u32,
         };
-        let (base, len) = (region.base().as_ptr().cast(), region.len_bytes());
-        // SAFETY: the region is `len` bytes of such pages, and outlives the registration, as `self`
-        // holds the pool.
-        answer(unsafe { dpdk::lc_memory_register(base, len, region.page().bytes() as usize) })?;
+        register(region)?;
         let mut error = 0;
         // SAFETY: the layout is the pool's: see `Mempool::headers`; before each header there are 64 bytes
         // for DPDK. The list of headers is read during the call only.
         let raw = unsafe { dpdk::lc_pool_new(name.as_ptr(), &raw const layout, &raw mut error) };
         let Some(raw) = NonNull::new(raw) else {
-            // SAFETY: registered above.
-            unsafe { dpdk::lc_memory_unregister(base, len) };
+            // SAFETY: registered above, and nobody has used it.
+            unsafe { unregister(region) };
             return Err(io::Error::from_raw_os_error(-error));
         };
         // SAFETY: the shim has put the pool's data at the offset, which it asserts, and it stays there
@@ -98,6 +132,7 @@ impl RtePool {
         Ok(Self {
             raw,
             pool: pool.clone(),
+            mapped: Mutex::default(),
         })
     }
 
@@ -120,25 +155,41 @@ impl RtePool {
         unsafe { dpdk::lc_pool_flush_own(self.raw.as_ptr()) };
     }
 
-    /// Makes the memory known to the port's device, for DMA. Devices that do none do not have this.
-    pub(crate) fn map_for(&self, port: u16) -> io::Result<()> {
-        let region = self.pool.region();
-        // SAFETY: the memory is registered and outlives the mapping.
-        let result =
-            unsafe { dpdk::lc_dma_map(port, region.base().as_ptr().cast(), region.len_bytes()) };
-        match answer(result) {
-            Err(e) if e.raw_os_error() == Some(libc::ENOTSUP) => Ok(()),
-            // Another port of the same IOMMU group has mapped it.
-            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-            other => other.map(drop),
-        }
+    fn mapped(&self) -> MutexGuard<'_, Mapped> {
+        self.mapped
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Undoes that.
-    pub(crate) fn unmap_for(&self, port: u16) {
+    /// Makes the memory known to the port's device, for DMA. Devices that do none do not have this.
+    /// `device` tells it from others; `vfio` says that the kernel's vfio has it.
+    pub(crate) fn map_for(&self, port: u16, device: usize, vfio: bool) -> io::Result<()> {
         let region = self.pool.region();
-        // SAFETY: as above; the port is stopped. A device that has no mapping answers with an error.
-        unsafe { dpdk::lc_dma_unmap(port, region.base().as_ptr().cast(), region.len_bytes()) };
+        if region.is_lent() {
+            // DPDK maps its own memory for every device.
+            return Ok(());
+        }
+        let mut mapped = self.mapped();
+        let new = Mapping { device, vfio };
+        if !mapped.has(new) {
+            let (base, len) = (region.base().as_ptr().cast(), region.len_bytes());
+            // SAFETY: the memory is registered and outlives the mapping.
+            match answer(unsafe { dpdk::lc_dma_map(port, base, len) }) {
+                Err(e) if e.raw_os_error() == Some(libc::ENOTSUP) => return Ok(()),
+                other => other?,
+            };
+        }
+        mapped.begin(new);
+        Ok(())
+    }
+
+    /// Undoes that, unless another device goes by the same mapping. `port` is `None` if the device is gone.
+    pub(crate) fn unmap_for(&self, port: Option<u16>, device: usize) {
+        let region = self.pool.region();
+        if let (true, Some(port)) = (self.mapped().end(device), port) {
+            // SAFETY: as above; the port is stopped, and nobody else goes by the mapping.
+            unsafe { dpdk::lc_dma_unmap(port, region.base().as_ptr().cast(), region.len_bytes()) };
+        }
     }
 
     /// Gives back what all caches hold, and says whether every mbuf is home. No worker may run.
@@ -152,23 +203,73 @@ impl RtePool {
         self.pool.in_use() == 0
     }
 
-    /// Ends the adoption, if every mbuf is home; else gives `self` back. No worker may run.
+    /// Ends the adoption, if every mbuf is home; else gives `self` back. No worker of a port may run that
+    /// uses it.
     pub(crate) fn close(self) -> Result<(), Self> {
-        if !self.settle() {
-            return Err(self);
-        }
         let region = self.pool.region();
-        // SAFETY: all mbufs are home, so no header is in anybody's hands, and no driver knows the pool.
+        // SAFETY: no driver knows the pool any more, and `settle` has emptied its caches: so nothing is
+        // taken through it. Once it is released no header names it.
         unsafe {
-            self.pool.release();
+            if !self.settle() || !self.pool.release() {
+                return Err(self);
+            }
             dpdk::lc_pool_free(self.raw.as_ptr());
-            dpdk::lc_memory_unregister(region.base().as_ptr().cast(), region.len_bytes());
+            unregister(region);
         }
         Ok(())
+    }
+}
+
+/// Makes memory known to DPDK that is not its own. The pool outlives the registration.
+fn register(region: &Region) -> io::Result<()> {
+    if region.is_lent() {
+        return Ok(());
+    }
+    let (base, len) = (region.base().as_ptr().cast(), region.len_bytes());
+    // SAFETY: the region is `len` bytes of such pages.
+    answer(unsafe { dpdk::lc_memory_register(base, len, region.page().bytes() as usize) }).map(drop)
+}
+
+/// Undoes that.
+///
+/// # Safety
+///
+/// No device uses the memory any more.
+unsafe fn unregister(region: &Region) {
+    if !region.is_lent() {
+        // SAFETY: registered, and by the contract.
+        unsafe { dpdk::lc_memory_unregister(region.base().as_ptr().cast(), region.len_bytes()) };
     }
 }
 
 /// The caches of a small pool must leave something to receive into.
 pub(crate) fn cache_size(pool_size: usize) -> usize {
     CACHE.min(pool_size / 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_mapped_once_for_all_devices_of_vfio() {
+        let mut mapped = Mapped::default();
+        let mut begin = |device, vfio| {
+            let new = Mapping { device, vfio };
+            let had = mapped.has(new);
+            mapped.begin(new);
+            had
+        };
+        assert!(!begin(1, true));
+        assert!(begin(1, true), "one pool for several queues");
+        assert!(begin(2, true), "the container has it");
+        assert!(!begin(3, false), "this device has mappings of its own");
+        assert!(!begin(4, false));
+        assert!(mapped.end(3));
+        assert!(!mapped.end(1), "the other device still receives into it");
+        assert!(!mapped.end(1), "ended already");
+        assert!(!mapped.end(9), "never begun");
+        assert!(mapped.end(2));
+        assert!(mapped.end(4));
+    }
 }

@@ -1,6 +1,6 @@
 //! Ports of DPDK: opened by name, configured, started, stopped, closed.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -21,6 +21,21 @@ fn alone() -> MutexGuard<'static, ()> {
     COMING_AND_GOING
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Makes a device, and says which port it is.
+fn probe(devargs: &CStr, name: &CStr) -> io::Result<u16> {
+    let mut id = 0;
+    let _alone = alone();
+    // SAFETY: EAL is up (`eal::start` comes first); C strings.
+    unsafe {
+        if dpdk::lc_port_by_name(name.as_ptr(), &raw mut id) == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EEXIST));
+        }
+        answer(dpdk::lc_probe(devargs.as_ptr()))?;
+        answer(dpdk::lc_port_by_name(name.as_ptr(), &raw mut id))?;
+    }
+    Ok(id)
 }
 
 /// A port. Closed, and its device removed, when dropped.
@@ -44,26 +59,33 @@ impl Device {
             format!("{name},{arguments}")
         };
         let (devargs, name) = (CString::new(devargs)?, CString::new(name)?);
-        let mut id = 0;
-        let _alone = alone();
-        // SAFETY: EAL is up (`eal::start` comes first); C strings.
-        unsafe {
-            if dpdk::lc_port_by_name(name.as_ptr(), &raw mut id) == 0 {
-                return Err(io::Error::from_raw_os_error(libc::EEXIST));
-            }
-            answer(dpdk::lc_probe(devargs.as_ptr()))?;
-            answer(dpdk::lc_port_by_name(name.as_ptr(), &raw mut id))?;
-        }
-        let events = Arc::new(Events::default());
-        let listener = Listener::new(id, &events)?;
-        Ok(Self {
-            id,
-            events,
-            listener: Some(listener),
+        let mut device = Self {
+            id: probe(&devargs, &name)?,
+            events: Arc::default(),
+            listener: None,
             lent: Lent::new(),
             started: false,
             interrupts: false,
-        })
+        };
+        // From here on an error closes it.
+        device.listener = Some(Listener::new(device.id, &device.events)?);
+        device.ask_for_marks();
+        Ok(device)
+    }
+
+    /// Some drivers deliver the marks of flow rules only if they are asked before they are configured.
+    fn ask_for_marks(&self) {
+        let port = self.id;
+        // SAFETY: the port exists.
+        match answer(unsafe { dpdk::lc_port_marks(port) }) {
+            Ok(0) => {
+                tracing::debug!(target: "dpdk", port, "the driver delivers no marks of flow rules")
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(target: "dpdk", port, %error, "asking for the marks of flow rules");
+            }
+        }
     }
 
     /// DPDK's number of the port.
@@ -81,6 +103,17 @@ impl Device {
             rx_interrupts: self.interrupts,
             ..config
         }
+    }
+
+    /// Makes the memory of a pool known to the device; `vfio` says that the kernel's vfio has it.
+    pub(crate) fn map(&self, pool: &RtePool, vfio: bool) -> io::Result<()> {
+        pool.map_for(self.id, Arc::as_ptr(&self.events).addr(), vfio)
+    }
+
+    /// Undoes that, as far as it was done.
+    pub(crate) fn unmap(&self, pool: &RtePool) {
+        let port = (!self.events.is_destroyed()).then_some(self.id);
+        pool.unmap_for(port, Arc::as_ptr(&self.events).addr());
     }
 
     /// Whether it interrupts for received frames.
@@ -102,8 +135,7 @@ impl Device {
     /// Raises an event as the device would.
     #[cfg(test)]
     pub(crate) fn raise(&self, event: u32) {
-        // SAFETY: the listener lives as long as `self`.
-        unsafe { dpdk::lc_port_raise(self.id, event as i32) };
+        assert!(self.events.raise(self.id, event));
     }
 
     /// How many ends of queues are in use.
@@ -127,6 +159,31 @@ impl Device {
         Ok((rx, tx))
     }
 
+    /// Whether its driver fills a receive queue from the queue's pool only and, unless it was asked to
+    /// scatter, leaves all but the usual fields of a frame in one segment as the pool had them. Of those
+    /// that are named here it is known; others hand over what came from elsewhere (net_ring), buffers of
+    /// their own (net_mlx5), or are not looked into.
+    fn receives_plain(&self) -> bool {
+        const KNOWN: [&str; 9] = [
+            "net_null",
+            "net_e1000_em",
+            "net_e1000_igb",
+            "net_e1000_igb_vf",
+            "net_ixgbe",
+            "net_ixgbe_vf",
+            "net_i40e",
+            "net_iavf",
+            "net_ice",
+        ];
+        self.info().is_ok_and(|info| {
+            let name = info.driver.map(|c| c as u8);
+            KNOWN.iter().any(|known| {
+                name.strip_prefix(known.as_bytes())
+                    .is_some_and(|rest| rest.first() == Some(&0))
+            })
+        })
+    }
+
     /// Configures, sets up a queue for each pool, and starts. `key` is the RSS key, if one is to be set.
     pub(crate) fn start(&mut self, setup: &Setup<'_>) -> Result<Vec<(RawRx, RawTx)>, Step> {
         if self.started || self.lent() > 0 {
@@ -137,6 +194,7 @@ impl Device {
         config.key_len = setup.key.len() as u8;
         config.queues = setup.pools.len() as u16;
         let done = |what, result| answer(result).map_err(|e| (what, e));
+        let plain = config.offloads & dpdk::LC_RX_SCATTER == 0 && self.receives_plain();
         // SAFETY: the port exists and is stopped; the key outlives the call.
         unsafe {
             let mut configured = dpdk::lc_port_configure(self.id, &raw const config);
@@ -147,13 +205,7 @@ impl Device {
             }
             done("configure it", configured)?;
             self.interrupts = config.rx_interrupts;
-            if let Some(mtu) = setup.mtu {
-                let set = dpdk::lc_port_mtu(self.id, mtu);
-                // Drivers that do not know the notion have taken what they were configured with.
-                if set != -libc::ENOTSUP {
-                    done("set its MTU", set)?;
-                }
-            }
+            set_mtu(self.id, setup.mtu).map_err(|e| ("set its MTU", e))?;
             for (queue, pool) in (0..).zip(setup.pools) {
                 let pool = pool.raw().as_ptr();
                 // SAFETY: the pool outlives the queue: the caller keeps it until the port is stopped.
@@ -170,8 +222,12 @@ impl Device {
             self.started = true;
             dpdk::lc_port_stats_clear(self.id);
             // Each queue once, and not again before they are all back.
-            Ok((0..config.queues)
-                .map(|queue| queue_pair(self.id, queue, &self.events, &self.lent))
+            Ok((0..)
+                .zip(setup.pools)
+                .map(|(queue, pool)| {
+                    let own = plain.then(|| pool.token());
+                    queue_pair(self.id, queue, own, &self.events, &self.lent)
+                })
                 .collect())
         }
     }
@@ -236,12 +292,25 @@ pub(crate) struct Setup<'a> {
     /// Everything but the queues and the key.
     pub(crate) config: Config,
     pub(crate) key: &'a [u8],
-    /// The MTU to set, if it was named. Only a device that is configured can be told.
+    /// The MTU to set, if it was named.
     pub(crate) mtu: Option<u16>,
     pub(crate) rx_descriptors: u16,
     pub(crate) tx_descriptors: u16,
     /// One for each queue; kept by the caller until the port is stopped.
     pub(crate) pools: &'a [Arc<RtePool>],
+}
+
+/// Sets the MTU, if there is one to be set. Only a device that is configured can be told.
+pub(super) fn set_mtu(port: u16, mtu: Option<u16>) -> io::Result<()> {
+    let Some(mtu) = mtu else {
+        return Ok(());
+    };
+    // SAFETY: DPDK checks the number itself.
+    match answer(unsafe { dpdk::lc_port_mtu(port, mtu) }) {
+        // Drivers that do not know the notion have taken what they were configured with.
+        Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Whether a port's link is up; false if it cannot be asked.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use linecard_dpdk_sys as dpdk;
 use linecard_hal::Burst;
+use linecard_hal::burst::Plain;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::answer;
@@ -91,6 +92,8 @@ impl Drop for End {
 #[derive(Debug)]
 pub(crate) struct RawRx {
     end: End,
+    /// The pool that everything received here comes from, plain, if that can be said.
+    own: Option<usize>,
     wait: Wait,
     /// Whether the device was asked to interrupt, for a sleep.
     armed: bool,
@@ -117,10 +120,12 @@ pub(crate) struct RawTx {
 ///
 /// # Safety
 ///
-/// Both ends of each queue are set up, the port is started, and this is called once for each.
+/// Both ends of each queue are set up, the port is started, and this is called once for each. What the
+/// driver receives is plain mbufs of the adopted pool that `own` names, if it names one.
 pub(super) unsafe fn queue_pair(
     port: u16,
     queue: u16,
+    own: Option<usize>,
     events: &Arc<Events>,
     lent: &Lent,
 ) -> (RawRx, RawTx) {
@@ -133,6 +138,7 @@ pub(super) unsafe fn queue_pair(
     };
     let rx = RawRx {
         end: end(),
+        own,
         wait: Wait::Unknown,
         armed: false,
     };
@@ -182,6 +188,33 @@ impl RawRx {
             self.wait = self.find_wait().unwrap_or(Wait::Never);
         }
         matches!(self.wait, Wait::On(..))
+    }
+
+    /// What the driver has put into the port field of what it received.
+    pub(crate) fn port(&self) -> u16 {
+        self.end.port
+    }
+
+    /// Whether all that is received is plain, of the queue's own pool, and has the driver's port number.
+    pub(crate) fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// The bytes of `burst`, which holds what this queue has just received and nothing else; remembers
+    /// that it is plain, if this queue receives nothing but such.
+    #[inline(always)]
+    pub(crate) fn know(&self, burst: &mut Burst) -> u64 {
+        // One segment each, so of less than 2¹⁶ bytes, and fewer than 2¹⁶ of them: no overflow, and one
+        // instruction a frame less.
+        let bytes = burst
+            .iter()
+            .fold(0_u32, |sum, mbuf| sum.wrapping_add(mbuf.frame_len() as u32));
+        let bytes = u64::from(bytes);
+        if let Some(pool) = self.own {
+            // SAFETY: by the contract of `queue_pair`, and nobody has had them since.
+            unsafe { burst.set_plain(Plain { pool, bytes }) };
+        }
+        bytes
     }
 
     /// What becomes readable when there is a frame. `None` if the driver has nothing of the kind.
@@ -252,11 +285,11 @@ impl RawTx {
     /// Every pool and buffer of theirs must be known to the driver: see `tx::Tx::transmit`, which has
     /// seen to that.
     #[inline(always)]
-    pub(crate) fn transmit(&mut self, burst: &mut Burst, n: usize) -> usize {
+    pub(crate) fn transmit(&mut self, burst: &mut Burst) -> usize {
         if self.end.away() {
             return 0;
         }
-        let n = n.min(burst.len()).min(usize::from(u16::MAX)) as u16;
+        let n = burst.len().min(usize::from(u16::MAX)) as u16;
         // SAFETY: the queue is set up and started as long as `self` lives, and `&mut self` makes this
         // the only call. The first `n` mbufs are the burst's; those that were sent are the driver's.
         unsafe {

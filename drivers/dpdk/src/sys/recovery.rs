@@ -2,7 +2,8 @@
 //!
 //! From the event on no queue touches the device. Each says so when its worker looks after it, and whoever
 //! is the last to say so restarts the device there and then; the others find it running again. A restart
-//! that fails is tried again, a second later at the earliest.
+//! that fails is tried again, a second later at the earliest. Flow rules are installed again before the queues
+//! are let in.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use linecard_dpdk_sys as dpdk;
 use super::answer;
 use super::events::Events;
 use super::pool::RtePool;
-use super::port::{Config, Stats, stats};
+use super::port::{Config, Stats, set_mtu, stats};
+use crate::flow::Rules;
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -23,6 +25,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) config: Config,
+    /// The MTU to set, if it was named.
+    pub(crate) mtu: Option<u16>,
     pub(crate) key: Vec<u8>,
     pub(crate) rx_descriptors: u16,
     pub(crate) tx_descriptors: u16,
@@ -38,8 +42,8 @@ unsafe impl Send for Plan {}
 #[derive(Debug, Default)]
 pub(crate) struct Recovery {
     pub(crate) plan: Option<Plan>,
-    /// Flow rules, which a restart would lose: a device that has any stays down.
-    pub(crate) rules: usize,
+    /// The flow rules of a port that runs.
+    pub(crate) rules: Option<Rules>,
     /// Restarts so far. Who parked in an earlier generation is not parked now.
     pub(super) generation: u32,
     /// Ends of queues that will not touch the device in this generation.
@@ -83,19 +87,20 @@ impl Recovery {
             return;
         }
         self.tried = Some(Instant::now());
-        if self.rules > 0 {
-            tracing::error!(target: "dpdk", port, "a reset would lose its flow rules: it stays down; stop the port and start it again");
-            return;
-        }
         let Some(plan) = self.plan.clone() else {
             return;
         };
         self.base = sum(self.base, stats(port));
         events.reset.store(false, Ordering::Release);
-        if let Err((what, error)) = again(port, &plan) {
+        if let Err((what, error)) = again(port, &plan, self.rules.as_mut()) {
             tracing::error!(target: "dpdk", port, %error, "after a reset, DPDK cannot {what}: the port stays down");
             events.reset.store(true, Ordering::Release);
             return;
+        }
+        if let Some(rules) = self.rules.as_mut().filter(|rules| rules.len() > 0) {
+            rules.again(port);
+            let (known, missing) = (rules.len(), rules.missing());
+            tracing::warn!(target: "dpdk", port, "{} of {known} flow rules were installed again, and count from 0", known - missing);
         }
         (self.generation, self.parked) = (self.generation + 1, 0);
         self.last = self.base;
@@ -108,7 +113,11 @@ impl Recovery {
     }
 }
 
-fn again(port: u16, plan: &Plan) -> Result<(), (&'static str, io::Error)> {
+fn again(
+    port: u16,
+    plan: &Plan,
+    mut rules: Option<&mut Rules>,
+) -> Result<(), (&'static str, io::Error)> {
     let done = |what, result| answer(result).map_err(|e| (what, e));
     let config = Config {
         key: plan.key.as_ptr(),
@@ -122,14 +131,24 @@ fn again(port: u16, plan: &Plan) -> Result<(), (&'static str, io::Error)> {
         match answer(dpdk::lc_port_reset(port)) {
             // A device without resets of its own is stopped and set up afresh.
             Err(e) if e.raw_os_error() == Some(libc::ENOTSUP) => {
+                if let Some(rules) = &mut rules {
+                    rules.take_off();
+                }
                 done("stop it", dpdk::lc_port_stop(port))?;
             }
-            other => drop(other.map_err(|e| ("reset it", e))?),
+            other => {
+                // It may have been reset even if it says that it was not.
+                if let Some(rules) = rules {
+                    rules.lost();
+                }
+                other.map_err(|e| ("reset it", e))?;
+            }
         }
         done(
             "configure it",
             dpdk::lc_port_configure(port, &raw const config),
         )?;
+        set_mtu(port, plan.mtu).map_err(|e| ("set its MTU", e))?;
         for (queue, pool) in (0..).zip(&plan.pools) {
             let pool = pool.raw().as_ptr();
             let rx = dpdk::lc_port_rx_queue(port, queue, plan.rx_descriptors, pool);

@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use linecard_hal::flow::FlowRules;
+use linecard_hal::region::{Region, RegionRequest};
 use linecard_hal::{
     Burst, LinkState, Mbuf, Mempool, Port, PortConfig, PortError, PortErrorKind, PortInfo,
     QueuePair, QueueState, RxQueue, RxStats,
@@ -67,6 +68,10 @@ impl Port for FaultInjector {
 
     fn mbufs_per_queue(&self) -> usize {
         self.inner.mbufs_per_queue()
+    }
+
+    fn memory(&self, request: &RegionRequest) -> Option<Result<Region, PortError>> {
+        self.inner.memory(request)
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {

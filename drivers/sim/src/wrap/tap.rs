@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use linecard_hal::flow::FlowRules;
+use linecard_hal::region::{Region, RegionRequest};
 use linecard_hal::{
     Burst, LinkState, Mempool, Port, PortConfig, PortError, PortInfo, QueuePair, QueueState,
     RxQueue, RxStats, TxQueue, TxStats,
@@ -63,6 +64,10 @@ impl Port for Tap {
 
     fn mbufs_per_queue(&self) -> usize {
         self.inner.mbufs_per_queue()
+    }
+
+    fn memory(&self, request: &RegionRequest) -> Option<Result<Region, PortError>> {
+        self.inner.memory(request)
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {

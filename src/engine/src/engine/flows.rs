@@ -25,6 +25,9 @@ pub struct FlowReport {
     pub packets: Option<u64>,
     /// Their bytes.
     pub bytes: Option<u64>,
+    /// What is wrong with it: the device may have lost it when it was reset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// A rule that a port has taken.
@@ -67,16 +70,17 @@ impl Engine {
         let mut reports: Vec<Vec<FlowReport>> = self.ports.iter().map(|_| Vec::new()).collect();
         for Installed { rule, id } in installed {
             let index = usize::from(rule.port);
-            let count = self.ports[index].flow_rules().and_then(|rules| {
-                rules.query(*id).unwrap_or_else(|error| {
-                    tracing::warn!(%error, "reading a flow rule");
-                    None
-                })
-            });
+            let asked = self.ports[index].flow_rules().map(|rules| rules.query(*id));
+            let (count, problem) = match asked {
+                Some(Ok(count)) => (count, None),
+                Some(Err(error)) => (None, Some(error.to_string())),
+                None => (None, None),
+            };
             reports[index].push(FlowReport {
                 rule: rule.rule.clone(),
                 packets: count.map(|c| c.packets),
                 bytes: count.map(|c| c.bytes),
+                problem,
             });
         }
         reports

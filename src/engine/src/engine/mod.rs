@@ -8,6 +8,7 @@ mod sizing;
 use std::sync::Arc;
 use std::time::Instant;
 
+use linecard_hal::region::RegionRequest;
 use linecard_hal::{Mempool, MempoolConfig, Port, PortConfig, PortError, PortInfo, QueuePair};
 
 use crate::handoff::{Inbox, Mailbox, mailbox};
@@ -85,7 +86,7 @@ impl Engine {
                 own.data_room = pool.data_room;
                 // On a machine with one node there is nothing to choose.
                 own.node = (topology.nodes.len() > 1 && !topology.synthetic).then_some(p.node);
-                Mempool::new(own)
+                make_pool(own, &ports)
             })
             .collect::<Result<_, _>>()?;
         let sizing = sum.explain(&plan, &config);
@@ -212,6 +213,18 @@ impl Engine {
             .map(|(_, pool)| self.pools[pool].clone())
             .collect()
     }
+}
+
+/// Makes a pool, in memory of the port's that wants it to be in its own.
+fn make_pool(config: MempoolConfig, ports: &[Box<dyn Port>]) -> Result<Mempool, EngineError> {
+    let request = RegionRequest {
+        len_bytes: config.len_bytes(),
+        node: config.node,
+    };
+    Ok(match ports.iter().find_map(|port| port.memory(&request)) {
+        Some(region) => Mempool::within(config, region?)?,
+        None => Mempool::new(config)?,
+    })
 }
 
 impl core::fmt::Debug for Engine {

@@ -26,6 +26,7 @@ pub(crate) mod tests;
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 
 use crate::offload::{MbufFlags, TxOffload};
 
@@ -103,6 +104,41 @@ impl Mbuf {
                 raw.data_len as usize,
             )
         })
+    }
+
+    /// As [`data_mut`](Self::data_mut), without a look at who else may use the bytes.
+    ///
+    /// # Safety
+    ///
+    /// The mbuf has one owner and lies in its own buffer.
+    #[inline(always)]
+    pub(crate) unsafe fn own_data_mut(&mut self) -> &mut [u8] {
+        let raw = self.raw_mut();
+        // SAFETY: as `data`, and ours alone by the contract.
+        unsafe {
+            core::slice::from_raw_parts_mut(
+                raw.buf_addr.add(raw.data_off as usize),
+                raw.data_len as usize,
+            )
+        }
+    }
+
+    /// Whether it is one segment in its own buffer, has one owner and asks for nothing on transmit: see
+    /// [`Plain`](crate::burst::Plain).
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.oddness() == 0
+    }
+
+    /// The bits by which it differs from a [plain](Self::is_plain) one: of many, they can be put together
+    /// without a branch.
+    #[inline(always)]
+    pub(crate) fn oddness(&self) -> u64 {
+        let raw = self.raw();
+        let none = (MbufFlags::NOT_DIRECT | MbufFlags::SHARED | MbufFlags::TX_REQUESTS).bits();
+        // Neither count is ever 0, so both are 1 if no other bit is set in either.
+        let counts = raw.refcnt.load(Ordering::Acquire) | raw.nb_segs;
+        raw.ol_flags & none | u64::from(counts ^ 1)
     }
 
     /// The address of the first data byte, for descriptors. Valid while the mbuf is.

@@ -152,14 +152,33 @@ impl Mempool {
         unsafe { self.point_headers_at(adopter.as_ptr().cast()) }
     }
 
-    /// Undoes [`adopt`](Self::adopt).
+    /// Undoes [`adopt`](Self::adopt), if every mbuf is home where anybody can reach it; else changes
+    /// nothing and says `false`. What waits in the cache of another lcore counts as out: its thread may
+    /// take it from there at any time.
+    ///
+    /// Other threads may go on using the pool. Meanwhile it has nothing for them.
     ///
     /// # Safety
     ///
-    /// As there for other threads. The adopter holds no mbuf of the pool.
-    pub unsafe fn release(&self) {
-        // SAFETY: by the contract.
-        unsafe { self.point_headers_at(&raw const self.shared().head) }
+    /// The adopter holds no mbuf of the pool, and takes none through its [`data`](Self::data) any more.
+    #[must_use]
+    pub unsafe fn release(&self) -> bool {
+        let shared = self.shared();
+        self.flush_cache();
+        let mut all = Vec::<Header>::with_capacity(shared.config.size);
+        // SAFETY: room for all; without an lcore id this takes from the shared ring only. What was taken
+        // is ours alone, and goes back as it came; if that is every header, none is anybody else's.
+        unsafe {
+            let got = shared
+                .store
+                .take(lcore::NONE, all.as_mut_ptr(), shared.config.size);
+            let whole = got == shared.config.size;
+            if whole {
+                self.point_headers_at(&raw const shared.head);
+            }
+            shared.store.give(lcore::NONE, all.as_ptr(), got);
+            whole
+        }
     }
 
     unsafe fn point_headers_at(&self, head: *const PoolHead) {

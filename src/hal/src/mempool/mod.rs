@@ -91,8 +91,8 @@ impl MempoolConfig {
     }
 
     /// Bytes of memory for all of them.
-    fn len_bytes(&self) -> usize {
-        self.header_at(self.size - 1) + self.stride()
+    pub fn len_bytes(&self) -> usize {
+        self.header_at(self.size.saturating_sub(1)) + self.stride()
     }
 
     fn check(&self) -> Result<(), MempoolError> {
@@ -385,6 +385,24 @@ impl Mempool {
             pool: config.name.clone(),
             source,
         })?;
+        Self::within(config, region)
+    }
+
+    /// Makes a pool in memory that is there already, of [`MempoolConfig::len_bytes`] or more: what a port
+    /// [lends](crate::Port::memory).
+    pub fn within(config: MempoolConfig, region: Region) -> Result<Self, MempoolError> {
+        config.check()?;
+        if region.len_bytes() < config.len_bytes() {
+            return Err(MempoolError::Config {
+                what: format!(
+                    "{} bytes of memory for {} mbufs",
+                    region.len_bytes(),
+                    config.size
+                ),
+                remedy: format!("{} are needed", config.len_bytes()),
+                pool: config.name,
+            });
+        }
         let shared = Box::new(PoolShared {
             head: PoolHead::of(core::ptr::null()),
             store: Store::new(config.size, lcore::MAX_LCORES, config.cache),

@@ -1,10 +1,12 @@
 //! Mempools against an oracle, their books, and what happens at their end.
 
 use std::collections::HashSet;
+use std::sync::Barrier;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::region::{Memory, PageKind};
 
 fn pool(size: usize, cache: usize) -> Mempool {
     let config = MempoolConfig {
@@ -324,7 +326,7 @@ fn an_adopted_pool_is_used_from_both_sides() {
                 assert!(pool.data().take(out.add(60), 4));
                 assert_eq!(pool.data().available(), 0);
                 pool.data().give(out, 64);
-                pool.release();
+                assert!(pool.release());
             }
             drop(pool.alloc());
             pool.flush_cache();
@@ -333,6 +335,49 @@ fn an_adopted_pool_is_used_from_both_sides() {
         books_balance(&pool, 0);
         assert_eq!(pool.ledger().exhausted, 5);
     }
+}
+
+#[test]
+fn an_adoption_ends_only_when_nobody_has_an_mbuf() {
+    let pool = pool(64, 16);
+    let adopter = Adopter {
+        name: [0; POOL_DATA_OFFSET],
+        pool_data: pool.data().as_ptr(),
+    };
+    let adopted = (&raw const adopter).addr();
+    // SAFETY: the adopter has the pool's data at the offset until the release; nobody uses the pool yet.
+    unsafe { pool.adopt(NonNull::from(&adopter).cast()) };
+    let turn = Barrier::new(2);
+    let mut released = Vec::new();
+    let named = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let _lcore = lcore::register().unwrap();
+            let held = pool.alloc().unwrap();
+            turn.wait();
+            turn.wait();
+            // Home, but where only this thread may touch it, and does at any time.
+            drop(held);
+            turn.wait();
+            turn.wait();
+            let named = pool.alloc().unwrap().pool_token();
+            pool.flush_cache();
+            named
+        });
+        for _ in 0..2 {
+            turn.wait();
+            // SAFETY: the adopter takes no mbufs.
+            released.push(unsafe { pool.release() });
+            turn.wait();
+        }
+        worker.join().unwrap()
+    });
+    assert_eq!(released, [false, false]);
+    assert_eq!(named, adopted);
+    // SAFETY: as above.
+    assert!(unsafe { pool.release() });
+    assert_ne!(pool.alloc().unwrap().pool_token(), adopted);
+    books_balance(&pool, 0);
+    assert_eq!(pool.ledger().exhausted, 0);
 }
 
 #[test]
@@ -384,4 +429,61 @@ fn every_pool_that_an_mbuf_goes_home_to_is_asked_for() {
     for missing in all {
         assert!(!head.every_pool(|t| t != missing));
     }
+}
+
+/// Memory of a test's own.
+#[derive(Debug)]
+struct Borrowed(NonNull<[Page; 64]>);
+
+#[repr(align(4096))]
+struct Page {
+    _bytes: [u8; 4096],
+}
+
+// SAFETY: memory that only the region uses.
+unsafe impl Send for Borrowed {}
+// SAFETY: as above.
+unsafe impl Sync for Borrowed {}
+
+// SAFETY: zeroed pages, and nobody else's until `drop`.
+unsafe impl Memory for Borrowed {
+    fn base(&self) -> NonNull<u8> {
+        self.0.cast()
+    }
+
+    fn len_bytes(&self) -> usize {
+        size_of::<[Page; 64]>()
+    }
+
+    fn page(&self) -> PageKind {
+        PageKind::Base4K
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        // SAFETY: from `Box::leak`, once.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+#[test]
+fn a_pool_lies_in_memory_that_was_lent_to_it() {
+    let lent = || {
+        let pages = Box::new([const { Page { _bytes: [0; 4096] } }; 64]);
+        let memory = Borrowed(NonNull::from(Box::leak(pages)));
+        Region::lent(Box::new(memory), Some(0))
+    };
+    let pool = Mempool::within(MempoolConfig::new("lent", 100), lent()).unwrap();
+    assert!(pool.region().is_lent());
+    let base = pool.region().base().as_ptr() as usize;
+    let mbufs: Vec<_> = (0..100).map(|_| pool.alloc().unwrap()).collect();
+    for mbuf in &mbufs {
+        let at = mbuf.data_ptr() as usize;
+        assert!((base..base + pool.region().len_bytes()).contains(&at));
+    }
+    drop(mbufs);
+    books_balance(&pool, 0);
+    let error = Mempool::within(MempoolConfig::new("lent", 200), lent()).unwrap_err();
+    assert!(error.to_string().contains("are needed"), "{error}");
 }

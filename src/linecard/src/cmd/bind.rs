@@ -21,7 +21,8 @@ use super::table::{Paint, Tone};
         DPDK drives a card by itself, and so the kernel's network driver must let go of it first: \
         its interface, such as eth1, vanishes until linecard unbind. Who had the device before is \
         kept in /run/linecard/bind/ADDRESS, and if the change fails half way, it is put back at \
-        once. All of it is gone after a reboot. Cards that DPDK shares with the kernel (mlx5, \
+        once. All of it is gone after a reboot. While one linecard bind or unbind is at work, another is \
+        refused. Cards that DPDK shares with the kernel (mlx5, \
         mlx4, mana) need none of this.\n\n\
         A device is not taken while its interface is up, has an address, carries the default route \
         or has others built on it; nor without an IOMMU; nor if others of its IOMMU group stay with \
@@ -182,6 +183,7 @@ pub fn run_unbind(args: &UnbindArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn bind(machine: &Machine, args: &BindArgs) -> anyhow::Result<Report> {
+    let mut lock = (!args.dry_run).then(|| lock(machine)).transpose()?;
     let devices = find(machine, &args.devices)?;
     let options = BindOptions {
         driver: args.driver.clone(),
@@ -193,6 +195,9 @@ fn bind(machine: &Machine, args: &BindArgs) -> anyhow::Result<Report> {
         .map(|device| pci::plan_bind(machine, device, &options))
         .collect();
     let mut go_on = plans.iter().all(|plan| plan.obstacles.is_empty()) && !args.dry_run;
+    if go_on && plans.iter().any(|plan| !plan.already) {
+        needed(&mut lock)?;
+    }
     let mut report = Report {
         devices: Vec::new(),
     };
@@ -211,6 +216,7 @@ fn bind(machine: &Machine, args: &BindArgs) -> anyhow::Result<Report> {
 }
 
 fn unbind(machine: &Machine, args: &UnbindArgs) -> anyhow::Result<Report> {
+    let mut lock = Some(lock(machine)?);
     let options = UnbindOptions {
         default: args.default,
     };
@@ -226,6 +232,7 @@ fn unbind(machine: &Machine, args: &UnbindArgs) -> anyhow::Result<Report> {
         let result = first_deed(plan.already, !plan.obstacles.is_empty(), false);
         let mut outcome = Outcome::new(&plan.device, result);
         if result == Deed::NotTried {
+            needed(&mut lock)?;
             outcome.settle(machine, pci::unbind(machine, &plan), Deed::GivenBack);
         }
         outcome.obstacles = plan.obstacles;
@@ -233,6 +240,26 @@ fn unbind(machine: &Machine, args: &UnbindArgs) -> anyhow::Result<Report> {
         report.devices.push(outcome);
     }
     Ok(report)
+}
+
+/// The lock, or why it cannot be made: what stands in the way of the devices themselves says more to one who may
+/// not write anything.
+type Held = Result<pci::Lock, pci::LockError>;
+
+/// Keeps others from changing devices, from before they are read. Refused if another does.
+fn lock(machine: &Machine) -> Result<Held, pci::LockError> {
+    match pci::lock(machine) {
+        Err(error @ pci::LockError::Busy { .. }) => Err(error),
+        held => Ok(held),
+    }
+}
+
+/// Before the first change: a lock that could not be made is an error now.
+fn needed(lock: &mut Option<Held>) -> Result<(), pci::LockError> {
+    match lock.take_if(|held| held.is_err()) {
+        Some(Err(error)) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// What is known of a device before anything is tried.

@@ -65,7 +65,9 @@ fn obstacle(system: &System, device: &PciDevice) -> Option<Remark> {
         Some("vfio-pci") => {}
         Some(driver) => {
             return remark(
-                format!("{driver} gives it no IOMMU, and mbufs have virtual addresses"),
+                format!(
+                    "{driver} has it, with which DPDK would want physical addresses, and mbufs have virtual ones"
+                ),
                 bind,
             );
         }
@@ -177,7 +179,11 @@ mod tests {
         machine.card(A, "", Some(12), "");
         assert!(reason(&machine, true).starts_with("no driver"));
         machine.card(A, "igb_uio", Some(12), "");
-        assert!(reason(&machine, true).contains("virtual addresses"));
+        let uio = reason(&machine, true);
+        assert!(
+            uio.starts_with("igb_uio has it") && uio.ends_with(&format!("| linecard bind {A}")),
+            "{uio}"
+        );
         machine.card(A, "vfio-pci", None, "");
         assert!(reason(&machine, true).contains("linecard doctor"));
         machine.card(A, "vfio-pci", Some(12), "");

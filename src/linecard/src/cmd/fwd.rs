@@ -69,11 +69,15 @@ pub struct FwdArgs {
     /// Receive only frames for the port's own address.
     #[arg(long)]
     no_promiscuous: bool,
-    /// The MAC address at the other end of a port's link, for mac and tx-only; say it once for each
-    /// port, in order.
+    /// The MAC address at the other end of a port's link, for mac, tx-only and --tx-first; say it once
+    /// for each port, in order.
     #[arg(long, value_name = "MAC", value_parser = parse_mac)]
     peer: Vec<MacAddr>,
-    /// Bytes of the frames that tx-only sends, with FCS, 64 to 1518.
+    /// Bursts of our own that each worker sends out of each port before it forwards: in a closed loop,
+    /// such as a pair of dpdk:net_ring ports, they go round until it stops.
+    #[arg(long, value_name = "BURSTS", default_value_t = 0)]
+    tx_first: u32,
+    /// Bytes of the frames of tx-only and --tx-first, with FCS, 64 to 1518.
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(64..=1518))]
     frame_size: u16,
     /// A flow rule for a port, by its number from 0: 'N: FIELD=VALUE … => ACTION'. Fields: ether, vlan,
@@ -100,6 +104,7 @@ pub fn run(args: &FwdArgs) -> anyhow::Result<ExitCode> {
         peers: args.peer.clone(),
         mode: args.mode,
         frame_size: args.frame_size,
+        tx_first: args.tx_first,
         engine: EngineConfig {
             workers: args.workers,
             lcores: args.lcores.as_ref().map(|l| l.0.clone()),

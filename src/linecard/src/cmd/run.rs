@@ -82,6 +82,7 @@ fn session(args: &RunArgs, config: Config) -> Session {
         peers,
         mode: settings.mode,
         frame_size: settings.frame_size,
+        tx_first: settings.tx_first,
         engine: settings.engine,
         duration: args.duration.or(settings.duration),
         stats_interval: settings.stats_interval,

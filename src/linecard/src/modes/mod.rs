@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use reply::IcmpEcho;
 use rewrite::{FiveTupleSwap, MacRewrite, MacSwap};
-use source::TxOnly;
+use source::{TxFirst, TxOnly};
 
 /// What is done with every frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -99,8 +99,10 @@ pub struct ModeConfig {
     pub macs: Vec<MacAddr>,
     /// By port: the MAC address of who is at the other end of the link (`mac`, `tx-only`).
     pub peers: Vec<MacAddr>,
-    /// Bytes of the frames that `tx-only` sends, without FCS.
+    /// Bytes of our own frames (`tx-only`, `tx_first`), without FCS.
     pub frame_len: usize,
+    /// Bursts of our own that each worker sends to each port before it forwards; not for `tx-only`.
+    pub tx_first: u32,
 }
 
 impl ModeConfig {
@@ -120,6 +122,7 @@ impl ModeConfig {
                 .map(|i| MacAddr([2, 0, 0, 0, 0, i]))
                 .collect(),
             frame_len: 60,
+            tx_first: 0,
         }
     }
 }
@@ -131,21 +134,25 @@ fn local_mac(index: u8) -> MacAddr {
 
 /// The stage of a mode, for one worker.
 pub fn stage(mode: Mode, config: &ModeConfig) -> Box<dyn Stage> {
-    let config = config.clone();
+    let partners = config.partners.clone();
     match mode {
-        Mode::Io => Box::new(Io {
-            partners: config.partners,
-        }),
-        Mode::Mac => Box::new(MacRewrite::new(config)),
-        Mode::MacSwap => Box::new(MacSwap {
-            partners: config.partners,
-        }),
-        Mode::RxDrop => Box::new(RxDrop),
+        Mode::Io => boxed(Io { partners }, config),
+        Mode::Mac => boxed(MacRewrite::new(config.clone()), config),
+        Mode::MacSwap => boxed(MacSwap { partners }, config),
+        Mode::RxDrop => boxed(RxDrop, config),
         Mode::TxOnly => Box::new(TxOnly::new(config)),
-        Mode::IcmpEcho => Box::new(IcmpEcho { macs: config.macs }),
-        Mode::FiveTupleSwap => Box::new(FiveTupleSwap {
-            partners: config.partners,
-        }),
+        Mode::IcmpEcho => {
+            let macs = config.macs.clone();
+            boxed(IcmpEcho { macs }, config)
+        }
+        Mode::FiveTupleSwap => boxed(FiveTupleSwap { partners }, config),
+    }
+}
+
+fn boxed(stage: impl Stage + 'static, config: &ModeConfig) -> Box<dyn Stage> {
+    match config.tx_first {
+        0 => Box::new(stage),
+        _ => Box::new(TxFirst::new(stage, config)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use linecard_engine::{Context, DropReason, PortIndex, Stage, Verdict};
 use linecard_hal::{Burst, Mbuf};
-use linecard_wire::{EthernetMut, MacAddr, parse_layers, swap_flow, swap_macs};
+use linecard_wire::{EthernetMut, MacAddr, ParseError, parse_layers, swap_flow, swap_macs};
 
 use super::{ModeConfig, partner};
 
@@ -25,19 +25,23 @@ fn rewrite<E>(
 /// Changes a whole burst, all of which leaves by one port, and sends it on in one piece. A frame that
 /// cannot be changed is dropped on its own, and those before it have left by then.
 #[inline(always)]
-fn rewrite_burst(burst: &mut Burst, cx: &mut Context, to: PortIndex, stage: &mut impl Stage) {
-    let bad = burst
-        .iter_mut()
-        .position(|mbuf| stage.frame(mbuf) != Verdict::Forward(to));
-    let Some(bad) = bad else {
+fn rewrite_burst<E>(
+    burst: &mut Burst,
+    cx: &mut Context,
+    to: PortIndex,
+    change: impl Fn(&mut [u8]) -> Result<(), E>,
+) {
+    // A tight loop over the bytes: nothing of the frame's port or verdict is looked at.
+    let bad = burst.change_data(|data| change(data).is_ok());
+    if bad == burst.len() {
         return cx.forward_burst(to, burst);
-    };
+    }
     // The frames before the bad one are changed already; this one and those behind are not.
     for (i, mut mbuf) in burst.drain().enumerate() {
         let verdict = match i.cmp(&bad) {
             Ordering::Less => Verdict::Forward(to),
             Ordering::Equal => Verdict::Drop(DropReason::Malformed),
-            Ordering::Greater => stage.frame(&mut mbuf),
+            Ordering::Greater => rewrite(&mut mbuf, to, &change),
         };
         cx.settle(mbuf, verdict);
     }
@@ -55,7 +59,7 @@ impl Stage for MacSwap {
 
     fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
         let to = partner(&self.partners, cx.port());
-        rewrite_burst(burst, cx, to, self);
+        rewrite_burst(burst, cx, to, swap_macs);
     }
 }
 
@@ -79,21 +83,33 @@ impl Stage for MacRewrite {
     #[inline(always)]
     fn frame(&mut self, mbuf: &mut Mbuf) -> Verdict {
         let to = partner(&self.partners, mbuf.port());
-        let Some(&(dst, src)) = self.addresses.get(to as usize) else {
-            return Verdict::Drop(DropReason::NoSuchPort);
-        };
-        rewrite(mbuf, to, |data| {
-            EthernetMut::parse(data).map(|mut ethernet| {
-                ethernet.set_dst(dst);
-                ethernet.set_src(src);
-            })
-        })
+        match self.addresses.get(to as usize) {
+            Some(addresses) => rewrite(mbuf, to, |data| set_macs(data, addresses)),
+            None => Verdict::Drop(DropReason::NoSuchPort),
+        }
     }
 
     fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
         let to = partner(&self.partners, cx.port());
-        rewrite_burst(burst, cx, to, self);
+        match self.addresses.get(to as usize) {
+            Some(addresses) => rewrite_burst(burst, cx, to, |data| set_macs(data, addresses)),
+            None => cx.drop_burst(DropReason::NoSuchPort, burst),
+        }
     }
+}
+
+#[inline(always)]
+fn set_macs(frame: &mut [u8], &(dst, src): &(MacAddr, MacAddr)) -> Result<(), ParseError> {
+    EthernetMut::parse(frame).map(|mut ethernet| {
+        ethernet.set_dst(dst);
+        ethernet.set_src(src);
+    })
+}
+
+#[inline(always)]
+fn swap_all(frame: &mut [u8]) -> Result<(), ParseError> {
+    let layers = parse_layers(frame);
+    swap_flow(frame, &layers).map(|_| ())
 }
 
 pub(super) struct FiveTupleSwap {
@@ -103,14 +119,11 @@ pub(super) struct FiveTupleSwap {
 impl Stage for FiveTupleSwap {
     #[inline(always)]
     fn frame(&mut self, mbuf: &mut Mbuf) -> Verdict {
-        rewrite(mbuf, partner(&self.partners, mbuf.port()), |data| {
-            let layers = parse_layers(data);
-            swap_flow(data, &layers).map(|_| ())
-        })
+        rewrite(mbuf, partner(&self.partners, mbuf.port()), swap_all)
     }
 
     fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
         let to = partner(&self.partners, cx.port());
-        rewrite_burst(burst, cx, to, self);
+        rewrite_burst(burst, cx, to, swap_all);
     }
 }

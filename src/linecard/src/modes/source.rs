@@ -1,4 +1,4 @@
-//! `tx-only`: frames of our own, as fast as the ports take them.
+//! Frames of our own: as fast as the ports take them (`tx-only`), or a few to begin with.
 
 use std::net::Ipv4Addr;
 
@@ -11,14 +11,15 @@ use linecard_wire::{
 
 use super::ModeConfig;
 
-pub(super) struct TxOnly {
+/// Makes frames, a burst for each port at a time.
+struct Source {
     /// By port.
     templates: Vec<Vec<u8>>,
     burst: Burst,
 }
 
-impl TxOnly {
-    pub(super) fn new(config: ModeConfig) -> Self {
+impl Source {
+    fn new(config: &ModeConfig) -> Self {
         let templates = config.macs.iter().zip(&config.peers).map(|(&src, &dst)| {
             let mut frame = vec![0; config.frame_len.max(60)];
             let done = template(&mut frame, &EthernetHeader::new(src, dst, EtherType::IPV4));
@@ -29,6 +30,36 @@ impl TxOnly {
             templates: templates.collect(),
             burst: Burst::with_capacity(0),
         }
+    }
+
+    /// A burst out of each port; at most as many frames as `room` says of it, if there are as many mbufs.
+    fn emit(&mut self, cx: &mut Context, room: impl Fn(&Context, PortIndex) -> usize) {
+        let burst_size = cx.burst_size();
+        if self.burst.capacity() != burst_size {
+            // Of the outputs' own size, so that a whole burst changes hands instead of its mbufs.
+            self.burst = Burst::with_capacity(burst_size);
+        }
+        for (port, template) in (0..).zip(&self.templates) {
+            let n = room(cx, port);
+            cx.pool().alloc_burst(&mut self.burst, n);
+            for mbuf in self.burst.iter_mut() {
+                if let Some(data) = mbuf.append(template.len()) {
+                    data.copy_from_slice(template);
+                }
+            }
+            cx.emit_burst(port, &mut self.burst);
+        }
+    }
+}
+
+pub(super) struct TxOnly {
+    source: Source,
+}
+
+impl TxOnly {
+    pub(super) fn new(config: &ModeConfig) -> Self {
+        let source = Source::new(config);
+        Self { source }
     }
 }
 
@@ -46,23 +77,46 @@ impl Stage for TxOnly {
     }
 
     fn generate(&mut self, cx: &mut Context) {
-        let burst_size = cx.burst_size();
-        if self.burst.capacity() != burst_size {
-            // Of the outputs' own size, so that a whole burst changes hands instead of its mbufs.
-            self.burst = Burst::with_capacity(burst_size);
+        // What a port did not take last time has to leave first.
+        let room = |cx: &Context, port| cx.burst_size().saturating_sub(cx.waiting(port));
+        self.source.emit(cx, room);
+    }
+}
+
+/// A mode that is given something to do: bursts of our own first, which go round in a closed loop for ever.
+pub(super) struct TxFirst<S> {
+    inner: S,
+    source: Source,
+    left: u32,
+}
+
+impl<S: Stage> TxFirst<S> {
+    pub(super) fn new(inner: S, config: &ModeConfig) -> Self {
+        Self {
+            inner,
+            source: Source::new(config),
+            left: config.tx_first,
         }
-        for (port, template) in (0..).zip(&self.templates) {
-            let port: PortIndex = port;
-            // No more than the port takes: what it did not take last time has to leave first.
-            let n = burst_size.saturating_sub(cx.waiting(port));
-            cx.pool().alloc_burst(&mut self.burst, n);
-            for mbuf in self.burst.iter_mut() {
-                if let Some(data) = mbuf.append(template.len()) {
-                    data.copy_from_slice(template);
-                }
-            }
-            cx.emit_burst(port, &mut self.burst);
-        }
+    }
+}
+
+impl<S: Stage> Stage for TxFirst<S> {
+    fn frame(&mut self, mbuf: &mut Mbuf) -> Verdict {
+        self.inner.frame(mbuf)
+    }
+
+    fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
+        self.inner.process(burst, cx);
+    }
+
+    fn is_source(&self) -> bool {
+        self.left > 0
+    }
+
+    fn generate(&mut self, cx: &mut Context) {
+        self.left -= 1;
+        // Beside what is on its way round already; what a port does not take is dropped and counted.
+        self.source.emit(cx, |cx, _| cx.burst_size());
     }
 }
 

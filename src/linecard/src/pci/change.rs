@@ -99,10 +99,11 @@ fn take_back(machine: &Machine, plan: &BindPlan) -> String {
         );
     }
     // What an earlier bind wrote down is still to be given back.
-    if plan.record.driver_before == before.driver {
+    let record = &plan.record;
+    if record.driver_before == before.driver && record.override_before == before.driver_override {
         let _ = Record::delete(&machine.root, address);
     } else if let Some(driver) = former {
-        let _ = plan.record.rebound(driver).save(&machine.root);
+        let _ = record.rebound(driver).save(&machine.root);
     }
     format!("{driver} has it again, as before")
 }

@@ -7,12 +7,13 @@
 //!
 //! [`plan_bind`] reads everything first and says what stands in the way, [`bind`] writes down who had
 //! the device ([`Record`]) and changes it, [`unbind`] puts back what the record says. A bind that
-//! fails half way puts it back at once.
+//! fails half way puts it back at once. A [`lock`] over both keeps others out that do the same.
 //!
 //! ```no_run
 //! use linecard::pci::{self, BindOptions, Machine};
 //!
 //! let machine = Machine::live();
+//! let _lock = pci::lock(&machine)?;
 //! let device = pci::find(&machine, &"3b:00.0".parse()?)?;
 //! let plan = pci::plan_bind(&machine, &device, &BindOptions::default());
 //! if plan.obstacles.is_empty() {
@@ -33,6 +34,7 @@ mod change;
 mod device;
 #[cfg(test)]
 mod fake;
+mod lock;
 mod machine;
 mod obstacles;
 mod plan;
@@ -45,6 +47,7 @@ mod vfio;
 pub use address::{DeviceName, PciAddress, PciNameError};
 pub use change::{ChangeError, bind, unbind};
 pub use device::{GroupMember, IommuGroup, NotFound, PciDevice, find, network_devices};
+pub use lock::{Lock, LockError, lock};
 pub use machine::{Kernel, Machine};
 pub use plan::{
     BindOptions, BindPlan, Obstacle, Step, UnbindOptions, UnbindPlan, plan_bind, plan_unbind,

@@ -107,10 +107,8 @@ pub fn plan_bind(machine: &Machine, device: &PciDevice, options: &BindOptions) -
     let already = device.driver.as_deref() == Some(&options.driver);
     let earlier = Record::load(root, device.address);
     let record = match &earlier {
-        // From one user driver to another: what was before is what was before the first.
-        Ok(Some(record)) if device.driver.as_deref() == Some(&record.bound_to) => {
-            record.rebound(&options.driver)
-        }
+        // What was before is what was before the first bind.
+        Ok(Some(record)) if is_of_earlier_bind(record, device) => record.rebound(&options.driver),
         _ => Record::new(
             root,
             device,
@@ -160,6 +158,19 @@ pub fn plan_bind(machine: &Machine, device: &PciDevice, options: &BindOptions) -
         .extend(no_permission(machine, device, "bind"));
     plan.steps = bind_steps(device, &options.driver);
     plan
+}
+
+/// Whether a device is as an earlier bind, or half of one, has left it: with that driver, with none, or
+/// given back by hand but for `driver_override`.
+fn is_of_earlier_bind(record: &Record, device: &PciDevice) -> bool {
+    let ours = Some(record.bound_to.as_str());
+    match device.driver.as_deref() {
+        None => true,
+        driver if driver == ours => true,
+        driver => {
+            driver == record.driver_before.as_deref() && device.driver_override.as_deref() == ours
+        }
+    }
 }
 
 fn bind_steps(device: &PciDevice, driver: &str) -> Vec<Step> {

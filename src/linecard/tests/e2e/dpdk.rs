@@ -50,6 +50,22 @@ fn a_ring_gives_back_what_it_is_given() {
     there_and_back("dpdk:net_ring0");
 }
 
+/// Each port of a pair of rings gives back what was sent into it: what the two began with goes round for ever.
+#[test]
+fn rings_that_were_given_something_first_go_round() {
+    for mode in ["io", "macswap"] {
+        let arguments = ["--mode", mode, "--tx-first", "3", "--packets", "100000"];
+        let report = fwd(&["dpdk:net_ring0", "dpdk:net_ring1"], &arguments);
+        let (rx, tx) = (
+            report.account("rx"),
+            report.port(0).tx() + report.port(1).tx(),
+        );
+        assert!((100_000..100_064).contains(&rx), "{mode}: {rx}");
+        assert_eq!(report.account("generated"), 2 * 3 * 32, "{mode}");
+        assert_eq!(tx, rx + 2 * 3 * 32, "{mode}");
+    }
+}
+
 #[test]
 fn capture_files_cross_from_our_port_to_the_drivers_and_back() {
     let dir = tempfile::tempdir().unwrap();

@@ -70,6 +70,11 @@ fn devices_that_cannot_be_opened_say_what_to_do() {
             "dpdk:net_af_packet0?iface=nope0",
             &["No such device", "check its options: iface=nope0"],
         ),
+        ("dpdk:net_null0?mtu=99999", &["mtu=99999", "mtu=9000"]),
+        (
+            "dpdk:virtio_user0?path=/nowhere/s",
+            &["path=/nowhere/s", "path=/run/vhost.sock"],
+        ),
         ("dpdk:net_af_packet0", &["dpdk:net_af_packet0?iface=eth1"]),
         (
             "dpdk:net_memif0?role=boss",
@@ -86,12 +91,21 @@ fn devices_that_cannot_be_opened_say_what_to_do() {
         ),
         (
             "dpdk:net_virtio_user0?path=/nowhere/s",
-            &["mempools", "dpdk:net_vhost0?iface="],
+            &["No such file", "check its options: path=/nowhere/s"],
         ),
     ];
     for (port, says) in wrong {
         refused(&tried(port, &[]), port, says);
     }
+}
+
+/// Drivers of virtual devices say -1 when they mean no.
+#[test]
+fn a_peer_that_is_not_there_is_no_lack_of_permission() {
+    let port = "dpdk:net_memif0?role=client&socket=/nowhere/s&socket-abstract=no";
+    let ended = tried(port, &[]);
+    refused(&ended, port, &["/nowhere/s", "check its options"]);
+    assert!(!ended.stderr.contains("not permitted"), "{ended:#?}");
 }
 
 #[test]
@@ -134,6 +148,9 @@ fn arguments_that_would_end_the_process_are_refused() {
         let ended = tried(NULL, &[(&name, value)]);
         refused(&ended, NULL, &[&name, value, "unset it"]);
     }
+    // Allowed, and more than any machine has.
+    let ended = tried(NULL, &[("LINECARD_DPDK_MEMORY_MIB", "1000000")]);
+    refused(&ended, NULL, &["1000000 MiB", "LINECARD_DPDK_MEMORY_MIB"]);
 }
 
 #[test]
@@ -281,6 +298,28 @@ fn killed_and_started_again(prefix: &str, pages: &str) {
 #[test]
 fn a_killed_process_leaves_nothing_on_ordinary_pages() {
     killed_and_started_again("lc-killed", "normal");
+}
+
+#[test]
+fn a_socket_that_a_killed_process_has_left_is_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    for port in [
+        format!("dpdk:net_vhost0?iface={}", path(&socket)),
+        format!(
+            "dpdk:net_memif0?role=server&socket={}&socket-abstract=no",
+            path(&socket)
+        ),
+    ] {
+        let first = fwd(&[LINECARD], &port, &[], &["--json"]).ready();
+        first.signal(Signal::SIGKILL);
+        first.end();
+        assert!(socket.exists(), "{port}");
+        let second = fwd(&[LINECARD], &port, &[], &["--json"]).ready();
+        let ended = second.interrupt();
+        assert_eq!(ended.code, 0, "{ended:#?}");
+        assert!(!socket.exists(), "{port}");
+    }
 }
 
 /// Hugepages that are given back, however the test ends.

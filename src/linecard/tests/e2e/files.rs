@@ -98,6 +98,30 @@ fn sim_ports_are_a_cable_between_two_pairs() {
     assert!(report.account("generated") > 0 && report.account("rx") > 0);
 }
 
+#[test]
+fn what_a_closed_loop_is_given_first_goes_round() {
+    let ports = ["sim:a?peer=b", "sim:b"];
+    let report = fwd(&ports, &["--tx-first", "2", "--packets", "10000"]);
+    assert_eq!(report.account("generated"), 2 * 2 * 32);
+    assert!(report.account("rx") >= 10_000);
+
+    let both = [
+        "fwd",
+        "--port",
+        "null:0",
+        "--tx-first",
+        "2",
+        "--mode",
+        "tx-only",
+    ];
+    let ended = linecard(&both);
+    assert_eq!(ended.code, 1, "{ended:#?}");
+    assert!(
+        ended.stderr.contains("tx_first = 2 with mode tx-only"),
+        "{ended:#?}"
+    );
+}
+
 /// Frames of many lengths.
 pub fn some_frames() -> Vec<Vec<u8>> {
     let frame = |n: u16| {

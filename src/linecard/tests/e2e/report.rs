@@ -99,7 +99,10 @@ impl Port<'_> {
     }
 
     pub fn copies(&self) -> u64 {
-        number(&self.0["tx_copies"])
+        let reasons = self.0["tx_copy_reasons"].as_object();
+        let explained: u64 = reasons.map_or(0, |all| all.values().map(number).sum());
+        assert_eq!(number(&self.0["tx_copies"]), explained);
+        explained
     }
 
     pub fn drops(&self) -> u64 {

@@ -196,6 +196,31 @@ fn both_ports_of_a_group_go_together_and_come_back() {
 }
 
 #[test]
+fn two_at_the_same_time_are_one_and_a_message() {
+    let (_fake, machine) = two_ports("");
+    let other = pci::lock(&machine).expect("the lock");
+    let line = |words: &[&str]| Line::try_parse_from([&["bind"], words].concat()).expect("a line");
+    let error = bind(&machine, &line(&[A, B]).args)
+        .expect_err("refused")
+        .to_string();
+    assert!(error.contains("another linecard bind or unbind"), "{error}");
+    assert!(error.contains("try again when it has ended"), "{error}");
+    let args = UnbindArgs {
+        devices: vec![A.parse().expect("A")],
+        default: false,
+        json: false,
+    };
+    unbind(&machine, &args).expect_err("refused as well");
+    // Looking is free.
+    assert_eq!(
+        bind_line(&machine, &[A, B, "--dry-run"]),
+        [Deed::Planned; 2]
+    );
+    drop(other);
+    assert_eq!(bind_line(&machine, &[A, B]), [Deed::Bound; 2]);
+}
+
+#[test]
 fn after_a_failure_the_rest_is_not_tried() {
     let (_fake, machine) = two_ports(A);
     assert_eq!(bind_line(&machine, &[A, B]), [Deed::Failed, Deed::NotTried]);

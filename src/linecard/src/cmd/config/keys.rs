@@ -24,6 +24,7 @@ pub struct Settings {
     pub mode: Mode,
     /// Bytes of the frames of `tx-only`, with FCS.
     pub frame_size: u16,
+    pub tx_first: u32,
     /// How DPDK's environment is started, if a port needs it.
     pub dpdk: Dpdk,
 }
@@ -94,6 +95,7 @@ impl Default for Settings {
             stats_interval: Some(Duration::from_secs(1)),
             mode: Mode::default(),
             frame_size: 64,
+            tx_first: 0,
             dpdk: Dpdk::default(),
         }
     }
@@ -269,6 +271,16 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
         show: |s| json!(s.frame_size),
+    },
+    Key {
+        section: "forward",
+        name: "tx_first",
+        unset: "",
+        set: |s, v| {
+            s.tx_first = v.number(0..=1_000_000, "bursts to begin with")? as u32;
+            Ok(())
+        },
+        show: |s| json!(s.tx_first),
     },
     Key {
         section: "dpdk",

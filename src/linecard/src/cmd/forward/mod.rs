@@ -24,8 +24,10 @@ pub struct Session {
     pub peers: Vec<linecard::wire::MacAddr>,
     /// What is done with the frames.
     pub mode: Mode,
-    /// Bytes of the frames of `tx-only`, with FCS.
+    /// Bytes of the frames of `tx-only` and `tx_first`, with FCS.
     pub frame_size: u16,
+    /// Bursts of our own to begin with.
+    pub tx_first: u32,
     /// Workers, pools and the like.
     pub engine: EngineConfig,
     /// Stop after this time.
@@ -46,6 +48,11 @@ pub const EXIT_UNCLEAN: u8 = 3;
 impl Session {
     /// Opens the ports, forwards until told to stop, reports.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        anyhow::ensure!(
+            self.tx_first == 0 || self.mode != Mode::TxOnly,
+            "tx_first = {} with mode tx-only, which sends all the time: leave one of them out",
+            self.tx_first
+        );
         let ports = linecard::open_all(self.ports.iter().map(String::as_str))?;
         let topology = Topology::detect()?;
         let mut config = self.engine.clone();
@@ -57,6 +64,7 @@ impl Session {
         let infos = engine.ports();
         let mut config = ModeConfig::new(&infos);
         config.frame_len = usize::from(self.frame_size.saturating_sub(4));
+        config.tx_first = self.tx_first;
         if let Some(partners) = &self.partners {
             config.partners.clone_from(partners);
         }

@@ -1,6 +1,6 @@
 //! What is printed before a run and after it.
 
-use linecard::engine::{PoolReport, PortReport};
+use linecard::engine::{CopyReason, PoolReport, PortReport};
 use linecard::modes::Mode;
 use linecard::{Engine, Report};
 
@@ -35,9 +35,15 @@ pub(super) fn start(engine: &Engine, mode: Mode) -> String {
 pub(super) fn last(report: &Report, paint: Paint) -> String {
     let mut text = format!("\n{:.3} s\n", report.duration_s);
     text += &ports(&report.ports).render(paint);
+    text += &copies(&report.ports);
     text += "\n";
     if report.ports.iter().any(|port| !port.flows.is_empty()) {
         text += &flows(&report.ports).render(paint);
+        for flow in report.ports.iter().flat_map(|port| &port.flows) {
+            if let Some(problem) = &flow.problem {
+                text += &format!("{}: {}\n", flow.rule, paint.tone(problem, Tone::Bad));
+            }
+        }
         text += "\n";
     }
     text += &workers(report).render(paint);
@@ -115,6 +121,23 @@ fn ports(ports: &[PortReport]) -> Table {
         table.row(row);
     }
     table
+}
+
+/// Why frames were copied, a line for each reason.
+fn copies(ports: &[PortReport]) -> String {
+    let mut text = String::new();
+    for port in ports {
+        for reason in CopyReason::ALL {
+            if let Some(frames) = port.tx_copy_reasons.get(reason.name()) {
+                text += &format!(
+                    "{}: {frames} frames were copied: {}\n",
+                    port.name,
+                    reason.explain()
+                );
+            }
+        }
+    }
+    text
 }
 
 fn flows(ports: &[PortReport]) -> Table {

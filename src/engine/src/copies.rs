@@ -1,0 +1,81 @@
+//! Why frames were copied on their way out.
+
+use std::collections::BTreeMap;
+
+use linecard_hal::TxStats;
+
+/// Why a frame was copied on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyReason {
+    /// Its pool was not given to the port: a worker of another NUMA node handed it over, and has no queue there.
+    ForeignPool,
+    /// Its bytes are in memory of the driver that received it, which the other device was not given.
+    ExternalMemory,
+}
+
+impl CopyReason {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::ForeignPool, Self::ExternalMemory];
+
+    /// As reports have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ForeignPool => "foreign_pool",
+            Self::ExternalMemory => "external_memory",
+        }
+    }
+
+    /// In words, behind "frames were copied:", and what would make it unnecessary.
+    pub fn explain(self) -> &'static str {
+        match self {
+            Self::ForeignPool => {
+                "a worker of another NUMA node handed them over, and this port was not given its pool; a queue \
+                 for each worker needs none of this"
+            }
+            Self::ExternalMemory => {
+                "they lie in the packet ring of the port that received them, which this card cannot read; that \
+                 port with ?rx=multishot receives into the pools"
+            }
+        }
+    }
+
+    fn of(self, tx: &TxStats) -> u64 {
+        match self {
+            Self::ForeignPool => tx.copies.saturating_sub(tx.copies_external),
+            Self::ExternalMemory => tx.copies_external,
+        }
+    }
+}
+
+/// Adds what a queue has copied to the counts by reason.
+pub(crate) fn add(reasons: &mut BTreeMap<&'static str, u64>, tx: &TxStats) {
+    for reason in CopyReason::ALL {
+        let frames = reason.of(tx);
+        if frames > 0 {
+            *reasons.entry(reason.name()).or_default() += frames;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_copy_has_one_reason() {
+        let mut reasons = BTreeMap::new();
+        let mut count = |copies, copies_external| {
+            let tx = TxStats {
+                copies,
+                copies_external,
+                ..TxStats::default()
+            };
+            add(&mut reasons, &tx);
+            reasons.clone().into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(count(0, 0), []);
+        assert_eq!(count(5, 0), [("foreign_pool", 5)]);
+        assert_eq!(count(5, 3), [("external_memory", 3), ("foreign_pool", 7)]);
+        assert_eq!(count(1, 1), [("external_memory", 4), ("foreign_pool", 7)]);
+    }
+}

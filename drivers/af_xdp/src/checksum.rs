@@ -1,0 +1,122 @@
+//! Checksums that the sender left to its NIC.
+//!
+//! A host that sends over a link within this machine (a veth, a TAP device, virtio) leaves TCP and UDP
+//! checksums unfinished: the field holds the pseudo-header's sum, and a flag beside the frame says so.
+//! AF_XDP hands over the frame without the flag. But the field tells by itself: if it holds exactly the
+//! pseudo-header's sum, it is unfinished.
+//!
+//! A finished checksum has that value by chance once in 65,536. Then either the frame is intact, and
+//! finishing it gives the value that it has already; or it is damaged, and would now pass for intact. That is
+//! as likely as it is that a damaged frame's checksum is right by chance: nothing is lost that the checksum
+//! could promise. So this is done for every frame of an interface that is not a card.
+
+use linecard_hal::{Mbuf, MbufFlags, TxOffload};
+use linecard_wire::offload::complete_checksum;
+use linecard_wire::{IpProtocol, L3, L4, Pseudo, parse_layers};
+
+/// Where the field lies in a TCP header, and in UDP's.
+const TCP_FIELD: usize = 16;
+const UDP_FIELD: usize = 6;
+
+/// What is to be done about a frame's checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    flags: MbufFlags,
+    lengths: TxOffload,
+    field: usize,
+    /// Where the packet ends; behind it may be padding.
+    end: usize,
+}
+
+impl Unfinished {
+    /// Finds a checksum that is not finished. `frame_len` is the whole frame's length, of which `head` is the
+    /// beginning.
+    #[inline]
+    pub(crate) fn find(head: &[u8], frame_len: usize) -> Option<Self> {
+        let layers = parse_layers(head);
+        let (l4, field) = match layers.l4 {
+            L4::Tcp => (MbufFlags::TX_TCP_CKSUM, TCP_FIELD),
+            L4::Udp => (MbufFlags::TX_UDP_CKSUM, UDP_FIELD),
+            _ => return None,
+        };
+        let ip = head.get(layers.l3_offset()..)?;
+        let (pseudo, version, l4_len) = pseudo(ip, layers.l3, usize::from(layers.l3_len))?;
+        let start = layers.l4_offset();
+        let found = head.get(start + field..start + field + 2)?;
+        let sum = pseudo.sum(protocol(layers.l4), l4_len).fold();
+        // A frame that was cut has no end to sum up to.
+        if u16::from_be_bytes([found[0], found[1]]) != sum || frame_len < start + l4_len {
+            return None;
+        }
+        let lengths = TxOffload {
+            l2_len: u16::from(layers.l2_len),
+            l3_len: layers.l3_len,
+            l4_len: u16::from(layers.l4_len),
+            tso_segsz: 0,
+        };
+        lengths.fits().then_some(Self {
+            flags: l4 | version,
+            lengths,
+            field,
+            end: start + l4_len,
+        })
+    }
+
+    /// Leaves it to whoever sends the frame.
+    #[inline]
+    pub(crate) fn request(self, mbuf: &mut Mbuf) {
+        mbuf.set_flags(mbuf.flags() | self.flags | MbufFlags::RX_L4_CKSUM_NONE);
+        mbuf.set_tx_offload(self.lengths);
+    }
+
+    /// Finishes it now. `false` if the frame is not in one piece of its own.
+    #[cold]
+    pub(crate) fn finish(self, mbuf: &mut Mbuf) -> bool {
+        let start = usize::from(self.lengths.l2_len + self.lengths.l3_len);
+        if mbuf.segment_count() > 1 {
+            return false;
+        }
+        let done = mbuf
+            .data_mut()
+            .and_then(|data| data.get_mut(..self.end))
+            .is_some_and(|data| complete_checksum(data, start, self.field).is_ok());
+        if done {
+            mbuf.set_flags(mbuf.flags() | MbufFlags::RX_L4_CKSUM_GOOD);
+        }
+        done
+    }
+}
+
+fn protocol(l4: L4) -> IpProtocol {
+    if l4 == L4::Tcp {
+        IpProtocol::TCP
+    } else {
+        IpProtocol::UDP
+    }
+}
+
+/// The pseudo header, the version's flag, and how many bytes of layer 4 there are.
+#[inline]
+fn pseudo(ip: &[u8], l3: L3, l3_len: usize) -> Option<(Pseudo, MbufFlags, usize)> {
+    let half = |at: usize| {
+        Some(usize::from(u16::from_be_bytes([
+            *ip.get(at)?,
+            *ip.get(at + 1)?,
+        ])))
+    };
+    match l3 {
+        L3::Ipv4 => {
+            let src: [u8; 4] = *ip.get(12..)?.first_chunk()?;
+            let dst: [u8; 4] = *ip.get(16..)?.first_chunk()?;
+            let len = half(2)?.checked_sub(l3_len)?;
+            Some((Pseudo::v4(src.into(), dst.into()), MbufFlags::TX_IPV4, len))
+        }
+        L3::Ipv6 => {
+            let src: [u8; 16] = *ip.get(8..)?.first_chunk()?;
+            let dst: [u8; 16] = *ip.get(24..)?.first_chunk()?;
+            let len = (half(4)? + 40).checked_sub(l3_len)?;
+            Some((Pseudo::v6(src.into(), dst.into()), MbufFlags::TX_IPV6, len))
+        }
+        _ => None,
+    }
+}

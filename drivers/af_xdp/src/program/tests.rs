@@ -1,0 +1,1 @@
+//! The program, run by the kernel on frames of ours.

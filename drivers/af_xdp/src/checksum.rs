@@ -9,6 +9,10 @@
 //! finishing it gives the value that it has already; or it is damaged, and would now pass for intact. That is
 //! as likely as it is that a damaged frame's checksum is right by chance: nothing is lost that the checksum
 //! could promise. So this is done for every frame of an interface that is not a card.
+//!
+//! What its sender left to be cut as well (a TCP super-frame, which only `mode=skb` hands over) has such a
+//! checksum too, and is longer than the MTU. The size that its sender would have it cut to is lost; it is cut to
+//! what the MTU allows, which is what its sender chose nearly always. UDP's boundaries cannot be found again.
 
 use linecard_hal::{Mbuf, MbufFlags, TxOffload};
 use linecard_wire::offload::complete_checksum;
@@ -62,11 +66,24 @@ impl Unfinished {
         })
     }
 
-    /// Leaves it to whoever sends the frame.
+    /// Leaves it to whoever sends the frame. `false` for a super-frame whose cutting cannot be asked for.
     #[inline]
-    pub(crate) fn request(self, mbuf: &mut Mbuf) {
-        mbuf.set_flags(mbuf.flags() | self.flags | MbufFlags::RX_L4_CKSUM_NONE);
-        mbuf.set_tx_offload(self.lengths);
+    pub(crate) fn request(self, mbuf: &mut Mbuf, mtu: usize) -> bool {
+        let (mut lengths, mut flags) = (self.lengths, self.flags);
+        if mbuf.frame_len() > usize::from(lengths.l2_len) + mtu {
+            let headers = usize::from(lengths.l3_len + lengths.l4_len);
+            let room = mtu.checked_sub(headers).map(u16::try_from);
+            let (MbufFlags::TX_TCP_CKSUM, Some(Ok(room @ 1..))) =
+                (flags & MbufFlags::TX_L4_MASK, room)
+            else {
+                return false;
+            };
+            lengths.tso_segsz = room;
+            flags |= MbufFlags::TX_TCP_SEG | MbufFlags::RX_LRO;
+        }
+        mbuf.set_flags(mbuf.flags() | flags | MbufFlags::RX_L4_CKSUM_NONE);
+        mbuf.set_tx_offload(lengths);
+        true
     }
 
     /// Finishes it now. `false` if the frame is not in one piece of its own.

@@ -64,8 +64,8 @@
 //!   frame is sent (`checksum` says why that is safe). An interface of a card is spared the search.
 //! - Checksum requests go to the kernel as metadata before the frame (Linux 6.11); else the engine finishes them.
 //! - Frames longer than a buffer come and go as chains (Linux 6.6).
-//! - Segmentation super-frames cannot be told from long frames. In native modes the kernel makes none over a veth;
-//!   in `mode=skb` switch them off at the sender: `ethtool -K eth1 tso off gso off`, and `gro off` here.
+//! - Segmentation super-frames: native modes have none. In `mode=skb` TCP's are recognised by their length and
+//!   unfinished checksum and cut again, at the MTU; UDP's are lost, as errors.
 //!
 //! # Accounting
 //!

@@ -166,8 +166,8 @@ fn about(mode: Mode) -> &'static str {
         Mode::ZeroCopy => "the driver reads and writes the pool's mbufs",
         Mode::Copy => "the driver runs the program, and the kernel copies a frame once",
         Mode::Skb => {
-            "the kernel runs the program behind the driver and copies; long frames of segmentation offload \
-             cannot be told from others: ethtool -K … tso off gso off at their sender, gro off here"
+            "the kernel runs the program behind the driver and copies; TCP super-frames are cut again, UDP's \
+             are lost (ethtool -K … tx-udp-segmentation off at their sender)"
         }
     }
 }
@@ -266,6 +266,7 @@ impl Port for XdpPort {
         let group = Arc::new(group);
         let policy = Policy {
             port: self.config.index,
+            mtu: interface.mtu as usize,
             checksums: if interface.is_physical() {
                 Checksums::Finished
             } else if info.offloads.contains(Offloads::RX_SUPER_FRAMES) {

@@ -32,6 +32,8 @@ pub(crate) enum Checksums {
 pub(crate) struct Policy {
     /// The port's number.
     pub(crate) port: u16,
+    /// Bytes that a frame may have behind its Ethernet header and tags.
+    pub(crate) mtu: usize,
     pub(crate) checksums: Checksums,
 }
 
@@ -165,8 +167,9 @@ impl Intake {
         if let Some(cookie) = cookie {
             read_mark(&mut mbuf, cookie);
         }
-        if self.policy.checksums != Checksums::Finished {
-            self.look_at_checksum(&mut mbuf);
+        if self.policy.checksums != Checksums::Finished && !self.settle_checksum(&mut mbuf) {
+            self.stats.errors += 1;
+            return;
         }
         self.stats.packets += 1;
         self.stats.bytes += mbuf.frame_len() as u64;
@@ -174,13 +177,16 @@ impl Intake {
         let _ = burst.push(mbuf);
     }
 
+    /// `false` for a frame that nobody could send on.
     #[inline(always)]
-    fn look_at_checksum(&mut self, mbuf: &mut Mbuf) {
-        if let Some(unfinished) = Unfinished::find(mbuf.data(), mbuf.frame_len()) {
-            self.unfinished += 1;
-            if self.policy.checksums == Checksums::Request || !unfinished.finish(mbuf) {
-                unfinished.request(mbuf);
-            }
+    fn settle_checksum(&mut self, mbuf: &mut Mbuf) -> bool {
+        let Some(unfinished) = Unfinished::find(mbuf.data(), mbuf.frame_len()) else {
+            return true;
+        };
+        self.unfinished += 1;
+        match self.policy.checksums {
+            Checksums::Finish => unfinished.finish(mbuf),
+            _ => unfinished.request(mbuf, self.policy.mtu),
         }
     }
 
@@ -292,6 +298,7 @@ impl RxQueue for Rx {
             self.install(receiver);
         }
         self.refill(1);
+        self.intake.policy.mtu = interface.mtu as usize;
         match &self.receiver {
             Some(_) if interface.link() == LinkState::Up => QueueState::Up,
             _ => QueueState::Down,

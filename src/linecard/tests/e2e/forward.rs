@@ -6,7 +6,7 @@ use crate::lab::{Ended, Host, Lab};
 use crate::wire::{A4, B4, B6, Wire};
 
 /// Ping, iperf3 and curl from a to b and back, with everything at its defaults.
-fn converse(wire: &Wire) {
+pub fn converse(wire: &Wire) {
     let (a, b) = (&wire.a, &wire.b);
     a.ping(20, B4);
     a.ping(20, B6);

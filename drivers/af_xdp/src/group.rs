@@ -160,7 +160,7 @@ impl Group {
             opened.said = said;
             match self.open_all(interface, false) {
                 Ok(new) => {
-                    tracing::info!(port = %self.plan.device.port, "the interface is back");
+                    tracing::warn!(port = %self.plan.device.port, "the interface is back");
                     self.totals.reopened.fetch_add(1, Ordering::Relaxed);
                     *opened = new;
                 }

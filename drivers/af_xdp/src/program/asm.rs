@@ -114,6 +114,11 @@ impl Assembler {
         Label(self.labels.len() - 1)
     }
 
+    /// Whether anything leads to a label. What nothing leads to must not be emitted: the verifier refuses it.
+    pub(super) fn is_used(&self, label: Label) -> bool {
+        self.jumps.iter().any(|(_, to)| *to == label)
+    }
+
     /// The next instruction is where `label` leads.
     pub(super) fn place(&mut self, label: Label) {
         self.labels[label.0] = Some(self.code.len());

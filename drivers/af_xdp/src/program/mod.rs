@@ -185,21 +185,25 @@ fn assemble(maps: &Maps, spec: &Spec<'_>, lengths: bool) -> Option<Vec<Instructi
             e.answer(XDP_PASS);
         }
     }
-    if !spec.rules.is_empty() {
-        e.a.place(ways.drop);
-        e.count();
-        e.answer(XDP_DROP);
-        e.a.place(ways.kernel);
-        e.count();
-        e.answer(XDP_PASS);
+    for (way, answer) in [(ways.drop, XDP_DROP), (ways.kernel, XDP_PASS)] {
+        if e.a.is_used(way) {
+            e.a.place(way);
+            e.count();
+            e.answer(answer);
+        }
+    }
+    let received = e.a.is_used(ways.receive);
+    if received {
         e.a.place(ways.receive);
         e.count();
     }
-    e.a.place(redirect);
-    if marks {
-        e.write_mark(spec.cookie);
+    if received || e.a.is_used(redirect) {
+        e.a.place(redirect);
+        if marks {
+            e.write_mark(spec.cookie);
+        }
+        e.redirect(spec.share);
     }
-    e.redirect(spec.share);
     e.a.finish()
 }
 

@@ -263,11 +263,6 @@ impl Program {
         unsafe { open(PROG_LOAD, &mut attr) }.map(Self)
     }
 
-    /// What it is.
-    pub(crate) fn info(&self) -> io::Result<ProgramInfo> {
-        ProgramInfo::read(&self.0)
-    }
-
     /// Runs it on a frame, as if it came on queue 0: what it answered, and the frame afterwards.
     #[cfg(test)]
     pub(crate) fn run(&self, frame: &[u8]) -> io::Result<(u32, Vec<u8>)> {

@@ -85,7 +85,8 @@ pub(crate) struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Attributes<'a> {
     /// The attributes that lie in these bytes.
-    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+    #[cfg(test)]
+    fn of(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use linecard::af_xdp::{Obstacle, Probe};
 use linecard_engine::topology::{NetInterface, interfaces};
 use nix::errno::Errno;
 use serde::Serialize;
@@ -126,7 +127,10 @@ pub fn inventory(system: &System) -> Inventory {
     Inventory {
         interfaces: interfaces(&system.root)
             .into_iter()
-            .map(|interface| report(interface, socket, &ring))
+            .map(|interface| {
+                let xdp = system.probes.xdp(&interface.name);
+                report(interface, socket, &ring, xdp)
+            })
             .collect(),
         pci_devices: cards(system, cfg!(feature = "dpdk")),
         pseudo_ports: PSEUDO_PORTS.to_vec(),
@@ -137,6 +141,7 @@ fn report(
     interface: NetInterface,
     socket: Result<(), Errno>,
     ring: &IoUringAnswer,
+    xdp: Option<Probe>,
 ) -> InterfaceReport {
     let state = match (interface.up, interface.carrier) {
         (false, _) => "down",
@@ -144,15 +149,33 @@ fn report(
         (true, _) => "up",
     };
     let common = obstacle(&interface, socket);
-    let fit = |engine: &str, own: Option<Remark>| {
+    let fit = |port: String, own: Option<Remark>| {
         let obstacle = common.clone().or(own);
         DriverFit {
-            port: format!("uring:{}?rx={engine}", interface.name),
+            port,
             usable: obstacle.is_none(),
             obstacle,
         }
     };
-    let drivers = vec![fit("ring", None), fit("multishot", no_multishot(ring))];
+    let engine = |engine| format!("uring:{}?rx={engine}", interface.name);
+    let mut drivers = vec![
+        fit(engine("ring"), None),
+        fit(engine("multishot"), no_multishot(ring)),
+    ];
+    let remark = |obstacle: Obstacle| Remark {
+        reason: obstacle.reason,
+        remedy: obstacle.remedy,
+    };
+    if let Some(Probe {
+        modes, obstacle, ..
+    }) = xdp
+    {
+        let all = obstacle.map(remark);
+        drivers.extend(modes.into_iter().map(|mode| {
+            let own = mode.obstacle.map(remark);
+            fit(mode.port, own.or(all.clone()))
+        }));
+    }
     InterfaceReport {
         state,
         drivers,
@@ -281,19 +304,19 @@ fn render(inventory: &Inventory, paint: Paint) -> String {
 
 fn open_as(entry: &InterfaceReport) -> Cell {
     let name = &entry.interface.name;
-    let engines: Vec<&str> = entry
-        .drivers
-        .iter()
-        .filter(|fit| fit.usable)
-        .filter_map(|fit| fit.port.split_once('?').map(|(_, option)| option))
-        .collect();
-    if engines.is_empty() {
+    let usable = entry.drivers.iter().filter(|fit| fit.usable);
+    let options: Vec<_> = usable.filter_map(|fit| fit.port.split_once('?')).collect();
+    let ways = ["uring", "xdp"].map(|driver| {
+        let port = format!("{driver}:{name}");
+        let of = options.iter().filter(|(known, _)| *known == port);
+        let said: Vec<_> = of.map(|(_, option)| *option).collect();
+        (!said.is_empty()).then(|| format!("{port} ({})", said.join(", ")))
+    });
+    let ways: Vec<_> = ways.into_iter().flatten().collect();
+    if ways.is_empty() {
         Cell::toned("no driver (see below)", Tone::Bad)
     } else {
-        Cell::toned(
-            format!("uring:{name} ({})", engines.join(", ")),
-            Tone::Plain,
-        )
+        Cell::toned(ways.join(", "), Tone::Plain)
     }
 }
 
@@ -315,7 +338,8 @@ fn remarks(inventory: &Inventory) -> Vec<(Vec<String>, Remark)> {
             } else {
                 fit.port.clone()
             };
-            if let Some(obstacle) = &fit.obstacle {
+            // What nobody can change is in the table: the driver's name is not there.
+            if let Some(obstacle) = fit.obstacle.as_ref().filter(|o| !o.remedy.is_empty()) {
                 add(label, obstacle);
             }
         }
@@ -444,6 +468,48 @@ mod tests {
             "{text}"
         );
         assert_eq!(text.matches("CAP_NET_RAW").count(), 1);
+    }
+
+    #[test]
+    fn the_modes_of_af_xdp_are_listed_with_what_is_in_their_way() {
+        use linecard::af_xdp::ModeFit;
+        let mut machine = machine();
+        let mode = |mode: &str, obstacle| ModeFit {
+            mode: mode.into(),
+            port: format!("xdp:eth0?mode={mode}"),
+            obstacle,
+        };
+        let never = Obstacle {
+            reason: "veth has no zero-copy AF_XDP".into(),
+            remedy: String::new(),
+        };
+        let mut probe = Probe {
+            interface: "eth0".into(),
+            modes: vec![
+                mode("zerocopy", Some(never)),
+                mode("copy", None),
+                mode("skb", None),
+            ],
+            queues: 2,
+            obstacle: None,
+        };
+        machine.probes.xdp = Some(probe.clone());
+        let inventory = inventory(&machine.system());
+        assert_eq!(usable(&inventory, "eth0"), [true, true, false, true, true]);
+        let text = render(&inventory, Paint::Never);
+        assert!(text.contains("xdp:eth0 (mode=copy, mode=skb)"), "{text}");
+        assert!(!text.contains("no zero-copy"), "{text}");
+        probe.obstacle = Some(Obstacle {
+            reason: "eth0 has an XDP program already".into(),
+            remedy: "ip link set dev eth0 xdpdrv off".into(),
+        });
+        machine.probes.xdp = Some(probe);
+        let text = render(&super::inventory(&machine.system()), Paint::Never);
+        assert!(!text.contains("mode=copy,"), "{text}");
+        assert!(
+            text.contains("try: ip link set dev eth0 xdpdrv off"),
+            "{text}"
+        );
     }
 
     #[test]

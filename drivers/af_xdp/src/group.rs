@@ -1,23 +1,26 @@
 //! The sockets and the program of a port: opened together, in queue order, and once more when the interface was
-//! removed and is back.
+//! removed and is back, or has another number of queues.
 //!
-//! The first queue that finds its socket's interface gone opens all sockets for the new one; the others take
-//! theirs. What is opened is counted as one thing: all sockets, then the program, whose frames thus find a
+//! An interface's queue without a socket would lose its frames, so each has one. A port of fewer queues than
+//! that spreads them: the interface's queue 5 belongs to queue 1 of a port of two.
+//!
+//! The first queue that finds its sockets' interface changed opens all of them anew; the others take theirs. What is opened is counted as one thing: all sockets, then the program, whose frames thus find a
 //! socket from the first one on.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use linecard_hal::{Mempool, PortError};
+use linecard_hal::{Mempool, PortError, PortErrorKind};
 
+use crate::MAX_QUEUES;
 use crate::device::{Device, Features, Interface};
 use crate::ladder::{self, Abilities, Refusal};
 use crate::options::{Mode, Options};
 use crate::socket::{Receiver, Sender, Socket, Wanted};
 use crate::steering::{self, Steering};
 use crate::sys::packet::Promiscuous;
-use crate::sys::socket::{Sizes, Statistics};
+use crate::sys::socket::{Sizes, Statistics, Xsk};
 use crate::umem::Umem;
 
 /// Frames that one call of ours may have the device work on, with busy polling.
@@ -71,10 +74,17 @@ pub(crate) struct Group {
     opened: Mutex<Opened>,
 }
 
+/// What sockets are opened for: the interface's number, and its queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    index: u32,
+    queues: u32,
+}
+
 /// What was opened, and for which interface.
 struct Opened {
-    /// 0 while there is nothing.
-    index: u32,
+    /// None while there is nothing.
+    place: Option<Place>,
     mode: Option<Mode>,
     /// Halves that their queues have not taken yet.
     rx: Vec<Option<Receiver>>,
@@ -88,7 +98,7 @@ struct Opened {
 impl Opened {
     fn nothing() -> Self {
         Self {
-            index: 0,
+            place: None,
             mode: None,
             rx: Vec::new(),
             tx: Vec::new(),
@@ -112,8 +122,8 @@ impl Group {
             totals: Totals::default(),
             opened: Mutex::new(Opened::nothing()),
         };
-        let interface = device.interface().map_err(|e| device.not_found(e))?;
-        let opened = group.open_all(&interface, true)?;
+        let (interface, place) = group.look().map_err(|e| device.not_found(e))?;
+        let opened = group.open_all(&interface, place, true)?;
         *lock(&group.opened) = opened;
         Ok(group)
     }
@@ -137,47 +147,71 @@ impl Group {
         self.steering.detach();
     }
 
-    /// The receiving half of a queue, for the interface as it is now.
-    pub(crate) fn receiver(&self, id: usize, interface: &Interface) -> Option<Receiver> {
-        self.fresh(interface, |opened| opened.rx.get_mut(id)?.take())
+    /// The interface as it is now.
+    pub(crate) fn look(&self) -> io::Result<(Interface, Place)> {
+        let interface = self.plan.device.interface()?;
+        let place = Place {
+            index: interface.index,
+            queues: self.plan.device.channels(interface.index).rx,
+        };
+        Ok((interface, place))
+    }
+
+    /// The receiving halves of a queue, for the interface as it is now.
+    pub(crate) fn receivers(&self, id: usize, now: (&Interface, Place)) -> Vec<Receiver> {
+        let queues = self.plan.pools.len();
+        self.fresh(now, |opened| {
+            let mine = opened.rx.iter_mut().skip(id).step_by(queues);
+            mine.filter_map(Option::take).collect()
+        })
+        .unwrap_or_default()
     }
 
     /// The sending half.
-    pub(crate) fn sender(&self, id: usize, interface: &Interface) -> Option<Sender> {
-        self.fresh(interface, |opened| opened.tx.get_mut(id)?.take())
+    pub(crate) fn sender(&self, id: usize, now: (&Interface, Place)) -> Option<Sender> {
+        self.fresh(now, |opened| opened.tx.get_mut(id)?.take())?
     }
 
+    /// What was opened for the interface as it is now; nothing while that fails.
     fn fresh<T>(
         &self,
-        interface: &Interface,
-        take: impl FnOnce(&mut Opened) -> Option<T>,
+        (interface, place): (&Interface, Place),
+        take: impl FnOnce(&mut Opened) -> T,
     ) -> Option<T> {
         let mut opened = lock(&self.opened);
-        if opened.index != interface.index {
+        if opened.place != Some(place) {
             let said = std::mem::take(&mut opened.said);
             // Those that nobody took are closed first.
             *opened = Opened::nothing();
-            opened.said = said;
-            match self.open_all(interface, false) {
+            self.steering.detach();
+            match self.open_all(interface, place, false) {
                 Ok(new) => {
-                    tracing::warn!(port = %self.plan.device.port, "the interface is back");
+                    tracing::warn!(
+                        port = %self.plan.device.port, queues = place.queues,
+                        "the interface is back, or has other queues: its sockets were opened again"
+                    );
                     self.totals.reopened.fetch_add(1, Ordering::Relaxed);
                     *opened = new;
                 }
                 Err(error) => {
                     let text = error.to_string();
-                    if opened.said != text {
+                    if said != text {
                         tracing::warn!("{text}");
-                        opened.said = text;
                     }
+                    opened.said = text;
                     return None;
                 }
             }
         }
-        take(&mut opened)
+        Some(take(&mut opened))
     }
 
-    fn open_all(&self, interface: &Interface, patient: bool) -> Result<Opened, PortError> {
+    fn open_all(
+        &self,
+        interface: &Interface,
+        place: Place,
+        patient: bool,
+    ) -> Result<Opened, PortError> {
         let (plan, device) = (&self.plan, &self.plan.device);
         check_channels(device, interface.index, plan.pools.len() as u32)?;
         if plan.options.force {
@@ -193,10 +227,10 @@ impl Group {
         };
         let mut refusals: Vec<Refusal> = Vec::new();
         for mode in plan.options.modes() {
-            match self.try_mode(mode, interface, patient) {
+            match self.try_mode(mode, interface, place, patient) {
                 Ok((rx, tx)) => {
                     return Ok(Opened {
-                        index: interface.index,
+                        place: Some(place),
                         mode: Some(mode),
                         rx: rx.into_iter().map(Some).collect(),
                         tx: tx.into_iter().map(Some).collect(),
@@ -213,7 +247,7 @@ impl Group {
         }
         let last = refusals.pop();
         Err(last.map_or_else(
-            || device.error(linecard_hal::PortErrorKind::Config, "no mode to try"),
+            || device.error(PortErrorKind::Config, "no mode to try"),
             |last| last.into_error(device, &refusals),
         ))
     }
@@ -222,18 +256,25 @@ impl Group {
         &self,
         mode: Mode,
         interface: &Interface,
+        place: Place,
         patient: bool,
     ) -> Result<(Vec<Receiver>, Vec<Sender>), Refusal> {
         let (plan, device) = (&self.plan, &self.plan.device);
         ladder::beforehand(mode, interface, plan.features)?;
         let wanted = plan.wanted(mode);
         let (mut rx, mut tx) = (Vec::new(), Vec::new());
-        for (queue, pool) in (0..).zip(&plan.pools) {
+        for (queue, pool) in (0..place.queues).zip(plan.pools.iter().cycle()) {
             ladder::pages(mode, pool)?;
             let umem = Umem::of(pool);
             let (receiver, sender) = Socket::open(&umem, interface.index, queue, wanted, patient)
                 .map_err(|e| ladder::binding(mode, device, queue, pool, e))?;
-            self.install(mode, queue, &receiver)?;
+            self.install(queue, &receiver)
+                .map_err(|e| ladder::binding(mode, device, queue, pool, e))?;
+            let zero_copy = receiver.socket.xsk().is_some_and(Xsk::zero_copy);
+            if zero_copy != (mode == Mode::ZeroCopy) {
+                let why = format!("queue {queue}: the kernel gave another mode than was asked for");
+                return Err(Refusal::new(mode, PortErrorKind::Unsupported, why));
+            }
             rx.push(receiver);
             tx.push(sender);
         }
@@ -242,22 +283,10 @@ impl Group {
         Ok((rx, tx))
     }
 
-    fn install(&self, mode: Mode, queue: u32, receiver: &Receiver) -> Result<(), Refusal> {
-        let socket = receiver
-            .socket
-            .fd()
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
-        socket
-            .and_then(|socket| self.steering.maps.sockets.set(queue, &socket))
-            .map_err(|e| {
-                ladder::binding(
-                    mode,
-                    &self.plan.device,
-                    queue,
-                    &self.plan.pools[queue as usize],
-                    e,
-                )
-            })
+    fn install(&self, queue: u32, receiver: &Receiver) -> io::Result<()> {
+        let socket = receiver.socket.fd();
+        let socket = socket.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        self.steering.maps.sockets.set(queue, &socket)
     }
 }
 
@@ -273,29 +302,39 @@ impl Plan {
     }
 }
 
-/// Refuses an interface whose queues are more or fewer than the port's: frames of a queue without a socket would
-/// be lost, and a socket without a queue would send nothing.
+/// Refuses an interface that has fewer queues than the port, or more than there is room for.
 pub(crate) fn check_channels(device: &Device, index: u32, queues: u32) -> Result<(), PortError> {
     let channels = device.channels(index);
     let name = &device.name;
-    let what = if channels.rx != queues {
-        format!(
-            "{name} has {} receive queue(s) and the port {queues}",
-            channels.rx
+    let most = u32::from(MAX_QUEUES);
+    let (what, better) = if channels.rx < queues {
+        (
+            format!(
+                "{name} has {} receive queue(s) and the port {queues}",
+                channels.rx
+            ),
+            queues,
         )
     } else if channels.tx < queues {
-        format!(
-            "{name} has {} transmit queue(s) and the port {queues}",
-            channels.tx
+        (
+            format!(
+                "{name} has {} transmit queue(s) and the port {queues}",
+                channels.tx
+            ),
+            queues,
+        )
+    } else if channels.rx > most {
+        (
+            format!(
+                "{name} has {} receive queues, and a port {most} at most",
+                channels.rx
+            ),
+            most,
         )
     } else {
         return Ok(());
     };
-    let remedy = format!(
-        "{}, or as many workers on this port as there are queues",
-        channels.command(name, queues)
-    );
     Err(device
-        .error(linecard_hal::PortErrorKind::Config, what)
-        .remedy(remedy))
+        .error(PortErrorKind::Config, what)
+        .remedy(format!("try: {}", channels.command(name, better))))
 }

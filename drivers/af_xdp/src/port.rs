@@ -67,10 +67,20 @@ struct XdpPort {
 }
 
 impl XdpPort {
-    fn sizes(&self) -> Sizes {
+    /// Queues of the interface that one queue of the port serves.
+    fn served(&self) -> u32 {
+        let index = self.device.interface().map_or(0, |i| i.index);
+        let channels = self.device.channels(index).rx;
+        channels
+            .div_ceil(u32::from(self.config.queues.max(1)))
+            .max(1)
+    }
+
+    /// Entries of the rings; those of all queues that one queue of the port serves are what was asked for.
+    fn sizes(&self, served: u32) -> Sizes {
         let entries = |n: u32| n.clamp(64, 1 << 15).next_power_of_two();
         Sizes {
-            rx: entries(self.config.rx_descriptors),
+            rx: entries(self.config.rx_descriptors / served),
             tx: entries(self.config.tx_descriptors),
         }
     }
@@ -238,8 +248,9 @@ impl Port for XdpPort {
     }
 
     fn mbufs_per_queue(&self) -> usize {
-        let sizes = self.sizes();
-        sizes.rx as usize + sizes.tx as usize + IN_HAND
+        let served = self.served();
+        let sizes = self.sizes(served);
+        (sizes.rx * served + sizes.tx) as usize + IN_HAND
     }
 
     fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
@@ -259,7 +270,7 @@ impl Port for XdpPort {
             options: self.options,
             features: self.features,
             abilities: self.used(info.offloads),
-            sizes: self.sizes(),
+            sizes: self.sizes(self.served()),
             promiscuous: self.config.promiscuous,
             pools: pools[..queues].to_vec(),
         })?;

@@ -1,16 +1,17 @@
 //! Receiving: descriptors become mbufs in place, pieces become chains, and the fill ring is kept full.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use linecard_hal::{Burst, LinkState, Mbuf, Mempool, PortError, QueueState, RxQueue, RxStats};
 
 use crate::checksum::Unfinished;
-use crate::group::Group;
+use crate::device::Interface;
+use crate::group::{Group, Place};
 use crate::program::{MARK_LEN, NO_SOCKET};
 use crate::socket::Receiver;
-use crate::sys::silent_fd;
+use crate::sys::readable::Readable;
 use crate::sys::socket::Statistics;
 
 /// Entries of the fill ring that are worth a visit to the pool.
@@ -48,23 +49,33 @@ struct Intake {
     unfinished: u64,
 }
 
+/// A socket's way in: its fill and receive ring, and what is lent to it.
+struct Lane {
+    receiver: Receiver,
+    /// Mbufs that the kernel has.
+    lent: u32,
+    /// The pool had fewer than were wanted.
+    starved: bool,
+}
+
 /// A receive queue.
 pub(crate) struct Rx {
-    receiver: Option<Receiver>,
+    /// One for each of the interface's queues that are ours.
+    lanes: Vec<Lane>,
+    /// Which lane is served first the next time.
+    turn: usize,
+    place: Option<Place>,
     intake: Intake,
     group: Arc<Group>,
     id: usize,
     pool: Mempool,
     /// Fresh mbufs on their way to the fill ring.
     fresh: Burst,
-    /// Mbufs that the kernel has.
-    lent: u32,
-    /// The pool had fewer than were wanted.
-    starved: bool,
     busy_poll: bool,
     /// Of sockets that are closed.
     closed: Statistics,
-    silent: OwnedFd,
+    /// Readable when any lane's socket is.
+    any: Readable,
 }
 
 impl Rx {
@@ -75,10 +86,12 @@ impl Rx {
         policy: Policy,
     ) -> Result<Self, PortError> {
         let device = group.plan.device.clone();
-        let silent = silent_fd().map_err(|e| device.system("a descriptor to wait on", e))?;
-        let interface = device.interface().map_err(|e| device.not_found(e))?;
+        let any = Readable::new().map_err(|e| device.system("a descriptor to wait on", e))?;
+        let (interface, place) = group.look().map_err(|e| device.not_found(e))?;
         let mut rx = Self {
-            receiver: None,
+            lanes: Vec::new(),
+            turn: 0,
+            place: None,
             intake: Intake {
                 policy,
                 head: None,
@@ -90,54 +103,73 @@ impl Rx {
             id,
             pool,
             fresh: Burst::with_capacity(64),
-            lent: 0,
-            starved: false,
             closed: Statistics::default(),
-            silent,
+            any,
             group,
         };
-        let receiver = rx.group.receiver(id, &interface);
-        rx.install(receiver);
+        rx.install(&interface, place);
         Ok(rx)
     }
 
-    fn install(&mut self, receiver: Option<Receiver>) {
+    /// Takes the sockets for the interface as it is now.
+    fn install(&mut self, interface: &Interface, place: Place) {
         self.uninstall();
-        self.receiver = receiver;
-        self.refill(1);
+        for receiver in self.group.receivers(self.id, (interface, place)) {
+            if let Some(socket) = receiver.socket.fd()
+                && let Err(error) = self.any.add(socket)
+            {
+                tracing::warn!(port = %self.group.plan.device.port, %error, "a queue that cannot be slept on");
+            }
+            let mut lane = Lane {
+                receiver,
+                lent: 0,
+                starved: false,
+            };
+            lane.refill(1, &self.pool, &mut self.fresh);
+            self.lanes.push(lane);
+            self.place = Some(place);
+        }
     }
 
-    /// Gives the socket up; what it has counted is kept.
+    /// Gives the sockets up; what they have counted is kept.
     fn uninstall(&mut self) {
-        if let Some(receiver) = self.receiver.take() {
-            let counted = receiver.socket.statistics();
+        for lane in self.lanes.drain(..) {
+            let counted = lane.receiver.socket.statistics();
             self.closed = self.closed.plus(counted);
             self.group.totals.add(counted);
+            if let Some(socket) = lane.receiver.socket.fd() {
+                self.any.remove(socket);
+            }
         }
-        if self.intake.head.take().is_some() {
-            self.intake.stats.errors += 1;
-        }
-        self.intake.broken = false;
-        self.lent = 0;
+        self.place = None;
+        self.intake.end_frame();
     }
 
+    fn kernel(&self) -> Statistics {
+        let each = self
+            .lanes
+            .iter()
+            .map(|lane| lane.receiver.socket.statistics());
+        each.fold(self.closed, Statistics::plus)
+    }
+}
+
+impl Lane {
     /// Lends mbufs to the kernel, if at least so many are missing.
     #[inline(always)]
-    fn refill(&mut self, least: u32) {
-        let Some(receiver) = &mut self.receiver else {
-            return;
-        };
-        let most = receiver.socket.wanted.sizes.rx;
-        if most.saturating_sub(self.lent) < least {
+    fn refill(&mut self, least: u32, pool: &Mempool, fresh: &mut Burst) {
+        let receiver = &mut self.receiver;
+        let missing = receiver.socket.wanted.sizes.rx.saturating_sub(self.lent);
+        if missing < least {
             return;
         }
         let loans = &receiver.socket.umem().loans;
-        let room = receiver.fill.end.reserve(most.saturating_sub(self.lent));
+        let room = receiver.fill.end.reserve(missing);
         let mut filled = 0;
         while filled < room {
             let want = (room - filled) as usize;
-            let got = self.pool.alloc_burst(&mut self.fresh, want.min(64));
-            for mbuf in self.fresh.drain() {
+            let got = pool.alloc_burst(fresh, want.min(64));
+            for mbuf in fresh.drain() {
                 // One of another pool cannot come from ours; it would be freed.
                 if let Ok(address) = loans.lend_empty(mbuf, receiver.tag) {
                     receiver.fill.end.write(filled, address);
@@ -153,13 +185,55 @@ impl Rx {
         self.lent += filled;
     }
 
-    fn kernel(&self) -> Statistics {
-        let now = self.receiver.as_ref().map(|r| r.socket.statistics());
-        self.closed.plus(now.unwrap_or_default())
+    /// Takes what has come, as far as there is room; returns how many descriptors that were.
+    #[inline(always)]
+    fn take(&mut self, intake: &mut Intake, cookie: Option<u32>, burst: &mut Burst) -> u32 {
+        let receiver = &mut self.receiver;
+        let room = u32::try_from(burst.room()).unwrap_or(u32::MAX);
+        let n = receiver.rx.end.reserve(room);
+        if n == 0 {
+            return 0;
+        }
+        let loans = &receiver.socket.umem().loans;
+        for i in 0..n {
+            let said = receiver.rx.end.read(i);
+            let more = said.options & libc::XDP_PKT_CONTD != 0;
+            match loans.received(said.addr, said.len, receiver.tag) {
+                Some(mbuf) if !more && intake.is_between() => intake.deliver(mbuf, cookie, burst),
+                piece => intake.piece(piece, more, cookie, burst),
+            }
+        }
+        receiver.rx.end.commit(n);
+        self.lent = self.lent.saturating_sub(n);
+        n
+    }
+
+    /// Tells the kernel that there are mbufs to fill, or lets it work.
+    #[inline(always)]
+    fn kick(&self, busy_poll: bool) {
+        if (self.receiver.fill.needs_wakeup() || busy_poll)
+            && let Some(xsk) = self.receiver.socket.xsk()
+        {
+            xsk.receive();
+        }
     }
 }
 
 impl Intake {
+    /// Whether the next piece begins a frame.
+    #[inline(always)]
+    fn is_between(&self) -> bool {
+        self.head.is_none() && !self.broken
+    }
+
+    /// What has come of a frame is all that will.
+    fn end_frame(&mut self) {
+        if self.head.take().is_some() || self.broken {
+            self.stats.errors += 1;
+        }
+        self.broken = false;
+    }
+
     /// A frame in one piece, or the last piece of one.
     #[inline(always)]
     fn deliver(&mut self, mut mbuf: Mbuf, cookie: Option<u32>, burst: &mut Burst) {
@@ -232,49 +306,36 @@ fn read_mark(mbuf: &mut Mbuf, cookie: u32) {
 impl RxQueue for Rx {
     #[inline]
     fn receive(&mut self, burst: &mut Burst) -> usize {
-        let Some(receiver) = &mut self.receiver else {
-            return 0;
-        };
         let before = burst.len();
-        let room = u32::try_from(burst.room()).unwrap_or(u32::MAX);
-        let n = receiver.rx.end.reserve(room);
-        if n > 0 {
-            let cookie = self.group.steering.cookie();
-            let loans = &receiver.socket.umem().loans;
-            for i in 0..n {
-                let said = receiver.rx.end.read(i);
-                let more = said.options & libc::XDP_PKT_CONTD != 0;
-                match loans.received(said.addr, said.len, receiver.tag) {
-                    Some(mbuf) if !more && self.intake.head.is_none() && !self.intake.broken => {
-                        self.intake.deliver(mbuf, cookie, burst);
-                    }
-                    piece => self.intake.piece(piece, more, cookie, burst),
-                }
-            }
-            receiver.rx.end.commit(n);
-            self.lent = self.lent.saturating_sub(n);
+        let cookie = self.group.steering.cookie();
+        // A frame in pieces is all in one lane, and that lane goes on where it ended.
+        if self.intake.is_between() {
+            self.turn = self.turn.wrapping_add(1);
         }
-        self.refill(if n == 0 { 1 } else { REFILL });
-        if let Some(receiver) = &self.receiver
-            && (receiver.fill.needs_wakeup() || self.busy_poll)
-            && let Some(xsk) = receiver.socket.xsk()
-        {
-            xsk.receive();
+        for i in 0..self.lanes.len() {
+            let at = self.turn.wrapping_add(i) % self.lanes.len();
+            let lane = &mut self.lanes[at];
+            let n = lane.take(&mut self.intake, cookie, burst);
+            lane.refill(if n == 0 { 1 } else { REFILL }, &self.pool, &mut self.fresh);
+            lane.kick(self.busy_poll);
+            if !self.intake.is_between() {
+                self.turn = at;
+                break;
+            }
         }
         burst.len() - before
     }
 
     fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
-        // Nothing tells when mbufs come home.
-        if self.starved && self.lent == 0 {
+        // Nothing tells when mbufs come home; and with busy polling no interrupt comes.
+        let starved = self.lanes.iter().any(|lane| lane.starved && lane.lent == 0);
+        if starved || self.busy_poll && !self.lanes.is_empty() {
             return None;
         }
-        match &self.receiver {
-            // With busy polling no interrupt comes: short sleeps, and a look each time.
-            Some(_) if self.busy_poll => None,
-            Some(receiver) => receiver.socket.fd(),
-            // Until the interface is back: `maintain` looks for it.
-            None => Some(self.silent.as_fd()),
+        match &self.lanes[..] {
+            [lane] => lane.receiver.socket.fd(),
+            // Without any: until the interface is back, for which `maintain` looks.
+            _ => Some(self.any.as_fd()),
         }
     }
 
@@ -284,24 +345,24 @@ impl RxQueue for Rx {
             .totals
             .unfinished
             .fetch_add(unfinished, Ordering::Relaxed);
-        let Ok(interface) = self.group.plan.device.interface() else {
-            if self.receiver.is_some() {
+        let Ok((interface, place)) = self.group.look() else {
+            if self.place.is_some() {
                 tracing::warn!(port = %self.group.plan.device.port, queue = self.id, "the interface is gone");
                 self.uninstall();
             }
             return QueueState::Down;
         };
-        let bound = self.receiver.as_ref().map(|r| r.socket.index);
-        if bound != Some(interface.index) {
-            self.uninstall();
-            let receiver = self.group.receiver(self.id, &interface);
-            self.install(receiver);
+        if self.place != Some(place) {
+            self.install(&interface, place);
         }
-        self.refill(1);
+        for lane in &mut self.lanes {
+            lane.refill(1, &self.pool, &mut self.fresh);
+        }
         self.intake.policy.mtu = interface.mtu as usize;
-        match &self.receiver {
-            Some(_) if interface.link() == LinkState::Up => QueueState::Up,
-            _ => QueueState::Down,
+        if self.place.is_some() && interface.link() == LinkState::Up {
+            QueueState::Up
+        } else {
+            QueueState::Down
         }
     }
 

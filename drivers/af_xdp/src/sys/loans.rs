@@ -18,6 +18,7 @@
 //! must have our tag; else the address is refused. So an mbuf comes back exactly once, whatever the kernel
 //! says; and those that have not come back when a socket is closed are found by their tag.
 
+use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -171,15 +172,15 @@ impl Loans {
         }
     }
 
-    /// Lends frames from the front of a burst, up to `n`, as long as they are plain: one segment of 1 to
-    /// `most` bytes that lies in the region, and no bit of `special` among its flags. Tells `write` where each
+    /// Lends frames from the front of a burst, up to `n`, as long as they are plain: one segment of such a length
+    /// that lies in the region, and no bit of `special` among its flags. Tells `write` where each
     /// is and how long, and returns how many were lent; the others stay.
     #[inline(always)]
     pub(crate) fn lend_front(
         &self,
         burst: &mut Burst,
         n: usize,
-        (most, special): (usize, MbufFlags),
+        (lengths, special): (RangeInclusive<usize>, MbufFlags),
         tag: Tag,
         mut write: impl FnMut(u64, u32),
     ) -> usize {
@@ -190,7 +191,7 @@ impl Loans {
             let (len, distance) = (mbuf.frame_len(), HEADER_LEN + mbuf.headroom());
             let plain = mbuf.segment_count() == 1
                 && !mbuf.flags().intersects(special)
-                && (1..=most).contains(&len)
+                && lengths.contains(&len)
                 && distance <= usize::from(u16::MAX);
             // SAFETY: a burst is an array of header pointers as long as the slice.
             let place = self.place_of(unsafe { headers.add(i).read() });
@@ -393,8 +394,8 @@ mod tests {
             burst.push(mbuf).unwrap();
         }
         let mut seen = Vec::new();
-        let limits = (1000, MbufFlags::TX_REQUESTS);
-        let n = loans.lend_front(&mut burst, 8, limits, TX, |address, len| {
+        let limits = (14..=1000, MbufFlags::TX_REQUESTS);
+        let n = loans.lend_front(&mut burst, 8, limits.clone(), TX, |address, len| {
             seen.push((address, len))
         });
         assert_eq!((n, burst.len(), seen[0].1, seen[1].1), (2, 2, 60, 70));

@@ -7,6 +7,7 @@
 //! | [`loans`] | which mbufs the kernel has, and how they come back |
 //! | [`bpf`] | `bpf(2)`: programs, maps, links |
 //! | [`netlink`] | questions about an interface |
+//! | [`readable`] | several descriptors to be waited on as one |
 //! | [`packet`] | promiscuous mode that ends with the process |
 //!
 //! Two rules hold throughout. What a safe function passes to the kernel by address is either owned by
@@ -19,6 +20,7 @@ pub(crate) mod bpf;
 pub(crate) mod loans;
 pub(crate) mod netlink;
 pub(crate) mod packet;
+pub(crate) mod readable;
 pub(crate) mod ring;
 pub(crate) mod socket;
 
@@ -39,15 +41,6 @@ fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::
     // SAFETY: no pointers; a descriptor that was just returned has no other owner.
     unsafe {
         let fd = check(libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol))?;
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
-}
-
-/// A descriptor that nothing ever makes readable: what a queue waits on while it has no socket.
-pub(crate) fn silent_fd() -> io::Result<OwnedFd> {
-    // SAFETY: no pointers; a descriptor that was just returned has no other owner.
-    unsafe {
-        let fd = check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
         Ok(OwnedFd::from_raw_fd(fd))
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn fit(
     } else {
         MbufFlags::empty()
     };
-    if !taken.contains(requests) || frame.frame_len() == 0 {
+    if !taken.contains(requests) || !limits.takes(frame.frame_len()) {
         return None;
     }
     let mut frame = bring_here(frame, loans, pool, counts)?;
@@ -118,6 +118,7 @@ mod tests {
         pieces: 3,
         metadata: true,
         most: 1000,
+        frame: 3400,
     };
 
     #[test]

@@ -34,6 +34,23 @@ pub(super) struct Limits {
     pub(super) metadata: bool,
     /// Bytes of one descriptor.
     pub(super) most: usize,
+    /// Bytes of a frame.
+    pub(super) frame: usize,
+}
+
+/// Bytes of an Ethernet header, and of the two tags that may follow it.
+const HEADER: usize = 14;
+const TAGS: usize = 8;
+
+impl Limits {
+    pub(super) fn set_mtu(&mut self, mtu: u32) {
+        self.frame = mtu as usize + HEADER + TAGS;
+    }
+
+    /// Whether a frame is of a length that can be sent.
+    pub(super) fn takes(&self, len: usize) -> bool {
+        (HEADER..=self.frame).contains(&len)
+    }
 }
 
 /// The longest piece that the kernel takes of a pool's mbufs: a chunk, less what may stand before the frame.
@@ -76,10 +93,6 @@ impl Lane {
             copies: wanted.mode != Mode::ZeroCopy,
             sender,
         }
-    }
-
-    pub(super) fn index(&self) -> u32 {
-        self.sender.socket.index
     }
 
     pub(super) fn outstanding(&self) -> usize {
@@ -236,7 +249,10 @@ impl Entries<'_> {
         let socket = self.sender.socket.clone();
         let tag = self.sender.tag;
         let n = (self.room - self.used) as usize;
-        let plain = (limits.most, MbufFlags::TX_REQUESTS);
+        let plain = (
+            HEADER..=limits.most.min(limits.frame),
+            MbufFlags::TX_REQUESTS,
+        );
         let mut bytes = 0;
         let lent = socket
             .umem()

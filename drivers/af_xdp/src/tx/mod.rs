@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use linecard_hal::{Burst, LinkState, Mempool, PortError, QueueState, TxQueue, TxStats};
 
-use crate::group::Group;
-use crate::socket::Sender;
+use crate::group::{Group, Place};
 use lane::{Lane, Limits, Sum};
 
 /// What is counted besides what the lane counts.
@@ -30,6 +29,7 @@ struct Counts {
 /// A transmit queue.
 pub(crate) struct Tx {
     lane: Option<Lane>,
+    place: Option<Place>,
     group: Arc<Group>,
     id: usize,
     pool: Mempool,
@@ -41,15 +41,18 @@ pub(crate) struct Tx {
 impl Tx {
     pub(crate) fn new(group: Arc<Group>, id: usize, pool: Mempool) -> Result<Self, PortError> {
         let device = group.plan.device.clone();
-        let interface = device.interface().map_err(|e| device.not_found(e))?;
-        let limits = Limits {
+        let (interface, place) = group.look().map_err(|e| device.not_found(e))?;
+        let mut limits = Limits {
             pieces: group.plan.abilities.pieces,
             metadata: group.plan.abilities.checksum,
             most: lane::longest_piece(&pool),
+            frame: 0,
         };
-        let sender = group.sender(id, &interface);
+        limits.set_mtu(interface.mtu);
+        let sender = group.sender(id, (&interface, place));
         Ok(Self {
             lane: sender.map(Lane::new),
+            place: Some(place),
             group,
             id,
             pool,
@@ -57,11 +60,6 @@ impl Tx {
             down: false,
             counts: Counts::default(),
         })
-    }
-
-    fn install(&mut self, sender: Option<Sender>) {
-        self.uninstall();
-        self.lane = sender.map(Lane::new);
     }
 
     /// Gives the socket up; what it has not sent is lost.
@@ -105,16 +103,17 @@ impl TxQueue for Tx {
     }
 
     fn maintain(&mut self) -> QueueState {
-        let Ok(interface) = self.group.plan.device.interface() else {
+        let Ok((interface, place)) = self.group.look() else {
             self.uninstall();
             return QueueState::Down;
         };
-        let bound = self.lane.as_ref().map(Lane::index);
-        if bound != Some(interface.index) {
+        if self.lane.is_none() || self.place != Some(place) {
             self.uninstall();
-            let sender = self.group.sender(self.id, &interface);
-            self.install(sender);
+            let sender = self.group.sender(self.id, (&interface, place));
+            self.lane = sender.map(Lane::new);
+            self.place = Some(place);
         }
+        self.limits.set_mtu(interface.mtu);
         self.down = interface.link() != LinkState::Up || self.lane.is_none();
         if self.down {
             QueueState::Down

@@ -481,7 +481,10 @@ fn an_interface_is_removed_and_made_again_under_load() {
         report.assert_balanced();
         report.assert_agrees(1, &wire.b.eth0());
         assert_eq!(extended(&report.0, 0, "sockets_reopened"), 1, "{report:#?}");
-        says(&ended, &["the interface is gone", "the interface is back"]);
+        says(
+            &ended,
+            &["the interface is gone", "its sockets were opened again"],
+        );
         wire.lab.assert_left(&["a", "b"]);
     }
 }
@@ -523,7 +526,13 @@ fn the_mtu_changes_under_load() {
             host.sh(&format!("ip link set dev eth0 mtu {mtu}"));
         }
         wait_for_frames(&wire.b, 1000);
-        wire.a.ping(5, &format!("-s {} -M do {B4}", mtu - 28));
+        // Workers look at their interfaces ten times a second.
+        let longest = format!("-s {} -M do {B4}", mtu - 28);
+        wait_until("the longest frames to cross", || {
+            let ping = format!("ping -c 1 -W 1 {longest}");
+            wire.a.try_sh(&ping).0.success()
+        });
+        wire.a.ping(5, &longest);
     }
     drop(load);
     wire.finish();
@@ -578,21 +587,71 @@ fn floods_and_small_pools_are_accounted_for() {
 }
 
 #[test]
-fn queues_that_do_not_match_name_the_command() {
+fn more_queues_than_there_are_name_the_command() {
     if !possible() {
         return;
     }
     let lab = Lab::new();
     let _a = lab.host("a");
-    lab.here.sh("ethtool -L a rx 2 tx 2");
-    let ended = refused(&lab, &["-p", "xdp:a?queues=1", "--mode", "rx-drop"]);
-    says(
-        &ended,
+    let ended = refused(
+        &lab,
         &[
-            "a has 2 receive queue(s) and the port 1",
-            "ethtool -L a rx 1 tx 1",
+            "-p",
+            "xdp:a?queues=2",
+            "-p",
+            "null:",
+            "--workers",
+            "2",
+            "--oversubscribe",
         ],
     );
+    says(&ended, &["xdp:a?queues=2"]);
+}
+
+#[test]
+fn one_worker_serves_all_queues_of_an_interface_and_new_ones() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let (a, b) = (lab.host("a"), lab.host("b"));
+    for (host, end) in [(&a, "a"), (&b, "b")] {
+        host.sh("ip link set eth0 addrgenmode none && ethtool -L eth0 rx 2 tx 2");
+        lab.here.sh(&format!("ethtool -L {end} rx 2 tx 2"));
+    }
+    lab.here.sh("ethtool -L b rx 1 tx 1");
+    let both = ["-p", "xdp:a", "-p", "xdp:b", "--idle", "sleep"];
+    let linecard = lab.linecard(&[&FWD[..], &both].concat()).ready();
+    a.up(&[&format!("{A4}/24"), "fd77::1/64"]);
+    b.up(&[&format!("{B4}/24"), "fd77::2/64"]);
+    let wire = Wire {
+        lab,
+        a,
+        b,
+        linecard,
+    };
+    converse(&wire);
+    wire.lab.here.sh("ethtool -L b rx 2 tx 2");
+    wait_until("the sockets of the new queue", || {
+        wire.linecard
+            .stderr()
+            .contains("its sockets were opened again")
+    });
+    wait_until("the port to work", || echo_returns(&wire.a));
+    converse(&wire);
+    let Wire {
+        lab,
+        a,
+        b,
+        mut linecard,
+    } = wire;
+    a.down();
+    b.down();
+    linecard.quiet();
+    let ended = linecard.interrupt();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    ended.report().assert_balanced();
+    lab.assert_left(&["a", "b"]);
 }
 
 #[test]

@@ -114,11 +114,6 @@ impl Assembler {
         Label(self.labels.len() - 1)
     }
 
-    /// Whether anything leads to a label. What nothing leads to must not be emitted: the verifier refuses it.
-    pub(super) fn is_used(&self, label: Label) -> bool {
-        self.jumps.iter().any(|(_, to)| *to == label)
-    }
-
     /// The next instruction is where `label` leads.
     pub(super) fn place(&mut self, label: Label) {
         self.labels[label.0] = Some(self.code.len());
@@ -207,14 +202,68 @@ impl Assembler {
         self.emit(EXIT, R0, 0, 0, 0);
     }
 
-    /// The code, with every jump's distance filled in. `None` if a jump is too far or leads nowhere.
-    pub(super) fn finish(mut self) -> Option<Vec<Instruction>> {
-        for (from, label) in self.jumps {
-            let to = self.labels[label.0]?;
-            let distance = i16::try_from(to.checked_sub(from + 1)?).ok()?;
-            self.code[from] |= u64::from(distance as u16) << 16;
+    /// The code, with every jump's distance filled in, and without what is never reached, which the kernel's
+    /// verifier refuses. `None` if a jump is too far or leads nowhere.
+    pub(super) fn finish(self) -> Option<Vec<Instruction>> {
+        let mut leads = vec![None; self.code.len()];
+        for (from, label) in &self.jumps {
+            leads[*from] = Some(self.labels[label.0]?);
         }
-        Some(self.code)
+        let reached = self.reached(&leads);
+        // Where each instruction is when those that are never reached are gone.
+        let mut places = Vec::with_capacity(self.code.len() + 1);
+        let mut place = 0;
+        for is_reached in &reached {
+            places.push(place);
+            place += usize::from(*is_reached);
+        }
+        places.push(place);
+        let mut code = Vec::with_capacity(place);
+        for (from, instruction) in self
+            .code
+            .iter()
+            .enumerate()
+            .filter(|(from, _)| reached[*from])
+        {
+            let distance = match leads[from] {
+                Some(to) => {
+                    let distance = places.get(to)?.checked_sub(places[from] + 1)?;
+                    i16::try_from(distance).ok()?
+                }
+                None => 0,
+            };
+            code.push(instruction | u64::from(distance as u16) << 16);
+        }
+        Some(code)
+    }
+
+    /// Jumps go forward only, so one pass from the front knows what can be reached.
+    fn reached(&self, leads: &[Option<usize>]) -> Vec<bool> {
+        let mut reached = vec![false; self.code.len()];
+        let mark = |reached: &mut Vec<bool>, at: usize| {
+            if let Some(it) = reached.get_mut(at) {
+                *it = true;
+            }
+        };
+        mark(&mut reached, 0);
+        let mut at = 0;
+        while at < self.code.len() {
+            let opcode = self.code[at] as u8;
+            let len = if opcode == LD_IMM64 { 2 } else { 1 };
+            if reached[at] {
+                if let Some(to) = leads[at] {
+                    mark(&mut reached, to);
+                }
+                if len == 2 {
+                    mark(&mut reached, at + 1);
+                }
+                if opcode != EXIT && opcode != JMP {
+                    mark(&mut reached, at + len);
+                }
+            }
+            at += len;
+        }
+        reached
     }
 }
 
@@ -313,6 +362,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_never_reached_is_left_out() {
+        let mut a = Assembler::default();
+        let (end, never) = (a.label(), a.label());
+        a.jump_if(R1, When::Equal, 1, end);
+        a.jump(end);
+        a.place(never);
+        a.load_map(R1, 5);
+        a.jump(end);
+        a.place(end);
+        a.exit();
+        let code = bytes(a);
+        assert_eq!(code.len(), 3);
+        assert_eq!((code[0][2], code[1][2]), (1, 0));
+    }
+
+    #[test]
     fn what_leads_nowhere_does_not_assemble() {
         let mut a = Assembler::default();
         let label = a.label();
@@ -320,9 +385,9 @@ mod tests {
         assert!(a.finish().is_none(), "not placed");
         let mut a = Assembler::default();
         let label = a.label();
-        a.jump(label);
+        a.jump_if(R1, When::Equal, 0, label);
         for _ in 0..40_000 {
-            a.exit();
+            a.set(R0, 0);
         }
         a.place(label);
         assert!(a.finish().is_none(), "too far");

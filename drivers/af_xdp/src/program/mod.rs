@@ -25,8 +25,8 @@ use std::io;
 
 use linecard_hal::flow::{FlowAction, FlowRule};
 
-use crate::sys::bpf::{Counters, Instruction, Program, Rejected, SocketMap};
-use asm::{Alu, Assembler, FP, Helper, R0, R1, R2, R3, R4, R6, R9, Size, When};
+use crate::sys::bpf::{Counters, Instruction, Program, Rejected, Scratch, SocketMap};
+use asm::{Alu, Assembler, FP, Helper, Label, R0, R1, R2, R3, R4, R6, R7, R9, Size, When};
 use rules::Ways;
 
 // What the program answers (`enum xdp_action`).
@@ -86,6 +86,7 @@ pub(crate) struct Placed {
 pub(crate) struct Maps {
     pub(crate) sockets: SocketMap,
     pub(crate) counters: Counters,
+    scratch: Scratch,
 }
 
 /// What a program is to do.
@@ -104,6 +105,7 @@ impl Maps {
         Ok(Self {
             sockets: SocketMap::new(queues)?,
             counters: Counters::new(FIRST_RULE + MAX_RULES)?,
+            scratch: Scratch::new()?,
         })
     }
 
@@ -164,8 +166,11 @@ fn assemble(maps: &Maps, spec: &Spec<'_>, lengths: bool) -> Option<Vec<Instructi
         e.a.store_value(Size::Word, FP, MARK, 0);
         e.a.store_value(Size::Word, FP, MARK + 4, 0);
     }
+    let unclaimed = e.a.label();
     if !spec.rules.is_empty() {
         parse::emit(&mut e.a);
+        let matches = spec.rules.iter().map(|p| &p.rule.matches);
+        e.keep(&rules::places(matches), unclaimed);
     }
     let ways = Ways {
         drop: e.a.label(),
@@ -176,6 +181,7 @@ fn assemble(maps: &Maps, spec: &Spec<'_>, lengths: bool) -> Option<Vec<Instructi
         let FlowRule { matches, action } = &placed.rule;
         rules::emit(&mut e.a, matches, action, placed.slot, ways, MARK);
     }
+    e.a.place(unclaimed);
     let redirect = e.a.label();
     match spec.share {
         Share::None => e.a.jump(redirect),
@@ -185,25 +191,19 @@ fn assemble(maps: &Maps, spec: &Spec<'_>, lengths: bool) -> Option<Vec<Instructi
             e.answer(XDP_PASS);
         }
     }
+    // What no rule leads to is left out when the code is finished.
     for (way, answer) in [(ways.drop, XDP_DROP), (ways.kernel, XDP_PASS)] {
-        if e.a.is_used(way) {
-            e.a.place(way);
-            e.count();
-            e.answer(answer);
-        }
-    }
-    let received = e.a.is_used(ways.receive);
-    if received {
-        e.a.place(ways.receive);
+        e.a.place(way);
         e.count();
+        e.answer(answer);
     }
-    if received || e.a.is_used(redirect) {
-        e.a.place(redirect);
-        if marks {
-            e.write_mark(spec.cookie);
-        }
-        e.redirect(spec.share);
+    e.a.place(ways.receive);
+    e.count();
+    e.a.place(redirect);
+    if marks {
+        e.write_mark(spec.cookie);
     }
+    e.redirect(spec.share);
     e.a.finish()
 }
 
@@ -211,6 +211,25 @@ impl Emitter<'_> {
     fn answer(&mut self, answer: i32) {
         self.a.set(R0, answer);
         self.a.exit();
+    }
+
+    /// Moves what was found from the stack to where the rules read it, at `r7`.
+    ///
+    /// The verifier follows each way through the search with what it knows of the stack, and would follow each
+    /// of them through all the rules. Of memory in a map it knows nothing, so there is one way through the rules.
+    fn keep(&mut self, places: &[i16], otherwise: Label) {
+        let a = &mut self.a;
+        a.store_value(Size::Word, FP, KEY, 0);
+        a.mov(R2, FP);
+        a.alu(Alu::Add, R2, i32::from(KEY));
+        a.load_map(R1, self.maps.scratch.raw());
+        a.call(Helper::MapLookup);
+        a.jump_if_null(R0, otherwise);
+        a.mov(R7, R0);
+        for place in places {
+            a.load(Size::Word, R1, FP, *place);
+            a.store(Size::Word, R7, parse::kept(*place), R1);
+        }
     }
 
     /// Counts the frame at the place in `r9`. No other program runs on this processor meanwhile, so no

@@ -27,6 +27,11 @@ const FRAGMENT: i16 = -60;
 /// The first byte below, for others.
 pub(super) const NEXT_FREE: i16 = -60;
 
+/// Where a found word is kept for the rules, in bytes from the scratch memory's beginning.
+pub(super) fn kept(place: i16) -> i16 {
+    -4 - place
+}
+
 /// In a word: there is none. No port, protocol or VLAN id is that large.
 const NONE: i32 = 0x10_0000;
 

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use linecard_hal::flow::{FlowAction, FlowMatch, PortRange, Prefix};
 
 use super::Slot;
-use super::asm::{Alu, Assembler, FP, Label, R1, R9, Size, When};
-use super::parse::{DST, DST_PORT, ETHER, IP, PROTOCOL, SRC, SRC_PORT, VLAN};
+use super::asm::{Alu, Assembler, FP, Label, R1, R7, R9, Size, When};
+use super::parse::{DST, DST_PORT, ETHER, IP, PROTOCOL, SRC, SRC_PORT, VLAN, kept};
 
 /// Where a frame goes when a rule has matched; `r9` is the rule's counter then.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,34 @@ pub(super) struct Ways {
     pub(super) drop: Label,
     pub(super) kernel: Label,
     pub(super) receive: Label,
+}
+
+/// What rules read, of what the search finds.
+pub(super) fn places<'a>(rules: impl Iterator<Item = &'a FlowMatch>) -> Vec<i16> {
+    let mut all = Vec::new();
+    for m in rules {
+        let words = [
+            (ETHER, m.ether_type.is_some()),
+            (VLAN, m.vlan.is_some()),
+            (PROTOCOL, m.protocol.is_some()),
+            (SRC_PORT, m.src_port.is_some()),
+            (DST_PORT, m.dst_port.is_some()),
+            (IP, m.src.is_some() || m.dst.is_some()),
+        ];
+        all.extend(
+            words
+                .into_iter()
+                .filter(|(_, read)| *read)
+                .map(|(place, _)| place),
+        );
+        for (place, prefix) in [(SRC, m.src), (DST, m.dst)] {
+            let read = prefix.map_or(0, |p| p.len_bits.div_ceil(32));
+            all.extend((0..i16::from(read)).map(|word| place + 4 * word));
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// Emits one rule. A frame that it does not match falls out at its end. With `mark` there is a word on the
@@ -53,7 +81,7 @@ fn emit_match(a: &mut Assembler, m: &FlowMatch, next: Label) {
         (PROTOCOL, m.protocol.map(u32::from)),
     ] {
         if let Some(value) = value {
-            a.load(Size::Word, R1, FP, place);
+            a.load(Size::Word, R1, R7, kept(place));
             a.jump_if(R1, When::NotEqual, value, next);
         }
     }
@@ -63,7 +91,7 @@ fn emit_match(a: &mut Assembler, m: &FlowMatch, next: Label) {
         }
     }
     if let Some(prefix) = m.src.or(m.dst) {
-        a.load(Size::Word, R1, FP, IP);
+        a.load(Size::Word, R1, R7, kept(IP));
         let version = if prefix.address.is_ipv4() { 4 } else { 6 };
         a.jump_if(R1, When::NotEqual, version, next);
     }
@@ -75,7 +103,7 @@ fn emit_match(a: &mut Assembler, m: &FlowMatch, next: Label) {
 }
 
 fn emit_ports(a: &mut Assembler, place: i16, ports: PortRange, next: Label) {
-    a.load(Size::Word, R1, FP, place);
+    a.load(Size::Word, R1, R7, kept(place));
     a.jump_if(R1, When::Below, u32::from(ports.first), next);
     // Also when there is none, which is a number above all ports.
     a.jump_if(R1, When::Above, u32::from(ports.last), next);
@@ -87,7 +115,7 @@ fn emit_prefix(a: &mut Assembler, place: i16, prefix: &Prefix, next: Label) {
         if mask == 0 {
             break;
         }
-        a.load(Size::Word, R1, FP, place + 4 * i);
+        a.load(Size::Word, R1, R7, kept(place + 4 * i));
         if mask != u32::MAX {
             a.alu32(Alu::And, R1, mask);
         }

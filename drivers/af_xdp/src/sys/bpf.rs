@@ -130,6 +130,20 @@ impl SocketMap {
     }
 }
 
+/// Memory of a program run, for each processor its own: one entry of 64 bytes.
+#[derive(Debug)]
+pub(crate) struct Scratch(OwnedFd);
+
+impl Scratch {
+    pub(crate) fn new() -> io::Result<Self> {
+        create_map(MAP_TYPE_PERCPU_ARRAY, 4, 64, 1, "lc_scratch").map(Self)
+    }
+
+    pub(crate) fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 /// One entry of [`Counters`]: packets and bytes.
 pub(crate) type Count = [u64; 2];
 

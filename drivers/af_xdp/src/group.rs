@@ -214,9 +214,7 @@ impl Group {
     ) -> Result<Opened, PortError> {
         let (plan, device) = (&self.plan, &self.plan.device);
         check_channels(device, interface.index, plan.pools.len() as u32)?;
-        if plan.options.force {
-            steering::clear_place(device, interface)?;
-        } else {
+        if !plan.options.force {
             steering::check_place(device, interface)?;
         }
         let promiscuous = if plan.promiscuous {
@@ -278,6 +276,12 @@ impl Group {
             rx.push(receiver);
             tx.push(sender);
         }
+        if plan.options.force {
+            // Only now that everything else is there.
+            steering::clear_place(mode, device, interface)?;
+        }
+        // Of a queue that its port's queue serves beside another one only the receiving half is used.
+        tx.truncate(plan.pools.len());
         self.steering
             .attach(device, interface, mode, wanted.pieces)?;
         Ok((rx, tx))

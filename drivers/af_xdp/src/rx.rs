@@ -17,6 +17,9 @@ use crate::sys::socket::Statistics;
 /// Entries of the fill ring that are worth a visit to the pool.
 const REFILL: u32 = 32;
 
+/// So often in a row a program has to be missing: it may just be being replaced.
+const ROBBED: u32 = 2;
+
 /// What is done about a checksum that its sender did not finish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checksums {
@@ -72,6 +75,8 @@ pub(crate) struct Rx {
     /// Fresh mbufs on their way to the fill ring.
     fresh: Burst,
     busy_poll: bool,
+    /// How often in a row the program was not there.
+    robbed: u32,
     /// Of sockets that are closed.
     closed: Statistics,
     /// Readable when any lane's socket is.
@@ -103,6 +108,7 @@ impl Rx {
             id,
             pool,
             fresh: Burst::with_capacity(64),
+            robbed: 0,
             closed: Statistics::default(),
             any,
             group,
@@ -143,6 +149,24 @@ impl Rx {
         }
         self.place = None;
         self.intake.end_frame();
+    }
+
+    /// Says, once, that no frame comes any more because the program is gone.
+    fn look_for_program(&mut self, interface: &Interface) {
+        if self.id != 0 || self.group.steering.is_attached(interface) {
+            self.robbed = 0;
+            return;
+        }
+        self.robbed = self.robbed.saturating_add(1);
+        if self.robbed == ROBBED {
+            let device = &self.group.plan.device;
+            tracing::warn!(
+                port = %device.port,
+                "somebody took the XDP program off {0} (ip -details link show dev {0}): nothing is received any \
+                 more; start the port again",
+                device.name
+            );
+        }
     }
 
     fn kernel(&self) -> Statistics {
@@ -359,7 +383,8 @@ impl RxQueue for Rx {
             lane.refill(1, &self.pool, &mut self.fresh);
         }
         self.intake.policy.mtu = interface.mtu as usize;
-        if self.place.is_some() && interface.link() == LinkState::Up {
+        self.look_for_program(&interface);
+        if self.place.is_some() && self.robbed < ROBBED && interface.link() == LinkState::Up {
             QueueState::Up
         } else {
             QueueState::Down

@@ -13,7 +13,7 @@ use crate::ladder::{self, GRANT, Refusal};
 use crate::options::Mode;
 use crate::program::{MAX_RULES, Maps, NAME, Placed, Share, Slot, Spec};
 use crate::sys::bpf::{
-    ForeignLink, Link, Program, ProgramInfo, Rejected, XDP_FLAGS_DRV, XDP_FLAGS_SKB,
+    ForeignLink, Link, Program, ProgramInfo, Rejected, XDP_FLAGS_DRV, XDP_FLAGS_HW, XDP_FLAGS_SKB,
 };
 use crate::sys::socket::Xsk;
 
@@ -35,6 +35,8 @@ struct State {
     /// Frames may come in pieces.
     frags: bool,
     link: Option<Link>,
+    /// The kernel's number of the program that is attached; 0 for none.
+    program: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -101,13 +103,21 @@ impl Steering {
         let link = Link::attach(&program, interface.index, flags)
             .map_err(|e| ladder::attaching(mode, device, interface, e))?;
         state.link = Some(link);
+        state.program = program.id();
         state.frags = frags;
         self.cookie.store(cookie, Ordering::Relaxed);
         Ok(())
     }
 
     pub(crate) fn detach(&self) {
-        self.state().link = None;
+        let mut state = self.state();
+        (state.link, state.program) = (None, 0);
+    }
+
+    /// Whether the program is still where it was attached, by the interface as it is now.
+    pub(crate) fn is_attached(&self, interface: &Interface) -> bool {
+        let program = self.state().program;
+        program == 0 || interface.xdp.each().any(|(id, _)| id == program)
     }
 
     /// Puts a changed set of rules in force, all at once.
@@ -121,7 +131,7 @@ impl Steering {
                     let log = "putting it in the place of the one before".into();
                     return Err(Rejected { error, log });
                 }
-                Ok(()) => {}
+                Ok(()) => state.program = program.id(),
             }
         }
         self.cookie.store(cookie, Ordering::Relaxed);
@@ -285,23 +295,27 @@ pub(crate) fn check_place(device: &Device, interface: &Interface) -> Result<(), 
 }
 
 /// Takes every program off an interface.
-pub(crate) fn clear_place(device: &Device, interface: &Interface) -> Result<(), PortError> {
-    for (id, mode) in interface.xdp.each() {
-        tracing::warn!(port = %device.port, program = id, mode, "replacing an XDP program, as force=1 says");
+pub(crate) fn clear_place(
+    mode: Mode,
+    device: &Device,
+    interface: &Interface,
+) -> Result<(), Refusal> {
+    for (id, how) in interface.xdp.each() {
+        tracing::warn!(port = %device.port, program = id, mode = how, "replacing an XDP program, as force=1 says");
         let done = match ForeignLink::find(id, interface.index) {
             Some(link) => link.detach(),
             None => {
-                let flags = match mode {
+                let flags = match how {
                     "xdpgeneric" => XDP_FLAGS_SKB,
                     "xdpdrv" => XDP_FLAGS_DRV,
-                    _ => 1 << 3, // XDP_FLAGS_HW_MODE
+                    _ => XDP_FLAGS_HW,
                 };
                 device.take_off(interface.index, flags)
             }
         };
         done.map_err(|e| {
-            let what = format!("taking {mode} program {id} off {}", device.name);
-            device.error(PortErrorKind::Busy, what).cause(e)
+            let why = format!("taking {how} program {id} off {}: {e}", device.name);
+            Refusal::new(mode, PortErrorKind::Busy, why)
         })?;
     }
     Ok(())

@@ -34,6 +34,7 @@ const XDP_HAS_FRAGS: u32 = 1 << 5;
 /// How a program is attached (linux/if_link.h).
 pub(crate) const XDP_FLAGS_SKB: u32 = 1 << 1;
 pub(crate) const XDP_FLAGS_DRV: u32 = 1 << 2;
+pub(crate) const XDP_FLAGS_HW: u32 = 1 << 3;
 
 /// `union bpf_attr`, as far as it is used here.
 #[repr(C, align(8))]
@@ -275,6 +276,11 @@ impl Program {
         }
         // SAFETY: code, licence and log live through the call, and have the lengths that are given.
         unsafe { open(PROG_LOAD, &mut attr) }.map(Self)
+    }
+
+    /// The kernel's number for it; 0 if it does not say.
+    pub(crate) fn id(&self) -> u32 {
+        ProgramInfo::read(&self.0).map_or(0, |info| info.id)
     }
 
     /// Runs it on a frame, as if it came on queue 0: what it answered, and the frame afterwards.

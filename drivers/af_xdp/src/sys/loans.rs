@@ -417,7 +417,7 @@ mod tests {
                 loans.lend_empty(pool.alloc().unwrap(), RX).unwrap();
             }
             for (address, len) in addresses {
-                drop(loans.received(address % 40_000 | address & !ADDRESS_MASK, len, RX));
+                drop(loans.received((address % 40_000) | (address & !ADDRESS_MASK), len, RX));
                 drop(loans.received(address, len, RX));
                 drop(loans.sent(address, TX));
             }

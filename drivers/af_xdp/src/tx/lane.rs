@@ -246,25 +246,25 @@ impl Entries<'_> {
     /// Frames that go as they are.
     #[inline(always)]
     fn put_plain(&mut self, burst: &mut Burst, limits: Limits) {
-        let socket = self.sender.socket.clone();
-        let tag = self.sender.tag;
         let n = (self.room - self.used) as usize;
         let plain = (
             HEADER..=limits.most.min(limits.frame),
             MbufFlags::TX_REQUESTS,
         );
-        let mut bytes = 0;
-        let lent = socket
-            .umem()
-            .loans
-            .lend_front(burst, n, plain, tag, |addr, len| {
-                bytes += u64::from(len);
-                self.write(addr, len, 0, len);
-            });
-        self.accepted += Sum {
-            packets: lent as u64,
-            bytes,
-        };
+        let (position, mask) = (self.position, self.lengths.len() - 1);
+        let (used, lengths, accepted) = (&mut self.used, &mut *self.lengths, &mut self.accepted);
+        let Sender {
+            tx, socket, tag, ..
+        } = &mut *self.sender;
+        let loans = &socket.umem().loans;
+        let lent = loans.lend_front(burst, n, plain, *tag, |addr, len| {
+            lengths[position.wrapping_add(*used) as usize & mask] = len;
+            let options = 0;
+            tx.end.write(*used, libc::xdp_desc { addr, len, options });
+            *used += 1;
+            accepted.bytes += u64::from(len);
+        });
+        accepted.packets += lent as u64;
     }
 
     /// The first frame, which does not.

@@ -49,7 +49,7 @@ impl Layout {
         // Exact for all lines of a chunk: there are 2¹⁵, and the reciprocal is wrong by less than 2⁻³² of
         // a line. (A place before the first header has wrapped to a huge one.)
         let line = (within / LINE) as u64;
-        let in_chunk = ((line & 0xffff) * self.reciprocal >> 32) as usize;
+        let in_chunk = (((line & 0xffff) * self.reciprocal) >> 32) as usize;
         let index = chunk * self.per_chunk + in_chunk;
         (in_chunk < self.per_chunk && index < self.size && within == in_chunk * self.stride)
             .then_some(index)

@@ -505,7 +505,7 @@ mod tests {
         });
         machine.probes.xdp = Some(probe);
         let text = render(&super::inventory(&machine.system()), Paint::Never);
-        assert!(!text.contains("mode=copy,"), "{text}");
+        assert!(!text.contains("xdp:eth0 ("), "{text}");
         assert!(
             text.contains("try: ip link set dev eth0 xdpdrv off"),
             "{text}"

@@ -178,6 +178,42 @@ fn neighbours_of_other_drivers_cost_copies_where_memory_is_not_the_pools() {
     }
 }
 
+#[cfg(feature = "dpdk")]
+#[test]
+fn a_device_of_dpdk_s_costs_no_copies() {
+    if !possible() {
+        return;
+    }
+    // Through a ring, and back out by the way that it came.
+    let lab = Lab::new();
+    let a = lab.host("a");
+    let ports = ["-p", "xdp:a", "-p", "dpdk:net_ring0"];
+    let mut linecard = lab.linecard(&[&FWD[..], &ports].concat()).ready();
+    a.up(&[]);
+    linecard.quiet();
+    let frame = ethernet(mac(2), mac(1), EXPERIMENT, &[7; 600]);
+    let watch = a.watch(200, EXPERIMENT);
+    a.send_raw(&frame, 200);
+    assert!(watch.frames().iter().all(|came| *came == frame));
+    a.down();
+    linecard.quiet();
+    let ended = linecard.interrupt();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    let report = ended.report();
+    report.assert_balanced();
+    assert_eq!(
+        (report.port(0).tx(), report.port(1).tx()),
+        (200, 200),
+        "{report:#?}"
+    );
+    assert_eq!(
+        report.port(0).copies() + report.port(1).copies(),
+        0,
+        "{report:#?}"
+    );
+    lab.assert_left(&["a"]);
+}
+
 #[test]
 fn kill_9_leaves_nothing_attached() {
     if !possible() {
@@ -310,6 +346,11 @@ fn a_queue_that_somebody_else_has_is_named() {
     says(
         &ended,
         &["queue 0 of a belongs to another AF_XDP socket", "ss --xdp"],
+    );
+    let shown = lab.here.sh("ip link show dev a");
+    assert!(
+        shown.contains("prog/xdp"),
+        "the first one's program went: {shown}"
     );
     first.interrupt();
 }
@@ -481,10 +522,7 @@ fn an_interface_is_removed_and_made_again_under_load() {
         report.assert_balanced();
         report.assert_agrees(1, &wire.b.eth0());
         assert_eq!(extended(&report.0, 0, "sockets_reopened"), 1, "{report:#?}");
-        says(
-            &ended,
-            &["the interface is gone", "its sockets were opened again"],
-        );
+        says(&ended, &["its sockets were opened again"]);
         wire.lab.assert_left(&["a", "b"]);
     }
 }

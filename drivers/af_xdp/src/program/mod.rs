@@ -168,9 +168,10 @@ fn assemble(maps: &Maps, spec: &Spec<'_>, lengths: bool) -> Option<Vec<Instructi
     }
     let unclaimed = e.a.label();
     if !spec.rules.is_empty() {
+        e.find_scratch(unclaimed);
         parse::emit(&mut e.a);
         let matches = spec.rules.iter().map(|p| &p.rule.matches);
-        e.keep(&rules::places(matches), unclaimed);
+        e.keep(&rules::places(matches));
     }
     let ways = Ways {
         drop: e.a.label(),
@@ -213,11 +214,8 @@ impl Emitter<'_> {
         self.a.exit();
     }
 
-    /// Moves what was found from the stack to where the rules read it, at `r7`.
-    ///
-    /// The verifier follows each way through the search with what it knows of the stack, and would follow each
-    /// of them through all the rules. Of memory in a map it knows nothing, so there is one way through the rules.
-    fn keep(&mut self, places: &[i16], otherwise: Label) {
+    /// `r0` becomes the scratch memory.
+    fn find_scratch(&mut self, otherwise: Label) {
         let a = &mut self.a;
         a.store_value(Size::Word, FP, KEY, 0);
         a.mov(R2, FP);
@@ -225,10 +223,15 @@ impl Emitter<'_> {
         a.load_map(R1, self.maps.scratch.raw());
         a.call(Helper::MapLookup);
         a.jump_if_null(R0, otherwise);
-        a.mov(R7, R0);
+    }
+
+    /// Moves what was found from the stack to where the rules read it, at `r7`: of which the verifier knows
+    /// nothing, so that there is one way through the rules for all ways through the search.
+    fn keep(&mut self, places: &[i16]) {
+        self.a.mov(R7, R0);
         for place in places {
-            a.load(Size::Word, R1, FP, *place);
-            a.store(Size::Word, R7, parse::kept(*place), R1);
+            self.a.load(Size::Word, R1, FP, *place);
+            self.a.store(Size::Word, R7, parse::kept(*place), R1);
         }
     }
 

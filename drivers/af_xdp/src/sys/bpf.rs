@@ -131,13 +131,13 @@ impl SocketMap {
     }
 }
 
-/// Memory of a program run, for each processor its own: one entry of 64 bytes.
+/// Memory of a program run, for each processor its own: one entry of 80 bytes.
 #[derive(Debug)]
 pub(crate) struct Scratch(OwnedFd);
 
 impl Scratch {
     pub(crate) fn new() -> io::Result<Self> {
-        create_map(MAP_TYPE_PERCPU_ARRAY, 4, 64, 1, "lc_scratch").map(Self)
+        create_map(MAP_TYPE_PERCPU_ARRAY, 4, 80, 1, "lc_scratch").map(Self)
     }
 
     pub(crate) fn raw(&self) -> RawFd {

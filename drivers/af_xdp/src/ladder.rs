@@ -14,7 +14,7 @@ use crate::sys::socket::Xsk;
 
 /// What a user types to have the capabilities.
 pub(crate) const GRANT: &str = "run it as root, or: sudo setcap \
-     cap_net_raw,cap_net_admin,cap_bpf,cap_ipc_lock+ep $(command -v linecard)";
+     cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon,cap_ipc_lock+ep $(command -v linecard)";
 
 /// Longest MTU of drivers whose XDP takes a frame in one page of 4 KiB.
 const ONE_PAGE_MTU: u32 = 3498;

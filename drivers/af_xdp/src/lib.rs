@@ -113,8 +113,8 @@ const DATA_ROOM: u16 = 2048;
 
 /// Opens `xdp:INTERFACE`.
 ///
-/// Needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF, not in a user namespace but of the machine itself, and
-/// CAP_IPC_LOCK or a memlock limit above the pool's size.
+/// Needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF, not in a user namespace but of the machine itself, CAP_PERFMON for
+/// flow rules, and CAP_IPC_LOCK or a memlock limit above the pool's size.
 pub fn open(name: PortName) -> Result<Box<dyn Port>, PortError> {
     port::open(name)
 }

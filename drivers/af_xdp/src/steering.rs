@@ -167,9 +167,7 @@ impl Steering {
         self.check(rule)?;
         let state = self.state();
         let (rules, _) = Self::with(&state, rule)?;
-        self.load(&rules, state.frags)
-            .map(drop)
-            .map_err(|r| r.to_string())
+        self.load(&rules, state.frags).map(drop).map_err(refused)
     }
 
     fn with(state: &State, rule: &FlowRule) -> Result<(Vec<Installed>, Slot), String> {
@@ -195,7 +193,7 @@ impl Steering {
             .counters
             .clear(slot.0)
             .map_err(|e| format!("its counter: {e}"))?;
-        self.change(&mut state, rules).map_err(|r| r.to_string())?;
+        self.change(&mut state, rules).map_err(refused)?;
         let id = FlowId(state.next);
         state.next += 1;
         Ok(id)
@@ -207,12 +205,11 @@ impl Steering {
         if rest.len() == state.rules.len() {
             return Err(format!("there is no rule {}", id.0));
         }
-        self.change(&mut state, rest).map_err(|r| r.to_string())
+        self.change(&mut state, rest).map_err(refused)
     }
 
     pub(crate) fn flush(&self) -> Result<(), String> {
-        self.change(&mut self.state(), Vec::new())
-            .map_err(|r| r.to_string())
+        self.change(&mut self.state(), Vec::new()).map_err(refused)
     }
 
     pub(crate) fn query(&self, id: FlowId) -> Result<FlowCount, String> {
@@ -224,6 +221,16 @@ impl Steering {
             .slot;
         let [packets, bytes] = self.maps.count(slot);
         Ok(FlowCount { packets, bytes })
+    }
+}
+
+/// What is said of rules that the kernel does not take.
+fn refused(rejected: Rejected) -> String {
+    match rejected.error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            format!("flow rules need CAP_PERFMON beside CAP_BPF; {GRANT}")
+        }
+        _ => rejected.to_string(),
     }
 }
 

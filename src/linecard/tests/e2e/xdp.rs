@@ -727,6 +727,39 @@ fn no_permission_names_the_capabilities_and_the_command() {
 }
 
 #[test]
+fn four_capabilities_are_enough_and_a_fifth_for_rules() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let (a, b) = (lab.host("a"), lab.host("b"));
+    let with = |more: &str, flow: &str| {
+        let caps = format!("-all,+net_raw,+net_admin,+bpf,+ipc_lock{more}");
+        let privileged = format!("setpriv --inh-caps={caps} --bounding-set={caps} -- {LINECARD}");
+        let arguments = "fwd -p xdp:a -p xdp:b --json --stats-interval 100ms";
+        lab.here.start(&format!("{privileged} {arguments} {flow}"))
+    };
+    let flow = "--flow '0: proto=udp dport=9 => drop'";
+    let ended = with("", flow).end();
+    says(
+        &ended,
+        &["xdp:a", "proto=udp dport=9", "CAP_PERFMON", "setcap"],
+    );
+    with(",+perfmon", flow).ready().interrupt();
+    let linecard = with("", "").ready();
+    a.up(&[&format!("{A4}/24")]);
+    b.up(&[&format!("{B4}/24")]);
+    a.ping(5, B4);
+    Wire {
+        lab,
+        a,
+        b,
+        linecard,
+    }
+    .finish();
+}
+
+#[test]
 fn ports_lists_the_modes() {
     if !possible() {
         return;

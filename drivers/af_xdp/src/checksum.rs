@@ -137,3 +137,121 @@ fn pseudo(ip: &[u8], l3: L3, l3_len: usize) -> Option<(Pseudo, MbufFlags, usize)
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use linecard_hal::{Mempool, MempoolConfig};
+    use linecard_wire::offload::{fill_checksums, verify_checksums};
+
+    use super::*;
+
+    fn pool() -> Mempool {
+        Mempool::new(MempoolConfig {
+            cache: 0,
+            ..MempoolConfig::new("checksum", 8)
+        })
+        .unwrap()
+    }
+
+    /// A frame with finished checksums, and the same as a host leaves it to its NIC.
+    fn frames(v6: bool, tcp: bool, payload: usize) -> [Vec<u8>; 2] {
+        let l4_len = if tcp { 20 } else { 8 } + payload;
+        let mut whole = vec![2u8; 12];
+        if v6 {
+            whole.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0]);
+            whole.extend_from_slice(&(l4_len as u16).to_be_bytes());
+            whole.extend_from_slice(&[if tcp { 6 } else { 17 }, 64]);
+            whole.extend((0..32).map(|n| n * 7));
+        } else {
+            whole.extend_from_slice(&[8, 0, 0x45, 0]);
+            whole.extend_from_slice(&((20 + l4_len) as u16).to_be_bytes());
+            whole.extend_from_slice(&[0, 0, 0x40, 0, 64, if tcp { 6 } else { 17 }, 0, 0]);
+            whole.extend_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+        }
+        let l4 = whole.len();
+        whole.extend((0..l4_len).map(|n| (n * 13) as u8));
+        let field = if tcp {
+            whole[l4 + 12] = 0x50;
+            TCP_FIELD
+        } else {
+            whole[l4 + 4..l4 + 6].copy_from_slice(&(l4_len as u16).to_be_bytes());
+            UDP_FIELD
+        };
+        let layers = parse_layers(&whole);
+        fill_checksums(&mut whole, &layers).unwrap();
+        let mut left = whole.clone();
+        let (sum, _, len) = pseudo(&whole[14..], layers.l3, usize::from(layers.l3_len)).unwrap();
+        let seed = sum.sum(protocol(layers.l4), len).fold();
+        left[l4 + field..l4 + field + 2].copy_from_slice(&seed.to_be_bytes());
+        [whole, left]
+    }
+
+    fn mbuf(pool: &Mempool, frame: &[u8]) -> Mbuf {
+        let mut mbuf = pool.alloc().unwrap();
+        mbuf.append(frame.len()).unwrap().copy_from_slice(frame);
+        mbuf
+    }
+
+    #[test]
+    fn what_was_left_unfinished_is_found_and_finished_and_nothing_else() {
+        let pool = pool();
+        for (v6, tcp) in [(false, false), (false, true), (true, false), (true, true)] {
+            let [whole, left] = frames(v6, tcp, 101);
+            assert_eq!(Unfinished::find(&whole, whole.len()), None);
+            // Padding behind the packet is not of it.
+            let padded = [&left[..], &[0xa5; 9]].concat();
+            let found = Unfinished::find(&padded, padded.len()).unwrap();
+            let mut mbuf = mbuf(&pool, &padded);
+            assert!(found.finish(&mut mbuf));
+            assert_eq!(mbuf.data()[..whole.len()], whole[..], "v6 {v6}, tcp {tcp}");
+            let report = verify_checksums(&whole, &parse_layers(&whole)).unwrap();
+            assert_eq!(report.l4, linecard_wire::offload::ChecksumState::Good);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_was_cut_is_left_alone() {
+        let [_, left] = frames(false, true, 200);
+        for len in 0..left.len() {
+            assert_eq!(Unfinished::find(&left[..len], len), None, "{len}");
+        }
+        // Its beginning will do, if the rest is elsewhere.
+        assert!(Unfinished::find(&left[..60], left.len()).is_some());
+    }
+
+    #[test]
+    fn a_request_says_where_the_headers_are() {
+        let pool = pool();
+        let [_, left] = frames(true, false, 50);
+        let mut udp = mbuf(&pool, &left);
+        let found = Unfinished::find(&left, left.len()).unwrap();
+        assert!(found.request(&mut udp, 1500));
+        assert!(
+            udp.flags()
+                .contains(MbufFlags::TX_UDP_CKSUM | MbufFlags::TX_IPV6)
+        );
+        let lengths = udp.tx_offload();
+        assert_eq!(
+            (lengths.l2_len, lengths.l3_len, lengths.l4_len),
+            (14, 40, 8)
+        );
+    }
+
+    #[test]
+    fn a_super_frame_is_cut_at_the_mtu_if_it_is_of_tcp() {
+        let pool = pool();
+        let [_, left] = frames(false, true, 1800);
+        let found = Unfinished::find(&left, left.len()).unwrap();
+        let mut tcp = mbuf(&pool, &left);
+        assert!(found.request(&mut tcp, 1500));
+        assert!(
+            tcp.flags()
+                .contains(MbufFlags::TX_TCP_SEG | MbufFlags::RX_LRO)
+        );
+        assert_eq!(tcp.tx_offload().tso_segsz, 1460);
+        let [_, left] = frames(false, false, 1800);
+        let found = Unfinished::find(&left, left.len()).unwrap();
+        assert!(!found.request(&mut mbuf(&pool, &left), 1500));
+        assert!(found.request(&mut mbuf(&pool, &left), 9000));
+    }
+}

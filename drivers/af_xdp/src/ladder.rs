@@ -257,3 +257,103 @@ pub(crate) fn binding(
     };
     refusal.cause(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use linecard_hal::MempoolConfig;
+
+    use super::*;
+
+    fn lo() -> (Device, Interface) {
+        let device = Device::open("xdp:lo", "lo").unwrap();
+        let interface = device.interface().unwrap();
+        (device, interface)
+    }
+
+    #[test]
+    fn a_refusal_names_the_mode_the_cause_and_the_command() {
+        let (device, mut interface) = lo();
+        interface.mtu = 9000;
+        let error = |number| io::Error::from_raw_os_error(number);
+        let pool = Mempool::new(MempoolConfig::new("one", 64)).unwrap();
+        let copy = |number| attaching(Mode::Copy, &device, &interface, error(number)).to_string();
+        let bind = |number| binding(Mode::ZeroCopy, &device, 3, &pool, error(number)).to_string();
+        for (text, words) in [
+            (
+                copy(libc::ERANGE),
+                [
+                    "not mode=copy: ",
+                    "an MTU of 9000",
+                    "ip link set dev lo mtu 1500",
+                ],
+            ),
+            (
+                copy(libc::EBUSY),
+                [
+                    "somebody else",
+                    "os error 16",
+                    "ip -details link show dev lo",
+                ],
+            ),
+            (copy(libc::EPERM), ["CAP_NET_ADMIN", "os error 1", "setcap"]),
+            (
+                copy(libc::ENOSPC),
+                ["no queues left", "os error 28", "ethtool -L lo"],
+            ),
+            (
+                bind(libc::ENOBUFS),
+                ["mempool one of", "memlock limit", "ulimit -l"],
+            ),
+            (
+                bind(libc::EBUSY),
+                ["queue 3 of lo", "another AF_XDP socket", "ss --xdp"],
+            ),
+            (
+                bind(libc::EOPNOTSUPP),
+                ["mode=zerocopy", "queue 3", "no zero-copy"],
+            ),
+            (
+                bind(libc::EINVAL),
+                ["queue 3", "no such queue", "ethtool --show-channels lo"],
+            ),
+        ] {
+            for word in words {
+                assert!(text.contains(word), "no {word:?} in {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_port_s_error_has_every_rung() {
+        let (device, interface) = lo();
+        let first = Refusal::new(Mode::ZeroCopy, PortErrorKind::Unsupported, "no zero-copy");
+        let last = attaching(
+            Mode::Skb,
+            &device,
+            &interface,
+            io::Error::from_raw_os_error(libc::EEXIST),
+        );
+        assert!(last.is_final() && !first.is_final());
+        let error = last.into_error(&device, &[first]);
+        assert_eq!(error.kind, PortErrorKind::Busy);
+        let text = error.to_string();
+        assert!(
+            text.starts_with("xdp:lo: not mode=zerocopy: no zero-copy; mode=skb: lo has"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn abilities_are_those_of_every_mode_that_may_come() {
+        let all = Abilities {
+            pieces: 17,
+            checksum: true,
+        };
+        let one = Abilities {
+            pieces: 1,
+            checksum: true,
+        };
+        assert_eq!(all.and(one), one);
+        assert_eq!(Abilities::of(Mode::ZeroCopy, None).pieces, 1);
+    }
+}

@@ -58,6 +58,17 @@
 //! Zero-copy wants the pool in huge pages: the kernel refuses a buffer that crosses from one small page to
 //! another that is not next to it in the machine's memory.
 //!
+//! # Queues and rules
+//!
+//! Which of the interface's queues a frame comes by is the interface's own choice (its RSS); one queue of the port
+//! serves several of them if it has fewer. A port has no more queues than the interface has; `ethtool -L` changes
+//! that, also while the port runs.
+//!
+//! Flow rules (`drop`, `kernel`, `mark N`, `queue N`) are instructions of the program: they hold from one frame to
+//! the next, count frames and bytes, and mean what they mean in software (a test holds the kernel's answers against
+//! `linecard_wire::parse_layers`). The kernel gives a frame only to sockets of the queue that it came by, so
+//! `queue N` is refused on a port of several queues, and `rss` unless it names all of them.
+//!
 //! # What is carried
 //!
 //! - A checksum that the sending host left to its NIC is recognised by its value and asked for again when the
@@ -76,6 +87,10 @@
 //! # Nothing is left behind
 //!
 //! The program is attached by a BPF link, which ends with the process however that ends; sockets do as well.
+//!
+//! An interface that is removed may come back under its name: its sockets and the program are then opened again by
+//! the first queue that is [maintained](linecard_hal::RxQueue::maintain), on its worker, which takes some tens of
+//! milliseconds. Until the program is there again, frames go to the kernel's stack.
 //!
 //! # Tested and not tested
 //!

@@ -11,17 +11,20 @@ pub enum CopyReason {
     ForeignPool,
     /// Its bytes are in memory of the driver that received it, which the other device was not given.
     ExternalMemory,
+    /// It is a clone, or in more segments than the port takes.
+    Form,
 }
 
 impl CopyReason {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::ForeignPool, Self::ExternalMemory];
+    pub const ALL: [Self; 3] = [Self::ForeignPool, Self::ExternalMemory, Self::Form];
 
     /// As reports have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::ForeignPool => "foreign_pool",
             Self::ExternalMemory => "external_memory",
+            Self::Form => "form",
         }
     }
 
@@ -33,16 +36,23 @@ impl CopyReason {
                  for each worker needs none of this"
             }
             Self::ExternalMemory => {
-                "they lie in the packet ring of the port that received them, which this card cannot read; that \
+                "they lie in the packet ring of the port that received them, which this port cannot read; that \
                  port with ?rx=multishot receives into the pools"
+            }
+            Self::Form => {
+                "they were clones, or in more segments than the port takes in one frame; a pool with a larger data \
+                 room has them in fewer"
             }
         }
     }
 
     fn of(self, tx: &TxStats) -> u64 {
         match self {
-            Self::ForeignPool => tx.copies.saturating_sub(tx.copies_external),
+            Self::ForeignPool => tx
+                .copies
+                .saturating_sub(tx.copies_external + tx.copies_form),
             Self::ExternalMemory => tx.copies_external,
+            Self::Form => tx.copies_form,
         }
     }
 }
@@ -64,18 +74,25 @@ mod tests {
     #[test]
     fn each_copy_has_one_reason() {
         let mut reasons = BTreeMap::new();
-        let mut count = |copies, copies_external| {
+        let mut count = |copies, copies_external, copies_form| {
             let tx = TxStats {
                 copies,
                 copies_external,
+                copies_form,
                 ..TxStats::default()
             };
             add(&mut reasons, &tx);
             reasons.clone().into_iter().collect::<Vec<_>>()
         };
-        assert_eq!(count(0, 0), []);
-        assert_eq!(count(5, 0), [("foreign_pool", 5)]);
-        assert_eq!(count(5, 3), [("external_memory", 3), ("foreign_pool", 7)]);
-        assert_eq!(count(1, 1), [("external_memory", 4), ("foreign_pool", 7)]);
+        assert_eq!(count(0, 0, 0), []);
+        assert_eq!(count(5, 0, 0), [("foreign_pool", 5)]);
+        assert_eq!(
+            count(5, 3, 0),
+            [("external_memory", 3), ("foreign_pool", 7)]
+        );
+        assert_eq!(
+            count(3, 1, 2),
+            [("external_memory", 4), ("foreign_pool", 7), ("form", 2)]
+        );
     }
 }

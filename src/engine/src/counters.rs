@@ -147,6 +147,7 @@ impl Published {
                 tx.errors,
                 tx.copies,
                 tx.copies_external,
+                tx.copies_form,
                 p.taken,
             ]
             .into_iter()
@@ -194,6 +195,7 @@ impl Published {
                     errors: next(),
                     copies: next(),
                     copies_external: next(),
+                    copies_form: next(),
                 },
                 taken: next(),
                 drops: std::array::from_fn(|_| next()),
@@ -222,6 +224,7 @@ mod tests {
         counters.ports[1].tx.errors = 78;
         counters.ports[1].tx.copies = 81;
         counters.ports[1].tx.copies_external = 82;
+        counters.ports[1].tx.copies_form = 83;
         counters.ports[0].taken = 79;
         counters.ports[1].drops[DropReason::COUNT - 1] = 80;
         let published = Published::new(2);

@@ -15,6 +15,9 @@ use crate::stage::DropReason;
 /// 536) make 123. A frame that would make more is dropped, as [`DropReason::BadOffload`].
 pub(crate) const MOST_SEGMENTS: usize = 256;
 
+/// Segments of the mbuf that a super-frame lies in: 64 KiB in buffers of 2 KiB, and some to spare.
+const MOST_PIECES: usize = 40;
+
 /// The longest headers that can be repeated: the largest that a [`TxOffload`] can say.
 const MOST_HEADER_BYTES: usize = 127 + 511 + 255;
 
@@ -166,7 +169,7 @@ fn cut(
         mss: lens.tso_segsz as usize,
     };
     // Segments of the mbuf that hold payload: the first behind the headers, then the rest.
-    let mut payload: [&[u8]; 20] = [&[]; 20];
+    let mut payload: [&[u8]; MOST_PIECES] = [&[]; MOST_PIECES];
     let headers = mbuf.data();
     let header_len = spec.l2_len + spec.l3_len + spec.l4_len;
     if mbuf.segment_count() > payload.len() || header_len > headers.len() {

@@ -193,9 +193,11 @@ pub struct TxStats {
     /// Frames that were copied because the device can neither read their memory nor give it back. Not
     /// those that a kernel copies on its side.
     pub copies: u64,
-    /// Those of them whose bytes are in no pool, but in memory of another driver's. The others are of a pool that
-    /// this port was not given.
+    /// Those of them whose bytes are in no pool, but in memory of another driver's.
     pub copies_external: u64,
+    /// Those of them that are in a form which the port does not take: clones, or more segments than it takes. The
+    /// others are of a pool that this port was not given.
+    pub copies_form: u64,
 }
 
 /// One receive queue: data plane. Owned by one worker.

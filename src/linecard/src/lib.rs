@@ -18,6 +18,7 @@
 //! | name | what it is |
 //! | --- | --- |
 //! | `uring:eth1` | any Linux interface ([`linecard_io_uring`]) |
+//! | `xdp:eth1` | any Linux interface, past the kernel's stack ([`linecard_af_xdp`]) |
 //! | `tap:name` | a TAP device, made when opened ([`linecard_io_uring`]) |
 //! | `dpdk:0000:3b:00.0`, `dpdk:net_null0` | any device of DPDK's; needs the feature `dpdk` (`linecard_dpdk`) |
 //! | `sim:a?peer=b` | one end of an in-memory link ([`linecard_sim`]) |
@@ -44,6 +45,7 @@ pub use linecard_hal::{
 };
 pub use open::{DRIVERS, DriverInfo, open, open_all};
 
+pub use linecard_af_xdp as af_xdp;
 #[cfg(feature = "dpdk")]
 pub use linecard_dpdk as dpdk;
 pub use linecard_engine as engine;

@@ -29,6 +29,12 @@ pub const DRIVERS: &[DriverInfo] = &[
         open: linecard_io_uring::open,
     },
     DriverInfo {
+        scheme: "xdp",
+        about: "any Linux interface, past the kernel's stack, by AF_XDP sockets on the pool's own memory",
+        example: "xdp:eth1",
+        open: linecard_af_xdp::open,
+    },
+    DriverInfo {
         scheme: "tap",
         about: "a TAP device, made when opened and gone when closed",
         example: "tap:lc0",
@@ -116,7 +122,7 @@ mod tests {
         let error = open("warp:eth1").err().unwrap();
         assert_eq!(error.kind, PortErrorKind::Name);
         assert!(
-            error.to_string().contains("auto, uring, tap, sim"),
+            error.to_string().contains("auto, uring, xdp, tap, sim"),
             "{error}"
         );
     }

@@ -40,6 +40,7 @@ impl Bench<'_> {
             errors: sum.errors + s.errors,
             copies: sum.copies + s.copies,
             copies_external: sum.copies_external + s.copies_external,
+            copies_form: sum.copies_form + s.copies_form,
         })
     }
 

@@ -116,6 +116,29 @@ impl Mbuf {
         Ok(())
     }
 
+    /// Takes the first segment off: what is left, if it was a chain. Metadata stays with the first segment.
+    pub fn unchain(mut self) -> (Mbuf, Option<Mbuf>) {
+        let (segments, len) = (self.raw().nb_segs, self.raw().pkt_len);
+        if segments == 1 {
+            return (self, None);
+        }
+        let raw = self.raw_mut();
+        let first_len = u32::from(raw.data_len);
+        // SAFETY: a chain of more than one segment has a link, and its segments have one owner, this
+        // handle; from here on there are two, of the first and of the others.
+        let mut rest = unsafe {
+            Mbuf::from_raw(NonNull::new_unchecked(core::mem::replace(
+                &mut raw.next,
+                core::ptr::null_mut(),
+            )))
+        };
+        raw.nb_segs = 1;
+        raw.pkt_len = first_len;
+        rest.raw_mut().nb_segs = segments - 1;
+        rest.raw_mut().pkt_len = len - first_len;
+        (self, Some(rest))
+    }
+
     /// Copies bytes of the frame from `offset` on into `out`, across segments, and returns how many:
     /// fewer than `out.len()` only when the frame ends.
     pub fn copy_out(&self, mut offset: usize, out: &mut [u8]) -> usize {

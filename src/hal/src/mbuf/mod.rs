@@ -336,6 +336,14 @@ impl Mbuf {
             .then_some(self.raw().mark)
     }
 
+    /// Sets the mark and its flags: for a driver whose flow rules mark.
+    #[inline]
+    pub fn set_mark(&mut self, mark: u32) {
+        let raw = self.raw_mut();
+        raw.mark = mark;
+        raw.ol_flags |= (MbufFlags::RX_FDIR | MbufFlags::RX_FDIR_ID).bits();
+    }
+
     /// The receive time in nanoseconds of the port's clock, if the port stamps frames.
     #[inline]
     pub fn timestamp_ns(&self) -> Option<u64> {

@@ -560,3 +560,27 @@ fn clones_freed_on_other_threads() {
         home(&pool);
     }
 }
+
+#[test]
+fn a_chain_comes_apart_from_the_front() {
+    let pool = pool(8);
+    let mut chain = with_bytes(&pool, b"one");
+    chain.set_port(7);
+    for part in [&b"three"[..], b"seven"] {
+        chain.chain(with_bytes(&pool, part)).unwrap();
+    }
+    let clone = chain.share(&pool).unwrap();
+    let (first, rest) = chain.unchain();
+    assert_eq!((frame(&first), first.segment_count()), (b"one".to_vec(), 1));
+    assert_eq!(first.port(), 7);
+    drop(first);
+    let (second, rest) = rest.unwrap().unchain();
+    assert_eq!(frame(&second), b"three");
+    let (third, none) = rest.unwrap().unchain();
+    assert_eq!(frame(&third), b"seven");
+    assert!(none.is_none());
+    drop((third, second));
+    assert_eq!(frame(&clone), b"onethreeseven");
+    drop(clone);
+    home(&pool);
+}

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 mod adopt;
+mod layout;
 pub(crate) mod store;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -27,14 +28,11 @@ use store::Store;
 
 pub(crate) use adopt::PoolHead;
 pub use adopt::{POOL_DATA_OFFSET, PoolData};
+pub use layout::Layout;
 
 /// Bytes before every header that belong to whoever adopted the pool: DPDK keeps a `rte_mempool_objhdr`
 /// of at most 32 bytes right before each object.
 pub const SPARE: usize = 64;
-
-/// No mbuf lies across a multiple of this, the size of the smaller huge page: a buffer is in one piece for
-/// a device too, whatever its IOMMU makes of the pages, and costs one entry of a TLB.
-const CHUNK: usize = 2 << 20;
 
 /// What a pool is to be.
 #[derive(Debug, Clone)]
@@ -74,25 +72,14 @@ impl MempoolConfig {
         (bytes.div_ceil(64) | 1) * 64
     }
 
-    /// Mbufs in each [`CHUNK`].
-    fn per_chunk(&self) -> usize {
-        CHUNK / self.stride()
-    }
-
-    /// Where the header of an mbuf lies in the pool's memory.
-    fn header_at(&self, index: usize) -> usize {
-        let (chunk, place) = (index / self.per_chunk(), index % self.per_chunk());
-        chunk * CHUNK + SPARE + place * self.stride()
-    }
-
-    /// Which mbuf's header lies at this place.
-    fn index_at(&self, header_at: usize) -> usize {
-        header_at / CHUNK * self.per_chunk() + header_at % CHUNK / self.stride()
+    /// Where everything lies.
+    fn layout(&self) -> Layout {
+        Layout::new(self.size, self.stride())
     }
 
     /// Bytes of memory for all of them.
     pub fn len_bytes(&self) -> usize {
-        self.header_at(self.size.saturating_sub(1)) + self.stride()
+        self.layout().len_bytes()
     }
 
     fn check(&self) -> Result<(), MempoolError> {
@@ -174,6 +161,7 @@ pub(crate) struct PoolShared {
     /// `data_off`, `refcnt`, `nb_segs` and `port` of a fresh header, as they lie in memory.
     fresh: u64,
     config: MempoolConfig,
+    layout: Layout,
     region: Region,
     base: NonNull<u8>,
     counts: Box<[Counts]>,
@@ -320,7 +308,7 @@ impl PoolShared {
     fn header(&self, index: usize) -> NonNull<RawMbuf> {
         debug_assert!(index < self.config.size);
         // SAFETY: `index` is below the size, so this stays within the region.
-        unsafe { self.base.add(self.config.header_at(index)).cast() }
+        unsafe { self.base.add(self.layout.header_at(index)).cast() }
     }
 
     /// Lays out all headers and puts them into the store.
@@ -410,6 +398,7 @@ impl Mempool {
             headroom: config.headroom,
             fresh: fresh(config.headroom),
             base: region.base(),
+            layout: config.layout(),
             region,
             counts: (0..=lcore::MAX_LCORES).map(|_| Counts::default()).collect(),
             handles: AtomicUsize::new(1),
@@ -458,6 +447,11 @@ impl Mempool {
     /// The configuration it was made with.
     pub fn config(&self) -> &MempoolConfig {
         &self.shared().config
+    }
+
+    /// Where its mbufs lie in the [region](Self::region).
+    pub fn layout(&self) -> Layout {
+        self.shared().layout
     }
 
     /// The memory it lies in, which a driver may register with the kernel or a device.
@@ -519,7 +513,9 @@ impl Mempool {
             for slot in &all.spare()[..got] {
                 let header = slot.as_ptr().cast::<NonNull<RawMbuf>>().read();
                 let at = header.as_ptr() as usize - shared.base.as_ptr() as usize;
-                home[shared.config.index_at(at)] = true;
+                if let Some(index) = shared.layout.index_at(at) {
+                    home[index] = true;
+                }
             }
             shared
                 .store

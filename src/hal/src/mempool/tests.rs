@@ -5,6 +5,7 @@ use std::sync::Barrier;
 
 use proptest::prelude::*;
 
+use super::layout::CHUNK;
 use super::*;
 use crate::region::{Memory, PageKind};
 
@@ -25,8 +26,8 @@ fn numbers(pool: &Mempool, burst: &[Mbuf]) -> Vec<usize> {
         .iter()
         .map(|m| {
             let at = m.data().as_ptr() as usize - m.headroom() - HEADER_LEN - base;
-            let index = pool.config().index_at(at);
-            assert_eq!(pool.config().header_at(index), at);
+            let index = pool.layout().index_at(at).expect("a header");
+            assert_eq!(pool.layout().header_at(index), at);
             index
         })
         .collect()
@@ -405,7 +406,8 @@ fn before_every_header_there_are_spare_bytes() {
             let last = at + HEADER_LEN + usize::from(headroom + data_room) - 1;
             assert_eq!((last - base) / CHUNK, (at - base) / CHUNK, "in one page");
             assert_eq!(
-                pool.config().header_at(pool.config().index_at(at - base)),
+                pool.layout()
+                    .header_at(pool.layout().index_at(at - base).expect("a header")),
                 at - base
             );
             end = last + 1;

@@ -69,6 +69,14 @@ impl Cursor {
         }
     }
 
+    /// A cursor at `position` of a ring that is in use: the other end stands at `seen`.
+    #[cfg(not(loom))]
+    pub(crate) fn resume(position: u32, seen: u32) -> Self {
+        let cursor = Self::new(position);
+        cursor.seen.store(seen, Ordering::Relaxed);
+        cursor
+    }
+
     /// Positions published so far, modulo 2³².
     pub(crate) fn published(&self) -> u32 {
         self.tail.load(Ordering::Acquire)
@@ -83,18 +91,20 @@ impl Cursor {
         if M::MULTI {
             self.claim_shared(other, lead, want)
         } else {
-            self.claim_alone(other, lead, want)
+            self.claim_alone(&other.tail, lead, want)
         }
     }
 
+    /// As [`claim`](Self::claim) in [`Single`] mode, with an other end whose published position is
+    /// `other`.
     #[inline(always)]
-    fn claim_alone(&self, other: &Cursor, lead: u32, want: u32) -> Claim {
+    pub(crate) fn claim_alone(&self, other: &AtomicU32, lead: u32, want: u32) -> Claim {
         let start = self.tail.load(Ordering::Relaxed);
         let mut room = lead
             .wrapping_add(self.seen.load(Ordering::Relaxed))
             .wrapping_sub(start);
         if room < want {
-            let tail = other.tail.load(Ordering::Acquire);
+            let tail = other.load(Ordering::Acquire);
             self.seen.store(tail, Ordering::Relaxed);
             room = lead.wrapping_add(tail).wrapping_sub(start);
         }

@@ -19,6 +19,8 @@
 #![allow(unsafe_code)]
 
 mod cursor;
+#[cfg(not(loom))]
+pub mod mapped;
 mod raw;
 
 use core::marker::PhantomData;

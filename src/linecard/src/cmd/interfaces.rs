@@ -6,6 +6,7 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::Args;
+use linecard::af_xdp::{Obstacle, Probe};
 use linecard_engine::topology::{NetInterface, interfaces};
 use nix::errno::Errno;
 use serde::Serialize;
@@ -129,7 +130,10 @@ pub fn inventory(system: &System) -> Inventory {
     Inventory {
         interfaces: interfaces(&system.root)
             .into_iter()
-            .map(|interface| report(interface, socket, &ring))
+            .map(|interface| {
+                let xdp = system.probes.xdp(&interface.name);
+                report(interface, socket, &ring, xdp)
+            })
             .collect(),
         pci_devices: cards(system, cfg!(feature = "dpdk")),
         pseudo_ports: PSEUDO_PORTS.to_vec(),
@@ -140,6 +144,7 @@ fn report(
     interface: NetInterface,
     socket: Result<(), Errno>,
     ring: &IoUringAnswer,
+    xdp: Option<Probe>,
 ) -> InterfaceReport {
     let state = match (interface.up, interface.carrier) {
         (false, _) => "down",
@@ -147,15 +152,33 @@ fn report(
         (true, _) => "up",
     };
     let common = obstacle(&interface, socket);
-    let fit = |engine: &str, own: Option<Remark>| {
+    let fit = |port: String, own: Option<Remark>| {
         let obstacle = common.clone().or(own);
         DriverFit {
-            port: format!("uring:{}?rx={engine}", interface.name),
+            port,
             usable: obstacle.is_none(),
             obstacle,
         }
     };
-    let drivers = vec![fit("ring", None), fit("multishot", no_multishot(ring))];
+    let engine = |engine| format!("uring:{}?rx={engine}", interface.name);
+    let mut drivers = vec![
+        fit(engine("ring"), None),
+        fit(engine("multishot"), no_multishot(ring)),
+    ];
+    let remark = |obstacle: Obstacle| Remark {
+        reason: obstacle.reason,
+        remedy: obstacle.remedy,
+    };
+    if let Some(Probe {
+        modes, obstacle, ..
+    }) = xdp
+    {
+        let all = obstacle.map(remark);
+        drivers.extend(modes.into_iter().map(|mode| {
+            let own = mode.obstacle.map(remark);
+            fit(mode.port, own.or(all.clone()))
+        }));
+    }
     InterfaceReport {
         state,
         drivers,
@@ -284,19 +307,19 @@ fn render(inventory: &Inventory, paint: Paint) -> String {
 
 fn open_as(entry: &InterfaceReport) -> Cell {
     let name = &entry.interface.name;
-    let engines: Vec<&str> = entry
-        .drivers
-        .iter()
-        .filter(|fit| fit.usable)
-        .filter_map(|fit| fit.port.split_once('?').map(|(_, option)| option))
-        .collect();
-    if engines.is_empty() {
+    let usable = entry.drivers.iter().filter(|fit| fit.usable);
+    let options: Vec<_> = usable.filter_map(|fit| fit.port.split_once('?')).collect();
+    let ways = ["uring", "xdp"].map(|driver| {
+        let port = format!("{driver}:{name}");
+        let of = options.iter().filter(|(known, _)| *known == port);
+        let said: Vec<_> = of.map(|(_, option)| *option).collect();
+        (!said.is_empty()).then(|| format!("{port} ({})", said.join(", ")))
+    });
+    let ways: Vec<_> = ways.into_iter().flatten().collect();
+    if ways.is_empty() {
         Cell::toned("no driver (see below)", Tone::Bad)
     } else {
-        Cell::toned(
-            format!("uring:{name} ({})", engines.join(", ")),
-            Tone::Plain,
-        )
+        Cell::toned(ways.join(", "), Tone::Plain)
     }
 }
 
@@ -318,7 +341,8 @@ fn remarks(inventory: &Inventory) -> Vec<(Vec<String>, Remark)> {
             } else {
                 fit.port.clone()
             };
-            if let Some(obstacle) = &fit.obstacle {
+            // What nobody can change is in the table: the driver's name is not there.
+            if let Some(obstacle) = fit.obstacle.as_ref().filter(|o| !o.remedy.is_empty()) {
                 add(label, obstacle);
             }
         }

@@ -11,7 +11,7 @@ use crate::wire::{A4, B4, Wire};
 const ENGINES: [&str; 3] = ["?rx=ring", "?rx=multishot", "?rx=mmsg"];
 
 /// A host that sends without end and faster than anybody can forward.
-fn flood(host: &Host) -> Process {
+pub fn flood(host: &Host) -> Process {
     host.linecard(&[
         "fwd",
         "--port",
@@ -25,7 +25,7 @@ fn flood(host: &Host) -> Process {
 }
 
 /// Waits until the port of the cable's other end has seen this many more frames.
-fn wait_for_frames(host: &Host, more: u64) {
+pub fn wait_for_frames(host: &Host, more: u64) {
     let from = host.eth0().tx;
     wait_until("a flood", || host.eth0().tx >= from + more);
 }

@@ -6,17 +6,20 @@ use crate::lab::{Ended, Host, Lab};
 use crate::wire::{A4, B4, B6, Wire};
 
 /// Ping, iperf3 and curl from a to b and back, with everything at its defaults.
-fn converse(wire: &Wire) {
+pub fn converse(wire: &Wire) {
     let (a, b) = (&wire.a, &wire.b);
     a.ping(20, B4);
     a.ping(20, B6);
     b.ping(20, &format!("-s 1400 {A4}"));
 
-    let server = b.serve(5201, "iperf3 --server");
+    // One server for each client: after each, a server that goes on listens anew, and resets whoever has come
+    // to its old socket meanwhile.
     let iperf = |arguments: &str| {
+        let server = b.serve(5201, "iperf3 --server --one-off");
         let text = a.sh(&format!("iperf3 --json --client {B4} --time 1 {arguments}"));
         let said: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert!(said["error"].is_null(), "{said:#}");
+        server.end();
         said["end"].clone()
     };
     for arguments in ["", "--reverse", "--parallel 4"] {
@@ -28,7 +31,6 @@ fn converse(wire: &Wire) {
     }
     let udp = iperf("--udp --bitrate 20M");
     assert!(udp["sum"]["packets"].as_u64().unwrap() > 0, "{udp:#}");
-    drop(server);
     curl(a, b);
 }
 

@@ -29,3 +29,4 @@ mod peers;
 mod seccomp;
 #[cfg(feature = "dpdk")]
 mod testpmd;
+mod xdp;

@@ -290,7 +290,7 @@ fn ports_that_cannot_be_used_name_line_and_remedy() {
         (
             "name = \"c\"\nopen = \"warp:eth1\"",
             "f.toml:11: ",
-            &["it has: auto, uring, tap"],
+            &["it has: auto, uring, xdp, tap"],
         ),
         (
             "name = \"c\"\nopen = \"null:0\"",

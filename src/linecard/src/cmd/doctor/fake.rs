@@ -17,6 +17,7 @@ use super::system::{IoUringAnswer, Probes, System};
 pub struct FakeProbes {
     pub io_uring: IoUringAnswer,
     pub packet_socket: Result<(), Errno>,
+    pub xdp: Option<linecard::af_xdp::Probe>,
     pub user_namespace: Option<Result<(), String>>,
     pub mount: Result<(), Errno>,
     pub open: Result<(), Errno>,
@@ -30,6 +31,10 @@ impl Probes for FakeProbes {
 
     fn packet_socket(&self) -> Result<(), Errno> {
         self.packet_socket
+    }
+
+    fn xdp(&self, _interface: &str) -> Option<linecard::af_xdp::Probe> {
+        self.xdp.clone()
     }
 
     fn user_namespace(&self) -> Option<Result<(), String>> {
@@ -77,6 +82,7 @@ impl FakeMachine {
                     minimum_wait: true,
                 },
                 packet_socket: Ok(()),
+                xdp: None,
                 user_namespace: Some(Ok(())),
                 mount: Ok(()),
                 open: Ok(()),

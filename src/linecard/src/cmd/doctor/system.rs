@@ -31,6 +31,8 @@ pub trait Probes {
     fn io_uring(&self) -> IoUringAnswer;
     /// Opens and closes an `AF_PACKET` socket.
     fn packet_socket(&self) -> Result<(), Errno>;
+    /// What AF_XDP can do at an interface; `None` if that cannot be asked.
+    fn xdp(&self, interface: &str) -> Option<linecard::af_xdp::Probe>;
     /// Makes a user and network namespace; `None` when it could not be tried.
     fn user_namespace(&self) -> Option<Result<(), String>>;
     /// Mounts a hugetlbfs.
@@ -217,6 +219,10 @@ impl Probes for LiveProbes {
             .build(8)
             .is_ok_and(|_: IoUring| true);
         answer
+    }
+
+    fn xdp(&self, interface: &str) -> Option<linecard::af_xdp::Probe> {
+        linecard::af_xdp::probe(interface).ok()
     }
 
     fn packet_socket(&self) -> Result<(), Errno> {

@@ -114,6 +114,48 @@ fn a_missing_capability_is_said_once_with_its_remedy() {
 }
 
 #[test]
+fn the_modes_of_af_xdp_are_listed_with_what_is_in_their_way() {
+    use linecard::af_xdp::ModeFit;
+    let mut machine = machine();
+    let mode = |mode: &str, obstacle| ModeFit {
+        mode: mode.into(),
+        port: format!("xdp:eth0?mode={mode}"),
+        obstacle,
+    };
+    let never = Obstacle {
+        reason: "veth has no zero-copy AF_XDP".into(),
+        remedy: String::new(),
+    };
+    let mut probe = Probe {
+        interface: "eth0".into(),
+        modes: vec![
+            mode("zerocopy", Some(never)),
+            mode("copy", None),
+            mode("skb", None),
+        ],
+        queues: 2,
+        obstacle: None,
+    };
+    machine.probes.xdp = Some(probe.clone());
+    let inventory = inventory(&machine.system());
+    assert_eq!(usable(&inventory, "eth0"), [true, true, false, true, true]);
+    let text = render(&inventory, Paint::Never);
+    assert!(text.contains("xdp:eth0 (mode=copy, mode=skb)"), "{text}");
+    assert!(!text.contains("no zero-copy"), "{text}");
+    probe.obstacle = Some(Obstacle {
+        reason: "eth0 has an XDP program already".into(),
+        remedy: "ip link set dev eth0 xdpdrv off".into(),
+    });
+    machine.probes.xdp = Some(probe);
+    let text = render(&super::inventory(&machine.system()), Paint::Never);
+    assert!(!text.contains("xdp:eth0 ("), "{text}");
+    assert!(
+        text.contains("try: ip link set dev eth0 xdpdrv off"),
+        "{text}"
+    );
+}
+
+#[test]
 fn without_io_uring_the_ring_engine_remains() {
     let mut machine = machine();
     machine.probes.io_uring.setup = Err(Errno::ENOSYS);

@@ -1,0 +1,428 @@
+//! Which mbufs the kernel has, and how they come back.
+//!
+//! The pool's region is the UMEM, so an mbuf is lent by its address and nothing else:
+//!
+//! ```text
+//!   mbuf in the pool   │ header 128 │ headroom ≥ 128 │ data room      │
+//!   a fill address     ├─ 256 bytes that the kernel ─┤ data it writes │
+//!                      │  leaves free for programs   │                │
+//! ```
+//!
+//! The kernel keeps `XDP_PACKET_HEADROOM` (256) bytes before what it writes, so that programs can put
+//! headers there. It writes nothing into them by itself, and our program writes eight bytes at most, right
+//! before the data. So they can be the mbuf's header and its headroom, and what is received lies where an
+//! mbuf has its data.
+//!
+//! For each mbuf of the pool there is a word that says who has lent it: 0, or the tag of a socket's
+//! direction. An address that comes back from the kernel is worked out to be an mbuf's, and that mbuf's word
+//! must have our tag; else the address is refused. So an mbuf comes back exactly once, whatever the kernel
+//! says; and those that have not come back when a socket is closed are found by their tag.
+
+use std::ops::RangeInclusive;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use linecard_hal::mbuf::{HEADER_LEN, RawMbuf};
+use linecard_hal::mempool::Layout;
+use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool};
+
+/// Bytes that the kernel leaves before what it receives (`XDP_PACKET_HEADROOM`, linux/bpf.h).
+pub(crate) const XDP_HEADROOM: usize = 256;
+
+/// The bits of an address that say where the buffer begins; above them is the data's distance from there.
+const ADDRESS_BITS: u32 = libc::XSK_UNALIGNED_BUF_OFFSET_SHIFT as u32;
+const ADDRESS_MASK: u64 = libc::XSK_UNALIGNED_BUF_ADDR_MASK;
+
+/// Who has lent an mbuf: one direction of one socket. Never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag(u16);
+
+impl Tag {
+    pub(crate) fn new(number: u16) -> Option<Self> {
+        (number != 0).then_some(Self(number))
+    }
+
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
+}
+
+/// The books of one pool's region.
+#[derive(Debug)]
+pub(crate) struct Loans {
+    pool: Mempool,
+    layout: Layout,
+    base: NonNull<u8>,
+    /// From an mbuf's header to the address at which it is lent for receiving.
+    lead: usize,
+    lent: Box<[AtomicU16]>,
+}
+
+// SAFETY: the base is the region's, which lives as long as the pool's handle beside it; the words are
+// atomic.
+unsafe impl Send for Loans {}
+// SAFETY: as above.
+unsafe impl Sync for Loans {}
+
+impl Loans {
+    /// The pool has a headroom of 128 bytes at least.
+    pub(crate) fn new(pool: &Mempool) -> Self {
+        let config = pool.config();
+        Self {
+            layout: pool.layout(),
+            base: pool.region().base(),
+            lead: (HEADER_LEN + usize::from(config.headroom)).saturating_sub(XDP_HEADROOM),
+            lent: (0..config.size).map(|_| AtomicU16::new(0)).collect(),
+            pool: pool.clone(),
+        }
+    }
+
+    pub(crate) fn pool(&self) -> &Mempool {
+        &self.pool
+    }
+
+    /// Where the memory begins, and how long it is, for the kernel.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        (
+            self.base.as_ptr() as u64,
+            self.pool.region().len_bytes() as u64,
+        )
+    }
+
+    /// Where the header of an mbuf lies, if it is one of this pool.
+    #[inline(always)]
+    fn place_of(&self, header: NonNull<RawMbuf>) -> Option<(usize, usize)> {
+        let place = (header.as_ptr() as usize).wrapping_sub(self.base.as_ptr() as usize);
+        Some((place, self.layout.index_at(place)?))
+    }
+
+    /// Lends a fresh mbuf to be written to: the address for the fill ring. One of another pool comes back.
+    #[inline(always)]
+    pub(crate) fn lend_empty(&self, mbuf: Mbuf, tag: Tag) -> Result<u64, Mbuf> {
+        let header = mbuf.into_raw();
+        match self.place_of(header) {
+            Some((place, index)) => {
+                self.lent[index].store(tag.0, Ordering::Relaxed);
+                Ok((place + self.lead) as u64)
+            }
+            // SAFETY: what `into_raw` has just given.
+            None => Err(unsafe { Mbuf::from_raw(header) }),
+        }
+    }
+
+    /// Whether a segment can be lent to be read where it is: of this pool, in its own buffer, and its last byte
+    /// not further from the header than an address can say.
+    #[inline(always)]
+    pub(crate) fn can_lend(&self, mbuf: &Mbuf) -> bool {
+        let elsewhere = MbufFlags::EXTERNAL | MbufFlags::INDIRECT;
+        let data = (mbuf.data_ptr() as usize).wrapping_sub(self.base.as_ptr() as usize);
+        // A buffer of its own that lies in our region belongs to one of our headers.
+        !mbuf.flags().intersects(elsewhere)
+            && data < self.pool.region().len_bytes()
+            && HEADER_LEN + mbuf.headroom() + mbuf.data().len() <= usize::from(u16::MAX)
+    }
+
+    /// Lends one segment in pieces of `most` bytes, each with its address. An empty segment has none, and is
+    /// freed, as is one that [cannot be lent](Self::can_lend).
+    ///
+    /// The last piece's address leads to the mbuf. The others count from their own beginning, which is no
+    /// mbuf's, so that the mbuf comes home with its last piece.
+    pub(crate) fn lend_in_pieces(
+        &self,
+        mbuf: Mbuf,
+        most: usize,
+        tag: Tag,
+    ) -> impl Iterator<Item = (u64, u32)> + use<> {
+        let len = mbuf.frame_len();
+        let lent = match len {
+            0 => None,
+            _ => self.lend(mbuf, tag).ok(),
+        };
+        let starts = (0..len).step_by(most.max(1));
+        lent.into_iter().flat_map(move |address| {
+            starts.clone().map(move |start| {
+                let piece = most.min(len - start);
+                let distance = (address >> ADDRESS_BITS) + start as u64;
+                let address = if start + piece == len {
+                    address & ADDRESS_MASK | distance << ADDRESS_BITS
+                } else {
+                    (address & ADDRESS_MASK) + distance
+                };
+                (address, piece as u32)
+            })
+        })
+    }
+
+    /// Lends one segment to be read: where its data is, for a descriptor. One of another pool, or whose
+    /// bytes are elsewhere, comes back.
+    #[inline(always)]
+    pub(crate) fn lend(&self, mbuf: Mbuf, tag: Tag) -> Result<u64, Mbuf> {
+        let distance = HEADER_LEN + mbuf.headroom();
+        if !self.can_lend(&mbuf) || mbuf.segment_count() != 1 {
+            return Err(mbuf);
+        }
+        let header = mbuf.into_raw();
+        match self.place_of(header) {
+            Some((place, index)) => {
+                self.lent[index].store(tag.0, Ordering::Relaxed);
+                Ok(place as u64 | (distance as u64) << ADDRESS_BITS)
+            }
+            // SAFETY: what `into_raw` has just given.
+            None => Err(unsafe { Mbuf::from_raw(header) }),
+        }
+    }
+
+    /// Lends frames from the front of a burst, up to `n`, as long as they are plain: one segment of such a length
+    /// that lies in the region, and no bit of `special` among its flags. Tells `write` where each
+    /// is and how long, and returns how many were lent; the others stay.
+    #[inline(always)]
+    pub(crate) fn lend_front(
+        &self,
+        burst: &mut Burst,
+        n: usize,
+        (lengths, special): (RangeInclusive<usize>, MbufFlags),
+        tag: Tag,
+        mut write: impl FnMut(u64, u32),
+    ) -> usize {
+        let special = special | MbufFlags::EXTERNAL | MbufFlags::INDIRECT;
+        let headers = burst.as_ptr().cast::<NonNull<RawMbuf>>();
+        let mut lent = 0;
+        for (i, mbuf) in burst.as_slice().iter().take(n).enumerate() {
+            let (len, distance) = (mbuf.frame_len(), HEADER_LEN + mbuf.headroom());
+            let plain = mbuf.segment_count() == 1
+                && !mbuf.flags().intersects(special)
+                && lengths.contains(&len)
+                && distance <= usize::from(u16::MAX);
+            // SAFETY: a burst is an array of header pointers as long as the slice.
+            let place = self.place_of(unsafe { headers.add(i).read() });
+            let (true, Some((place, index))) = (plain, place) else {
+                break;
+            };
+            self.lent[index].store(tag.0, Ordering::Relaxed);
+            write(place as u64 | (distance as u64) << ADDRESS_BITS, len as u32);
+            lent += 1;
+        }
+        // SAFETY: the words of that many at the front were set: they belong to the loan now.
+        unsafe { burst.forget_front(lent) };
+        lent
+    }
+
+    /// Takes the first mbuf of a burst.
+    pub(crate) fn take_front(burst: &mut Burst) -> Option<Mbuf> {
+        if burst.is_empty() {
+            return None;
+        }
+        // SAFETY: there is one; from here on it belongs to the handle that is made, and to the burst no more.
+        unsafe {
+            let header = burst.as_ptr().cast::<NonNull<RawMbuf>>().read();
+            burst.forget_front(1);
+            Some(Mbuf::from_raw(header))
+        }
+    }
+
+    /// Ends a loan, if there is one under this tag.
+    #[inline(always)]
+    fn end(&self, place: usize, tag: Tag) -> Option<Mbuf> {
+        let index = self.layout.index_at(place)?;
+        let word = self.lent.get(index)?;
+        // Only who holds the tag stores it or clears it, so between the two nobody else does.
+        if word.load(Ordering::Relaxed) != tag.0 {
+            return None;
+        }
+        word.store(0, Ordering::Relaxed);
+        // SAFETY: `place` is where the header of an mbuf of the pool lies; it was given up to us when the
+        // word was set, and it is given back now that the word is cleared. Its fields are as they were then,
+        // and consistent: the kernel does not write to headers.
+        Some(unsafe { Mbuf::from_raw(self.base.add(place).cast()) })
+    }
+
+    /// A received frame's mbuf, with its data in place. `None` if the kernel makes no sense.
+    #[inline(always)]
+    pub(crate) fn received(&self, address: u64, len: u32, tag: Tag) -> Option<Mbuf> {
+        let place = ((address & ADDRESS_MASK) as usize).wrapping_sub(self.lead);
+        let mut mbuf = self.end(place, tag)?;
+        let offset = (address >> ADDRESS_BITS) as usize + self.lead;
+        let data_off = offset.checked_sub(HEADER_LEN).map(u16::try_from);
+        match (data_off, u16::try_from(len)) {
+            (Some(Ok(data_off)), Ok(len)) if mbuf.set_data(data_off, len) => Some(mbuf),
+            _ => None,
+        }
+    }
+
+    /// An mbuf that was sent. `None` if the kernel makes no sense.
+    #[inline(always)]
+    pub(crate) fn sent(&self, address: u64, tag: Tag) -> Option<Mbuf> {
+        self.end((address & ADDRESS_MASK) as usize, tag)
+    }
+
+    /// Ends every loan under a tag, and says how many there were. The kernel must have let go of them.
+    pub(crate) fn end_all(&self, tag: Tag) -> usize {
+        let mine = |(index, word): (usize, &AtomicU16)| {
+            (word.load(Ordering::Relaxed) == tag.0).then_some(index)
+        };
+        let places = self.lent.iter().enumerate().filter_map(mine);
+        places
+            .filter_map(|index| self.end(self.layout.header_at(index), tag))
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use linecard_hal::MempoolConfig;
+
+    use super::*;
+
+    fn pool(size: usize) -> Mempool {
+        Mempool::new(MempoolConfig {
+            cache: 0,
+            ..MempoolConfig::new("loans", size)
+        })
+        .unwrap()
+    }
+
+    const RX: Tag = Tag(1);
+    const TX: Tag = Tag(2);
+
+    #[test]
+    fn a_fill_address_puts_the_data_where_an_mbuf_has_it() {
+        for headroom in [128, 192, 320] {
+            let pool = Mempool::new(MempoolConfig {
+                headroom,
+                cache: 0,
+                ..MempoolConfig::new("loans", 4)
+            })
+            .unwrap();
+            let loans = Loans::new(&pool);
+            let mbuf = pool.alloc().unwrap();
+            let data = mbuf.data_ptr() as u64 - loans.memory().0;
+            let address = loans.lend_empty(mbuf, RX).unwrap();
+            assert_eq!(address + XDP_HEADROOM as u64, data);
+            // What the kernel gives back: the same address, and the data's distance above it.
+            let back = loans.received(address | 256 << 48, 60, RX).unwrap();
+            assert_eq!(
+                (back.frame_len(), back.headroom()),
+                (60, usize::from(headroom))
+            );
+            assert!(
+                loans.received(address | 256 << 48, 60, RX).is_none(),
+                "once"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_not_lent_does_not_come_back() {
+        let pool = pool(4);
+        let loans = Loans::new(&pool);
+        let address = loans.lend_empty(pool.alloc().unwrap(), RX).unwrap();
+        assert!(loans.sent(address, TX).is_none(), "another's");
+        assert!(loans.received(address + 64, 60, RX).is_none());
+        assert!(
+            loans.received(address | 256 << 48, 2049, RX).is_none(),
+            "too long"
+        );
+        // A frame that makes no sense is freed, and not lent any more.
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn only_what_lies_in_the_region_is_lent() {
+        let (pool, other) = (pool(4), pool(4));
+        let loans = Loans::new(&pool);
+        assert!(loans.lend(other.alloc().unwrap(), TX).is_err());
+        assert!(loans.lend_empty(other.alloc().unwrap(), RX).is_err());
+        let mut mbuf = pool.alloc().unwrap();
+        mbuf.append(100).unwrap();
+        let clone = mbuf.share(&pool).unwrap();
+        assert!(
+            loans.lend(clone, TX).is_err(),
+            "a clone's bytes are another's"
+        );
+        assert!(mbuf.adjust(10));
+        let data = mbuf.data_ptr() as u64 - loans.memory().0;
+        let address = loans.lend(mbuf, TX).unwrap();
+        assert_eq!((address & ADDRESS_MASK) + (address >> 48), data);
+        assert_eq!(loans.sent(address, TX).unwrap().frame_len(), 90);
+        assert_eq!((pool.in_use(), other.in_use()), (0, 0));
+    }
+
+    #[test]
+    fn what_a_closed_socket_had_comes_home() {
+        let pool = pool(16);
+        let loans = Loans::new(&pool);
+        for i in 0..10 {
+            let tag = if i < 6 { RX } else { TX };
+            loans.lend_empty(pool.alloc().unwrap(), tag).unwrap();
+        }
+        assert_eq!((loans.end_all(RX), pool.in_use()), (6, 4));
+        assert_eq!((loans.end_all(RX), loans.end_all(TX)), (0, 4));
+        assert_eq!(pool.leaks(), []);
+    }
+
+    #[test]
+    fn a_long_segment_comes_home_with_its_last_piece() {
+        let pool = pool(4);
+        let loans = Loans::new(&pool);
+        let mut mbuf = pool.alloc().unwrap();
+        mbuf.append(2000).unwrap();
+        let data = mbuf.data_ptr() as u64 - loans.memory().0;
+        let pieces: Vec<_> = loans.lend_in_pieces(mbuf, 900, TX).collect();
+        let places = pieces
+            .iter()
+            .map(|(a, len)| ((a & ADDRESS_MASK) + (a >> 48), *len));
+        assert!(places.eq([(data, 900), (data + 900, 900), (data + 1800, 200)]));
+        assert!(loans.sent(pieces[0].0, TX).is_none() && loans.sent(pieces[1].0, TX).is_none());
+        assert_eq!(loans.sent(pieces[2].0, TX).unwrap().frame_len(), 2000);
+        assert_eq!(
+            loans.lend_in_pieces(pool.alloc().unwrap(), 900, TX).count(),
+            0
+        );
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn plain_frames_are_lent_from_the_front_and_the_first_other_stays() {
+        let pool = pool(8);
+        let loans = Loans::new(&pool);
+        let mut burst = Burst::with_capacity(8);
+        for len in [60, 70, 0, 80] {
+            let mut mbuf = pool.alloc().unwrap();
+            mbuf.append(len).unwrap();
+            burst.push(mbuf).unwrap();
+        }
+        let mut seen = Vec::new();
+        let limits = (14..=1000, MbufFlags::TX_REQUESTS);
+        let n = loans.lend_front(&mut burst, 8, limits.clone(), TX, |address, len| {
+            seen.push((address, len))
+        });
+        assert_eq!((n, burst.len(), seen[0].1, seen[1].1), (2, 2, 60, 70));
+        assert_eq!(Loans::take_front(&mut burst).unwrap().frame_len(), 0);
+        let n = loans.lend_front(&mut burst, 0, limits, TX, |_, _| {});
+        assert_eq!((n, burst.len()), (0, 1));
+        burst.clear();
+        assert!(Loans::take_front(&mut burst).is_none());
+        assert_eq!(pool.in_use(), 2);
+        assert_eq!((loans.end_all(TX), pool.in_use()), (2, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn no_address_does_harm(addresses in prop::collection::vec((any::<u64>(), any::<u32>()), 1..50)) {
+            let pool = pool(8);
+            let loans = Loans::new(&pool);
+            for _ in 0..8 {
+                loans.lend_empty(pool.alloc().unwrap(), RX).unwrap();
+            }
+            for (address, len) in addresses {
+                drop(loans.received((address % 40_000) | (address & !ADDRESS_MASK), len, RX));
+                drop(loans.received(address, len, RX));
+                drop(loans.sent(address, TX));
+            }
+            loans.end_all(RX);
+            prop_assert_eq!(pool.in_use(), 0);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! One socket's way out: its transmit and completion ring, and what is on them.
+
+use std::ops::AddAssign;
+
+use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool};
+
+use super::Counts;
+use super::fit::{add_metadata, fit, pieces};
+use crate::options::Mode;
+use crate::socket::Sender;
+use crate::sys::loans::Loans;
+use crate::sys::socket::{TX_METADATA, chunk_of};
+
+/// Frames and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+}
+
+impl AddAssign for Sum {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What a frame may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Descriptors of one frame.
+    pub(super) pieces: u32,
+    /// Whether checksum requests are taken.
+    pub(super) metadata: bool,
+    /// Bytes of one descriptor.
+    pub(super) most: usize,
+    /// Bytes of a frame.
+    pub(super) frame: usize,
+}
+
+/// Bytes of an Ethernet header, and of the two tags that may follow it.
+const HEADER: usize = 14;
+const TAGS: usize = 8;
+
+impl Limits {
+    pub(super) fn set_mtu(&mut self, mtu: u32) {
+        self.frame = mtu as usize + HEADER + TAGS;
+    }
+
+    /// Whether a frame is of a length that can be sent.
+    pub(super) fn takes(&self, len: usize) -> bool {
+        (HEADER..=self.frame).contains(&len)
+    }
+}
+
+/// The longest piece that the kernel takes of a pool's mbufs: a chunk, less what may stand before the frame.
+pub(super) fn longest_piece(pool: &Mempool) -> usize {
+    chunk_of(pool.config().data_room) - TX_METADATA
+}
+
+pub(super) struct Lane {
+    sender: Sender,
+    capacity: u32,
+    /// Descriptors whose completion has not come.
+    outstanding: u32,
+    /// Descriptors handed over, ever: the ring's position.
+    position: u32,
+    /// By place on the ring: the frame's length where its last descriptor is, else 0.
+    lengths: Box<[u32]>,
+    /// Mbufs that came back, until there are enough to be freed together.
+    done: Burst,
+    lost: Sum,
+    /// Whether the kernel copies, and says of each frame that it drops.
+    copies: bool,
+}
+
+/// What became of a frame that took a closer look.
+enum Outcome {
+    Done,
+    NoRoom,
+}
+
+impl Lane {
+    pub(super) fn new(sender: Sender) -> Self {
+        let wanted = sender.socket.wanted;
+        Self {
+            capacity: wanted.sizes.tx,
+            outstanding: 0,
+            position: 0,
+            lengths: vec![0; wanted.sizes.tx as usize].into(),
+            done: Burst::with_capacity(64),
+            lost: Sum::default(),
+            copies: wanted.mode != Mode::ZeroCopy,
+            sender,
+        }
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding as usize
+    }
+
+    /// Frames that the kernel dropped, or whose descriptors it refused.
+    pub(super) fn lost(&self) -> Sum {
+        let refused = self.sender.socket.statistics().tx_invalid;
+        Sum {
+            packets: self.lost.packets + refused,
+            ..self.lost
+        }
+    }
+
+    /// Takes back what was sent.
+    #[inline(always)]
+    pub(super) fn reclaim(&mut self) {
+        let n = self.sender.completion.end.reserve(self.capacity);
+        if n == 0 {
+            return;
+        }
+        let loans = &self.sender.socket.umem().loans;
+        for i in 0..n {
+            let address = self.sender.completion.end.read(i);
+            // The pieces of an mbuf but the last have addresses that are no mbuf's.
+            if let Some(mbuf) = loans.sent(address, self.sender.tag)
+                && let Err(mbuf) = self.done.push(mbuf)
+            {
+                self.done.clear();
+                let _ = self.done.push(mbuf);
+            }
+        }
+        self.done.clear();
+        self.sender.completion.end.commit(n);
+        self.outstanding = self.outstanding.saturating_sub(n);
+    }
+
+    /// Puts frames on the ring, from the front of the burst, as many as fit.
+    #[inline(always)]
+    pub(super) fn put(
+        &mut self,
+        burst: &mut Burst,
+        limits: Limits,
+        pool: &Mempool,
+        counts: &mut Counts,
+    ) {
+        let free = self.capacity.saturating_sub(self.outstanding);
+        let room = self.sender.tx.end.reserve(free);
+        let mut used = 0;
+        while used < room && !burst.is_empty() {
+            let mut entries = Entries {
+                sender: &mut self.sender,
+                lengths: &mut self.lengths,
+                position: self.position,
+                used,
+                room,
+                accepted: Sum::default(),
+            };
+            entries.put_plain(burst, limits);
+            let mut stop = entries.used == room;
+            if !stop && !burst.is_empty() {
+                stop = matches!(
+                    entries.put_special(burst, limits, pool, counts),
+                    Outcome::NoRoom
+                );
+            }
+            used = entries.used;
+            counts.accepted += entries.accepted;
+            if stop {
+                break;
+            }
+        }
+        self.sender.tx.end.commit(used);
+        self.position = self.position.wrapping_add(used);
+        self.outstanding += used;
+    }
+
+    /// Tells the kernel, if it has to be told. `false` if the interface is down or gone.
+    #[inline(always)]
+    pub(super) fn kick(&mut self) -> bool {
+        if !self.sender.tx.needs_wakeup() {
+            return true;
+        }
+        let mut waiting = self.sender.tx.end.waiting();
+        while waiting > 0 {
+            let Some(xsk) = self.sender.socket.xsk() else {
+                return false;
+            };
+            let result = xsk.send();
+            let before = waiting;
+            waiting = self.sender.tx.end.waiting();
+            match result.map_err(|e| e.raw_os_error()) {
+                Ok(()) => return true,
+                Err(Some(libc::EBUSY)) if self.copies => self.drop_before(waiting),
+                Err(Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV)) => return false,
+                // It took what it could. (EAGAIN: a batch; ENOBUFS: no memory.)
+                Err(_) if waiting < before => {}
+                Err(_) => return true,
+            }
+        }
+        true
+    }
+
+    /// The frame before those that wait was dropped.
+    #[cold]
+    fn drop_before(&mut self, waiting: u32) {
+        let last = self.position.wrapping_sub(waiting).wrapping_sub(1);
+        let len = self.lengths[(last & (self.capacity - 1)) as usize];
+        self.lost += Sum {
+            packets: 1,
+            bytes: u64::from(len),
+        };
+    }
+
+    /// Frames on the ring that the kernel has not taken.
+    pub(super) fn waiting(&self) -> Sum {
+        let mut sum = Sum::default();
+        for back in 1..=self.sender.tx.end.waiting() {
+            let at = self.position.wrapping_sub(back) & (self.capacity - 1);
+            let len = self.lengths[at as usize];
+            sum += Sum {
+                packets: u64::from(len > 0),
+                bytes: u64::from(len),
+            };
+        }
+        sum
+    }
+}
+
+/// The entries of the ring that are being written.
+struct Entries<'a> {
+    sender: &'a mut Sender,
+    lengths: &'a mut [u32],
+    position: u32,
+    used: u32,
+    room: u32,
+    accepted: Sum,
+}
+
+impl Entries<'_> {
+    #[inline(always)]
+    fn write(&mut self, addr: u64, len: u32, options: u32, frame_len: u32) {
+        let at = self.position.wrapping_add(self.used) as usize & (self.lengths.len() - 1);
+        self.lengths[at] = frame_len;
+        let entry = libc::xdp_desc { addr, len, options };
+        self.sender.tx.end.write(self.used, entry);
+        self.used += 1;
+    }
+
+    /// Frames that go as they are.
+    #[inline(always)]
+    fn put_plain(&mut self, burst: &mut Burst, limits: Limits) {
+        let n = (self.room - self.used) as usize;
+        let plain = (
+            HEADER..=limits.most.min(limits.frame),
+            MbufFlags::TX_REQUESTS,
+        );
+        let (position, mask) = (self.position, self.lengths.len() - 1);
+        let (used, lengths, accepted) = (&mut self.used, &mut *self.lengths, &mut self.accepted);
+        let Sender {
+            tx, socket, tag, ..
+        } = &mut *self.sender;
+        let loans = &socket.umem().loans;
+        let lent = loans.lend_front(burst, n, plain, *tag, |addr, len| {
+            lengths[position.wrapping_add(*used) as usize & mask] = len;
+            let options = 0;
+            tx.end.write(*used, libc::xdp_desc { addr, len, options });
+            *used += 1;
+            accepted.bytes += u64::from(len);
+        });
+        accepted.packets += lent as u64;
+    }
+
+    /// The first frame, which does not.
+    #[cold]
+    fn put_special(
+        &mut self,
+        burst: &mut Burst,
+        limits: Limits,
+        pool: &Mempool,
+        counts: &mut Counts,
+    ) -> Outcome {
+        let Some(frame) = Loans::take_front(burst) else {
+            return Outcome::NoRoom;
+        };
+        let socket = self.sender.socket.clone();
+        let loans = &socket.umem().loans;
+        let Some(mut frame) = fit(frame, loans, limits, pool, counts) else {
+            counts.bad += 1;
+            return Outcome::Done;
+        };
+        if pieces(&frame, limits.most) > self.room - self.used {
+            // There is room: it has just left.
+            let _ = burst.push(frame);
+            burst.as_mut_slice().rotate_right(1);
+            return Outcome::NoRoom;
+        }
+        let len = frame.frame_len() as u32;
+        let Some(options) = add_metadata(&mut frame, limits.most) else {
+            counts.bad += 1;
+            return Outcome::Done;
+        };
+        self.put_pieces(frame, options, limits.most, loans);
+        self.accepted += Sum {
+            packets: 1,
+            bytes: u64::from(len),
+        };
+        Outcome::Done
+    }
+
+    fn put_pieces(&mut self, frame: Mbuf, options: u32, most: usize, loans: &Loans) {
+        let (frame_len, tag) = (frame.frame_len() as u32, self.sender.tag);
+        let mut left = frame_len;
+        let mut options = options;
+        let mut next = Some(frame);
+        while let Some((segment, rest)) = next.map(Mbuf::unchain) {
+            next = rest;
+            for (addr, len) in loans.lend_in_pieces(segment, most, tag) {
+                left -= len;
+                let (more, frame_len) = match left {
+                    0 => (0, frame_len),
+                    _ => (libc::XDP_PKT_CONTD, 0),
+                };
+                self.write(addr, len, options | more, frame_len);
+                options = 0;
+            }
+        }
+    }
+}

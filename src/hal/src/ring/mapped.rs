@@ -1,0 +1,335 @@
+//! One end of a ring that lies in memory shared with the kernel or a device, on the same cursor.
+//!
+//! ```text
+//!   producer: u32      moved by the producing end, read by the other
+//!   consumer: u32      moved by the consuming end, read by the other
+//!   entries: [T; 2ⁿ]   the producer writes, the consumer reads
+//! ```
+//!
+//! The cursor's own position and the last position of the other end that it has seen are private; the
+//! shared words are touched once each a burst. A burst is *reserved* (as many slots as there are, up to
+//! what was asked), entry by entry written or read, and *committed*: all of it or only its beginning.
+//!
+//! Nothing that the other end writes is believed. A position that is further away than the ring is
+//! long gives no more slots than the ring has, and an entry's place is masked, so that an end that has
+//! gone wrong can give wrong entries, and never memory outside of the ring.
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use super::cursor::{Claim, Cursor, Single};
+use crate::sync::{AtomicU32, Ordering};
+
+/// Where a ring lies.
+#[derive(Debug, Clone, Copy)]
+pub struct MappedRing<T> {
+    /// The position that the producing end publishes.
+    pub producer: NonNull<u32>,
+    /// The position that the consuming end publishes.
+    pub consumer: NonNull<u32>,
+    /// The first entry.
+    pub entries: NonNull<T>,
+    /// How many entries: a power of two.
+    pub capacity: u32,
+}
+
+/// What both ends have in common. `OURS` moves `own` and reads `other`.
+struct End<T> {
+    cursor: Cursor,
+    own: NonNull<u32>,
+    other: NonNull<u32>,
+    entries: NonNull<T>,
+    mask: u32,
+    /// The burst that is reserved.
+    claim: Claim,
+    one_thread: PhantomData<*mut T>,
+}
+
+impl<T: Copy> End<T> {
+    /// # Safety
+    ///
+    /// As [`MappedProducer::new`].
+    unsafe fn new(own: NonNull<u32>, other: NonNull<u32>, ring: &MappedRing<T>) -> Self {
+        assert!(
+            ring.capacity.is_power_of_two() && ring.capacity as usize <= super::MAX_CAPACITY,
+            "a mapped ring of {} entries",
+            ring.capacity
+        );
+        // SAFETY: both words are alive by the contract.
+        let (mine, seen) = unsafe { (Self::word(&own), Self::word(&other)) };
+        let start = mine.load(Ordering::Relaxed);
+        Self {
+            cursor: Cursor::resume(start, seen.load(Ordering::Acquire)),
+            own,
+            other,
+            entries: ring.entries,
+            mask: ring.capacity - 1,
+            claim: Claim { start, count: 0 },
+            one_thread: PhantomData,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The word is alive, and whoever else uses it does so atomically.
+    #[inline(always)]
+    unsafe fn word(place: &NonNull<u32>) -> &AtomicU32 {
+        // SAFETY: by the contract; an `AtomicU32` is laid out as a `u32`.
+        unsafe { AtomicU32::from_ptr(place.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn reserve(&mut self, lead: u32, want: u32) -> u32 {
+        // SAFETY: alive as long as this is, by the contract of `new`.
+        let other = unsafe { Self::word(&self.other) };
+        self.claim = self.cursor.claim_alone(other, lead, want);
+        // The other end's word may say anything.
+        self.claim.count = self.claim.count.min(self.mask + 1);
+        self.claim.count
+    }
+
+    /// Where entry `i` of the reserved burst lies: within the ring for any `i`.
+    #[inline(always)]
+    fn place(&self, i: u32) -> *mut T {
+        let at = self.claim.start.wrapping_add(i) & self.mask;
+        // SAFETY: masked, so below the capacity.
+        unsafe { self.entries.as_ptr().add(at as usize) }
+    }
+
+    #[inline(always)]
+    fn commit(&mut self, n: u32) {
+        let n = n.min(self.claim.count);
+        if n == 0 {
+            return;
+        }
+        let end = Claim {
+            start: self.claim.start,
+            count: n,
+        };
+        self.cursor.publish::<Single>(end);
+        // SAFETY: as in `reserve`.
+        unsafe { Self::word(&self.own) }.store(self.claim.start.wrapping_add(n), Ordering::Release);
+        self.claim.start = self.claim.start.wrapping_add(n);
+        self.claim.count -= n;
+    }
+
+    /// Entries between the two positions, as far as they make sense.
+    fn distance(&self, producing: bool) -> u32 {
+        // SAFETY: as in `reserve`.
+        let other = unsafe { Self::word(&self.other) }.load(Ordering::Acquire);
+        let own = self.cursor.published();
+        let distance = if producing {
+            own.wrapping_sub(other)
+        } else {
+            other.wrapping_sub(own)
+        };
+        distance.min(self.mask + 1)
+    }
+}
+
+/// The producing end: ours is to write entries, the kernel's to read them.
+pub struct MappedProducer<T: Copy>(End<T>);
+
+/// The consuming end: the kernel's is to write entries, ours to read them.
+pub struct MappedConsumer<T: Copy>(End<T>);
+
+// SAFETY: an end is used by whoever has it, one thread at a time; nothing in it belongs to a thread.
+unsafe impl<T: Copy + Send> Send for MappedProducer<T> {}
+// SAFETY: as above.
+unsafe impl<T: Copy + Send> Send for MappedConsumer<T> {}
+
+impl<T: Copy> MappedProducer<T> {
+    /// Takes the producing end, from where it stands.
+    ///
+    /// # Safety
+    ///
+    /// The places of `ring` are valid as long as this is, aligned, and of the sizes that the fields
+    /// imply; nobody else produces, and the other end touches the two words atomically and the entries
+    /// only between them. `T` is valid for every bit pattern.
+    pub unsafe fn new(ring: MappedRing<T>) -> Self {
+        // SAFETY: by the contract.
+        Self(unsafe { End::new(ring.producer, ring.consumer, &ring) })
+    }
+
+    /// Reserves up to `want` free entries, and says how many there are. What was reserved before and
+    /// not committed is forgotten.
+    #[inline(always)]
+    pub fn reserve(&mut self, want: u32) -> u32 {
+        let capacity = self.0.mask + 1;
+        self.0.reserve(capacity, want)
+    }
+
+    /// Writes entry `i` of those reserved.
+    #[inline(always)]
+    pub fn write(&mut self, i: u32, entry: T) {
+        debug_assert!(i < self.0.claim.count);
+        // SAFETY: within the ring, and as long as `i` is below the reserved count the entry is ours. (Else
+        // the entries that the other end reads are spoiled, which it has to survive as we do.)
+        unsafe { self.0.place(i).write(entry) }
+    }
+
+    /// Publishes the first `n` of the reserved entries.
+    #[inline(always)]
+    pub fn commit(&mut self, n: u32) {
+        self.0.commit(n);
+    }
+
+    /// Entries that the other end has not consumed yet.
+    pub fn waiting(&self) -> u32 {
+        self.0.distance(true)
+    }
+}
+
+impl<T: Copy> MappedConsumer<T> {
+    /// Takes the consuming end, from where it stands.
+    ///
+    /// # Safety
+    ///
+    /// As [`MappedProducer::new`], with "consumes" for "produces".
+    pub unsafe fn new(ring: MappedRing<T>) -> Self {
+        // SAFETY: by the contract.
+        Self(unsafe { End::new(ring.consumer, ring.producer, &ring) })
+    }
+
+    /// Reserves up to `want` filled entries, and says how many there are.
+    #[inline(always)]
+    pub fn reserve(&mut self, want: u32) -> u32 {
+        self.0.reserve(0, want)
+    }
+
+    /// Reads entry `i` of those reserved.
+    #[inline(always)]
+    pub fn read(&self, i: u32) -> T {
+        debug_assert!(i < self.0.claim.count);
+        // SAFETY: within the ring. Volatile: an end that has gone wrong may be writing it, so it is read
+        // once.
+        unsafe { self.0.place(i).read_volatile() }
+    }
+
+    /// Gives the first `n` of the reserved entries back.
+    #[inline(always)]
+    pub fn commit(&mut self, n: u32) {
+        self.0.commit(n);
+    }
+
+    /// Entries that wait to be read.
+    pub fn waiting(&self) -> u32 {
+        self.0.distance(false)
+    }
+}
+
+impl<T: Copy> core::fmt::Debug for MappedProducer<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "MappedProducer({}/{})", self.waiting(), self.0.mask + 1)
+    }
+}
+
+impl<T: Copy> core::fmt::Debug for MappedConsumer<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "MappedConsumer({}/{})", self.waiting(), self.0.mask + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CAPACITY: u32 = 8;
+
+    /// A ring on plain memory.
+    struct Memory {
+        words: Box<[u32; 2]>,
+        entries: Box<[u64; CAPACITY as usize]>,
+    }
+
+    impl Memory {
+        fn at(position: u32) -> Self {
+            Self {
+                words: Box::new([position; 2]),
+                entries: Box::new([0; CAPACITY as usize]),
+            }
+        }
+
+        fn ring(&mut self) -> MappedRing<u64> {
+            let words = NonNull::from(&mut *self.words).cast::<u32>();
+            MappedRing {
+                producer: words,
+                // SAFETY: the second of two.
+                consumer: unsafe { words.add(1) },
+                entries: NonNull::from(&mut *self.entries).cast(),
+                capacity: CAPACITY,
+            }
+        }
+
+        fn ends(&mut self) -> (MappedProducer<u64>, MappedConsumer<u64>) {
+            let ring = self.ring();
+            // SAFETY: the memory outlives the ends, which are the only users.
+            unsafe { (MappedProducer::new(ring), MappedConsumer::new(ring)) }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+        #[test]
+        fn a_mapped_ring_behaves_like_a_queue(
+            before_wrap in 0u32..20,
+            acts in prop::collection::vec((any::<bool>(), 0u32..12, 0u32..12), 0..60),
+        ) {
+            let mut memory = Memory::at(0u32.wrapping_sub(before_wrap));
+            let (mut tx, mut rx) = memory.ends();
+            let mut oracle = VecDeque::new();
+            let mut next = 0u64;
+            for (push, want, commit) in acts {
+                if push {
+                    let got = tx.reserve(want);
+                    prop_assert_eq!(got, want.min(CAPACITY - oracle.len() as u32));
+                    for i in 0..got {
+                        tx.write(i, next + u64::from(i));
+                    }
+                    tx.commit(commit);
+                    let n = commit.min(got);
+                    oracle.extend((0..u64::from(n)).map(|i| next + i));
+                    next += u64::from(n);
+                } else {
+                    let got = rx.reserve(want);
+                    prop_assert_eq!(got, want.min(oracle.len() as u32));
+                    for i in 0..got {
+                        prop_assert_eq!(rx.read(i), oracle[i as usize]);
+                    }
+                    rx.commit(commit);
+                    oracle.drain(..commit.min(got) as usize);
+                }
+                prop_assert_eq!(tx.waiting() as usize, oracle.len());
+                prop_assert_eq!(rx.waiting() as usize, oracle.len());
+            }
+        }
+
+        #[test]
+        fn a_position_that_makes_no_sense_stays_within_the_ring(words in any::<[u32; 2]>(), later in any::<u32>()) {
+            let mut memory = Memory::at(0);
+            *memory.words = words;
+            let (mut tx, mut rx) = memory.ends();
+            for want in [1, CAPACITY, u32::MAX] {
+                prop_assert!(tx.reserve(want) <= CAPACITY);
+                let got = rx.reserve(want);
+                prop_assert!(got <= CAPACITY);
+                for i in 0..got {
+                    rx.read(i);
+                }
+                rx.commit(got);
+            }
+            // SAFETY: the producer's word, as the other end would write it.
+            unsafe { memory.ring().producer.write_volatile(later) };
+            prop_assert!(rx.reserve(u32::MAX) <= CAPACITY);
+            prop_assert!(rx.waiting() <= CAPACITY && tx.waiting() <= CAPACITY);
+        }
+    }
+}

@@ -1,0 +1,786 @@
+//! AF_XDP ports: traffic, neighbours of other drivers, steering, and faults.
+//!
+//! They need capabilities of the machine itself, which no user namespace gives: without, each test says so and
+//! ends.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::faults::{flood, wait_for_frames};
+use crate::forward::converse;
+use crate::frames::{EXPERIMENT, IPV4, ethernet, mac, udp};
+use crate::lab::{Ended, Host, LINECARD, Lab, wait_until};
+use crate::wire::{A4, B4, Wire};
+
+const MODES: [&str; 2] = ["copy", "skb"];
+
+/// Whether XDP programs can be had here.
+fn possible() -> bool {
+    let root = nix::unistd::Uid::effective().is_root();
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let real = root && map.split_whitespace().eq(["0", "0", "4294967295"]);
+    if !real {
+        eprintln!("not tested: XDP programs need root of the machine itself");
+    }
+    real
+}
+
+fn ports(options: &str) -> [String; 2] {
+    ["a", "b"].map(|name| format!("xdp:{name}{options}"))
+}
+
+/// Two hosts that say nothing by themselves, and a forwarder between them.
+fn silent(options: &str, arguments: &[&str]) -> Wire {
+    Wire::between(ports(options), arguments)
+}
+
+/// Hosts with addresses.
+fn talking(ports: [String; 2], arguments: &[&str]) -> Wire {
+    let wire = Wire::between(ports, arguments);
+    wire.a.up(&[&format!("{A4}/24"), "fd77::1/64"]);
+    wire.b.up(&[&format!("{B4}/24"), "fd77::2/64"]);
+    wire
+}
+
+const FWD: [&str; 4] = ["fwd", "--json", "--stats-interval", "100ms"];
+
+/// A forwarder that cannot start.
+fn refused(lab: &Lab, arguments: &[&str]) -> Ended {
+    let ended = lab.linecard(&[&FWD[..1], arguments].concat()).end();
+    assert_eq!(ended.code, 1, "{ended:#?}");
+    ended
+}
+
+#[track_caller]
+fn says(ended: &Ended, words: &[&str]) {
+    for word in words {
+        assert!(ended.stderr.contains(word), "no {word:?} in {ended:#?}");
+    }
+}
+
+/// No XDP program is at an interface.
+fn assert_bare(lab: &Lab, name: &str) {
+    let shown = lab.here.sh(&format!("ip link show dev {name}"));
+    assert!(!shown.contains("xdp"), "{shown}");
+}
+
+/// What the device counts, by the driver's own name.
+fn extended(report: &Value, port: usize, name: &str) -> u64 {
+    report["ports"][port]["extended"][name]
+        .as_u64()
+        .unwrap_or(0)
+}
+
+#[test]
+fn traffic_crosses_in_each_mode() {
+    if !possible() {
+        return;
+    }
+    for mode in MODES {
+        let wire = talking(ports(&format!("?mode={mode}")), &[]);
+        converse(&wire);
+        let said = wire.linecard.stderr();
+        assert!(said.contains(&format!("modes to try: {mode}")), "{said}");
+        let report = wire.finish();
+        assert!(
+            extended(&report.0, 0, "rx_unfinished_checksums") > 0,
+            "{report:#?}"
+        );
+    }
+}
+
+#[test]
+fn traffic_crosses_two_workers_that_sleep() {
+    if !possible() {
+        return;
+    }
+    let wire = talking(
+        ports(""),
+        &["--workers", "2", "--oversubscribe", "--idle", "sleep"],
+    );
+    converse(&wire);
+    wire.finish();
+}
+
+#[test]
+fn traffic_crosses_with_busy_polling() {
+    if !possible() {
+        return;
+    }
+    let wire = talking(ports("?busy_poll=1"), &[]);
+    converse(&wire);
+    wire.finish();
+}
+
+#[test]
+fn two_queues_have_a_worker_each() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let (a, b) = (lab.host("a"), lab.host("b"));
+    for (host, end) in [(&a, "a"), (&b, "b")] {
+        host.sh("ip link set eth0 addrgenmode none && ethtool -L eth0 rx 2 tx 2");
+        lab.here.sh(&format!("ethtool -L {end} rx 2 tx 2"));
+    }
+    let ports = ports("?queues=2");
+    let two = [
+        "-p",
+        &ports[0],
+        "-p",
+        &ports[1],
+        "--workers",
+        "2",
+        "--oversubscribe",
+    ];
+    let linecard = lab.linecard(&[&FWD[..], &two].concat()).ready();
+    a.up(&[&format!("{A4}/24"), "fd77::1/64"]);
+    b.up(&[&format!("{B4}/24"), "fd77::2/64"]);
+    let wire = Wire {
+        lab,
+        a,
+        b,
+        linecard,
+    };
+    converse(&wire);
+    wire.finish();
+}
+
+#[test]
+fn neighbours_of_other_drivers_cost_copies_where_memory_is_not_the_pools() {
+    if !possible() {
+        return;
+    }
+    for (uring, copied) in [("", true), ("?rx=multishot", false)] {
+        let wire = talking(["xdp:a".into(), format!("uring:b{uring}")], &[]);
+        converse(&wire);
+        let Wire {
+            lab,
+            a,
+            b,
+            mut linecard,
+        } = wire;
+        a.down();
+        b.down();
+        linecard.quiet();
+        let ended = linecard.interrupt();
+        assert_eq!(ended.code, 0, "{ended:#?}");
+        let report = ended.report();
+        report.assert_balanced();
+        report.assert_agrees(0, &a.eth0());
+        report.assert_agrees(1, &b.eth0());
+        // What the mapped ring received lies in the ring; what multishot received lies in the pool.
+        assert_eq!(report.port(0).copies() > 0, copied, "{uring}: {report:#?}");
+        assert_eq!(report.port(1).copies(), 0, "{uring}: {report:#?}");
+        lab.assert_left(&["a", "b"]);
+    }
+}
+
+#[cfg(feature = "dpdk")]
+#[test]
+fn a_device_of_dpdk_s_costs_no_copies() {
+    if !possible() {
+        return;
+    }
+    // Through a ring, and back out by the way that it came.
+    let lab = Lab::new();
+    let a = lab.host("a");
+    let ports = ["-p", "xdp:a", "-p", "dpdk:net_ring0"];
+    let mut linecard = lab.linecard(&[&FWD[..], &ports].concat()).ready();
+    a.up(&[]);
+    linecard.quiet();
+    let frame = ethernet(mac(2), mac(1), EXPERIMENT, &[7; 600]);
+    let watch = a.watch(200, EXPERIMENT);
+    a.send_raw(&frame, 200);
+    assert!(watch.frames().iter().all(|came| *came == frame));
+    a.down();
+    linecard.quiet();
+    let ended = linecard.interrupt();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    let report = ended.report();
+    report.assert_balanced();
+    assert_eq!(
+        (report.port(0).tx(), report.port(1).tx()),
+        (200, 200),
+        "{report:#?}"
+    );
+    assert_eq!(
+        report.port(0).copies() + report.port(1).copies(),
+        0,
+        "{report:#?}"
+    );
+    lab.assert_left(&["a"]);
+}
+
+#[test]
+fn kill_9_leaves_nothing_attached() {
+    if !possible() {
+        return;
+    }
+    let wire = talking(ports(""), &[]);
+    wire.a.ping(5, B4);
+    let load = flood(&wire.a);
+    wait_for_frames(&wire.a, 1000);
+    wire.linecard.signal(Signal::SIGKILL);
+    let ended = wire.linecard.end();
+    assert_eq!(ended.code, 128 + Signal::SIGKILL as i32);
+    drop(load);
+    wait_until("the programs to go", || {
+        let shown = wire.lab.here.sh("ip link show");
+        !shown.contains("xdp")
+    });
+    wire.lab.assert_left(&["a", "b"]);
+    let arguments = ["-p", "xdp:a", "-p", "xdp:b"];
+    let linecard = wire.lab.linecard(&[&FWD[..], &arguments].concat()).ready();
+    wire.a.ping(20, B4);
+    let ended = linecard.interrupt();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    ended.report().assert_balanced();
+    assert_bare(&wire.lab, "a");
+}
+
+/// A program that passes everything, attached as `ip` does: by netlink, to stay.
+fn attach_foreign(lab: &Lab, name: &str, mode: &str) -> String {
+    const PROGRAM: &str = r#"
+import ctypes, os, struct, sys
+def bpf(command, attr):
+    buffer = ctypes.create_string_buffer(attr, 128)
+    fd = libc.syscall(321, command, buffer, 128)
+    if fd < 0: raise OSError(ctypes.get_errno())
+    return fd
+libc = ctypes.CDLL(None, use_errno=True)
+code = struct.pack("<QQ", 0x00000002000000b7, 0x95)
+insns, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
+attr = struct.pack("<IIQQIIQII16s", 6, 2, ctypes.addressof(insns), ctypes.addressof(licence), 0, 0, 0, 0, 0, b"somebody")
+fd = bpf(5, attr)
+pin = sys.argv[1]
+path = ctypes.create_string_buffer(pin.encode())
+bpf(6, struct.pack("<QI", ctypes.addressof(path), fd))
+"#;
+    let here = format!("/tmp/linecard-e2e-{}-{name}", std::process::id());
+    let script = PROGRAM.replace('\'', "\"");
+    // A file system of its own for the pin, in a mount namespace that ends with the command.
+    lab.here.sh(&format!(
+        "mkdir -p {here} && unshare -m sh -c 'mount -t bpf bpf {here} && python3 -c \"$0\" {here}/p && \
+         ip link set dev {name} {mode} pinned {here}/p' '{script}'; rmdir {here}"
+    ));
+    let shown = lab.here.sh(&format!("ip link show dev {name}"));
+    let id = shown.split("prog/xdp id ").nth(1).expect(&shown);
+    id.split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn a_foreign_program_is_named_and_kept_unless_forced() {
+    if !possible() {
+        return;
+    }
+    for mode in ["xdpdrv", "xdpgeneric"] {
+        let lab = Lab::new();
+        let (_a, b) = (lab.host("a"), lab.host("b"));
+        let id = attach_foreign(&lab, "a", mode);
+        let ended = refused(&lab, &["-p", "xdp:a", "-p", "xdp:b"]);
+        says(
+            &ended,
+            &[
+                "xdp:a",
+                mode,
+                &format!("program {id}"),
+                "somebody",
+                "force=1",
+                &format!("ip link set dev a {mode} off"),
+            ],
+        );
+        let shown = lab.here.sh("ip link show dev a");
+        assert!(shown.contains(&format!("id {id}")), "{shown}");
+        assert_bare(&lab, "b");
+        let forced = ["-p", "xdp:a?force=1", "-p", "xdp:b"];
+        let linecard = lab.linecard(&[&FWD[..], &forced].concat()).ready();
+        let shown = lab.here.sh("ip link show dev a");
+        assert!(!shown.contains(&format!("id {id} ")), "{shown}");
+        drop(b);
+        linecard.interrupt();
+        assert_bare(&lab, "a");
+    }
+}
+
+#[test]
+fn a_second_process_at_the_same_queue_is_refused() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let (a, b) = (lab.host("a"), lab.host("b"));
+    let both = ["-p", "xdp:a", "-p", "xdp:b"];
+    let linecard = lab.linecard(&[&FWD[..], &both].concat()).ready();
+    let ended = refused(&lab, &["-p", "xdp:a"]);
+    says(&ended, &["xdp:a", "another linecard", "bpftool link show"]);
+    a.up(&[&format!("{A4}/24")]);
+    b.up(&[&format!("{B4}/24")]);
+    a.ping(5, B4);
+    Wire {
+        lab,
+        a,
+        b,
+        linecard,
+    }
+    .finish();
+}
+
+#[test]
+fn a_queue_that_somebody_else_has_is_named() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let _a = lab.host("a");
+    let first = lab
+        .linecard(&[&FWD[..], &["-p", "xdp:a", "--mode", "rx-drop"]].concat())
+        .ready();
+    // Its program may be replaced, its socket not.
+    let ended = refused(
+        &lab,
+        &["-p", "xdp:a?force=1&mode=copy", "--mode", "rx-drop"],
+    );
+    says(
+        &ended,
+        &["queue 0 of a belongs to another AF_XDP socket", "ss --xdp"],
+    );
+    let shown = lab.here.sh("ip link show dev a");
+    assert!(
+        shown.contains("prog/xdp"),
+        "the first one's program went: {shown}"
+    );
+    first.interrupt();
+}
+
+#[test]
+fn the_kernel_keeps_what_no_rule_claims() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let (a, b) = (lab.host("a"), lab.host("b"));
+    // The lab's end is a host of its own, too.
+    lab.here
+        .sh("ip address add 10.77.0.9/24 dev a && ip link set dev a arp on");
+    let rules = [
+        "--flow",
+        "0: ether=0x0800 proto=udp dport=7 => queue 0",
+        "--flow",
+        "0: ether=0x88b5 => drop",
+        "--flow",
+        "0: ether=0x0800 proto=udp dport=9 => kernel",
+        "-p",
+        "xdp:a?share=kernel",
+        "-p",
+        "xdp:b?share=kernel",
+    ];
+    let linecard = lab.linecard(&[&FWD[..], &rules].concat()).ready();
+    a.up(&[&format!("{A4}/24")]);
+    b.up(&[]);
+    a.ping(20, "10.77.0.9");
+    let datagram = |port| {
+        ethernet(
+            mac(2),
+            mac(1),
+            IPV4,
+            &udp(([10, 77, 0, 1], 5), ([10, 77, 0, 2], port), b"x"),
+        )
+    };
+    let watch = b.watch(30, 0x0800);
+    a.send_raw(&datagram(7), 30);
+    a.send_raw(&datagram(9), 20);
+    a.send_raw(&ethernet(mac(2), mac(1), EXPERIMENT, &[1; 60]), 10);
+    assert_eq!(watch.frames().len(), 30);
+    a.down();
+    let ended = linecard.interrupt();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    let report = ended.report();
+    report.assert_balanced();
+    assert_eq!(report.port(0).rx(), 30, "{report:#?}");
+    let flows = report.0["ports"][0]["flows"].as_array().unwrap();
+    let counted: Vec<_> = flows
+        .iter()
+        .map(|f| f["packets"].as_u64().unwrap())
+        .collect();
+    assert_eq!(counted, [30, 10, 20], "{report:#?}");
+    assert!(
+        extended(&report.0, 0, "xdp_passed_to_kernel") > 20,
+        "{report:#?}"
+    );
+    drop(b);
+}
+
+#[test]
+fn rules_drop_and_mark_where_all_is_ours() {
+    if !possible() {
+        return;
+    }
+    let rules = [
+        "--flow",
+        "0: src=10.77.0.0/24 proto=udp dport=1000-1999 => drop",
+        "--flow",
+        "0: proto=udp => mark 7",
+    ];
+    for mode in MODES {
+        let mut wire = silent(&format!("?mode={mode}"), &rules);
+        wire.up_without_addresses();
+        let datagram = |port| {
+            ethernet(
+                mac(2),
+                mac(1),
+                IPV4,
+                &udp(([10, 77, 0, 1], 5), ([10, 77, 0, 2], port), b"x"),
+            )
+        };
+        for (port, times) in [(999, 10), (1000, 20), (1999, 20), (2000, 10)] {
+            wire.a.send_raw(&datagram(port), times);
+        }
+        let Wire {
+            lab,
+            a,
+            b,
+            mut linecard,
+        } = wire;
+        a.down();
+        b.down();
+        linecard.quiet();
+        let ended = linecard.interrupt();
+        assert_eq!(ended.code, 0, "{ended:#?}");
+        let report = ended.report();
+        report.assert_balanced();
+        assert_eq!(
+            (report.port(0).rx(), report.port(1).tx()),
+            (20, 20),
+            "{mode}: {report:#?}"
+        );
+        let flows = report.0["ports"][0]["flows"].as_array().unwrap();
+        let counted: Vec<_> = flows
+            .iter()
+            .map(|f| f["packets"].as_u64().unwrap())
+            .collect();
+        assert_eq!(counted, [40, 20], "{mode}: {report:#?}");
+        lab.assert_left(&["a", "b"]);
+    }
+}
+
+#[test]
+fn a_rule_that_cannot_be_had_is_refused_with_the_reason() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let _a = lab.host("a");
+    let ended = refused(
+        &lab,
+        &[
+            "-p",
+            "xdp:a",
+            "--flow",
+            "0: proto=udp => queue 3",
+            "--mode",
+            "rx-drop",
+        ],
+    );
+    says(
+        &ended,
+        &["xdp:a", "proto=udp => queue 3", "there is no queue 3"],
+    );
+    assert_bare(&lab, "a");
+}
+
+fn echo_returns(host: &Host) -> bool {
+    host.try_sh(&format!("ping -c 1 -W 1 {B4}")).0.success()
+}
+
+#[test]
+fn an_interface_is_removed_and_made_again_under_load() {
+    if !possible() {
+        return;
+    }
+    for mode in MODES {
+        let mut wire = talking(ports(&format!("?mode={mode}")), &[]);
+        wire.a.ping(5, B4);
+        let load = flood(&wire.b);
+        wait_for_frames(&wire.b, 1000);
+        wire.lab.here.sh("ip link delete dev a");
+        wait_for_frames(&wire.b, 1000);
+        wire.lab.plug(&wire.a, "a");
+        wire.a.up(&[&format!("{A4}/24")]);
+        wait_for_frames(&wire.b, 1000);
+        drop(load);
+        wait_until("the port to come back", || echo_returns(&wire.a));
+        wire.a.ping(20, B4);
+        wire.a.down();
+        wire.b.down();
+        wire.linecard.quiet();
+        let ended = wire.linecard.interrupt();
+        assert_eq!(ended.code, 0, "{ended:#?}");
+        let report = ended.report();
+        report.assert_balanced();
+        report.assert_agrees(1, &wire.b.eth0());
+        assert_eq!(extended(&report.0, 0, "sockets_reopened"), 1, "{report:#?}");
+        says(&ended, &["its sockets were opened again"]);
+        wire.lab.assert_left(&["a", "b"]);
+    }
+}
+
+#[test]
+fn an_interface_goes_down_and_up_under_load() {
+    if !possible() {
+        return;
+    }
+    for mode in MODES {
+        let wire = talking(ports(&format!("?mode={mode}")), &[]);
+        wire.a.ping(5, B4);
+        let load = flood(&wire.b);
+        wait_for_frames(&wire.b, 1000);
+        wire.lab.here.sh("ip link set dev a down");
+        wait_for_frames(&wire.b, 1000);
+        wire.lab.here.sh("ip link set dev a up");
+        wait_for_frames(&wire.b, 1000);
+        drop(load);
+        wait_until("the port to come back", || echo_returns(&wire.a));
+        wire.a.ping(20, B4);
+        wire.finish();
+    }
+}
+
+#[test]
+fn the_mtu_changes_under_load() {
+    if !possible() {
+        return;
+    }
+    let wire = talking(ports(""), &[]);
+    let load = flood(&wire.b);
+    wait_for_frames(&wire.b, 1000);
+    for mtu in [9000, 1500, 3000] {
+        for (host, end) in [(&wire.a, "a"), (&wire.b, "b")] {
+            wire.lab
+                .here
+                .sh(&format!("ip link set dev {end} mtu {mtu}"));
+            host.sh(&format!("ip link set dev eth0 mtu {mtu}"));
+        }
+        wait_for_frames(&wire.b, 1000);
+        // Workers look at their interfaces ten times a second.
+        let longest = format!("-s {} -M do {B4}", mtu - 28);
+        wait_until("the longest frames to cross", || {
+            let ping = format!("ping -c 1 -W 1 {longest}");
+            wire.a.try_sh(&ping).0.success()
+        });
+        wire.a.ping(5, &longest);
+    }
+    drop(load);
+    wire.finish();
+}
+
+#[test]
+fn jumbo_frames_cross_as_chains() {
+    if !possible() {
+        return;
+    }
+    for mode in MODES {
+        let lab = Lab::new();
+        let (a, b) = (lab.host("a"), lab.host("b"));
+        for (host, end) in [(&a, "a"), (&b, "b")] {
+            host.sh("ip link set dev eth0 mtu 9000");
+            lab.here.sh(&format!("ip link set dev {end} mtu 9000"));
+        }
+        let ports = ports(&format!("?mode={mode}"));
+        let linecard = lab
+            .linecard(&[&FWD[..], &["-p", &ports[0], "-p", &ports[1]]].concat())
+            .ready();
+        a.up(&[&format!("{A4}/24")]);
+        b.up(&[&format!("{B4}/24")]);
+        a.ping(20, &format!("-s 8972 -M do {B4}"));
+        let server = b.serve(5201, "iperf3 --server");
+        a.sh(&format!("iperf3 --client {B4} --time 1"));
+        drop(server);
+        Wire {
+            lab,
+            a,
+            b,
+            linecard,
+        }
+        .finish();
+    }
+}
+
+#[test]
+fn floods_and_small_pools_are_accounted_for() {
+    if !possible() {
+        return;
+    }
+    for mode in MODES {
+        let mut wire = silent(&format!("?mode={mode}"), &["--pool-size", "64"]);
+        wire.up_without_addresses();
+        let load = (flood(&wire.a), flood(&wire.b));
+        wait_for_frames(&wire.a, 50_000);
+        drop(load);
+        let report = wire.finish();
+        assert!(report.port(1).tx() > 0, "{report:#?}");
+    }
+}
+
+#[test]
+fn more_queues_than_there_are_name_the_command() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let _a = lab.host("a");
+    let ended = refused(
+        &lab,
+        &[
+            "-p",
+            "xdp:a?queues=2",
+            "-p",
+            "null:",
+            "--workers",
+            "2",
+            "--oversubscribe",
+        ],
+    );
+    says(&ended, &["xdp:a?queues=2"]);
+}
+
+#[test]
+fn one_worker_serves_all_queues_of_an_interface_and_new_ones() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let (a, b) = (lab.host("a"), lab.host("b"));
+    for (host, end) in [(&a, "a"), (&b, "b")] {
+        host.sh("ip link set eth0 addrgenmode none && ethtool -L eth0 rx 2 tx 2");
+        lab.here.sh(&format!("ethtool -L {end} rx 2 tx 2"));
+    }
+    lab.here.sh("ethtool -L b rx 1 tx 1");
+    let both = ["-p", "xdp:a", "-p", "xdp:b", "--idle", "sleep"];
+    let linecard = lab.linecard(&[&FWD[..], &both].concat()).ready();
+    a.up(&[&format!("{A4}/24"), "fd77::1/64"]);
+    b.up(&[&format!("{B4}/24"), "fd77::2/64"]);
+    let wire = Wire {
+        lab,
+        a,
+        b,
+        linecard,
+    };
+    converse(&wire);
+    wire.lab.here.sh("ethtool -L b rx 2 tx 2");
+    wait_until("the sockets of the new queue", || {
+        wire.linecard
+            .stderr()
+            .contains("its sockets were opened again")
+    });
+    wait_until("the port to work", || echo_returns(&wire.a));
+    converse(&wire);
+    let Wire {
+        lab,
+        a,
+        b,
+        mut linecard,
+    } = wire;
+    a.down();
+    b.down();
+    linecard.quiet();
+    let ended = linecard.interrupt();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    ended.report().assert_balanced();
+    lab.assert_left(&["a", "b"]);
+}
+
+#[test]
+fn zero_copy_on_a_veth_is_refused_with_the_reason() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let _a = lab.host("a");
+    let ended = refused(&lab, &["-p", "xdp:a?mode=zerocopy", "--mode", "rx-drop"]);
+    says(&ended, &["xdp:a", "veth has no zero-copy"]);
+    assert_bare(&lab, "a");
+}
+
+#[test]
+fn no_permission_names_the_capabilities_and_the_command() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let _a = lab.host("a");
+    for (kept, missing) in [
+        ("-all", "CAP_NET_RAW"),
+        ("-all,+net_raw,+net_admin", "CAP_BPF"),
+    ] {
+        let without = format!("setpriv --inh-caps={kept} --bounding-set={kept} -- {LINECARD}");
+        let ended = lab
+            .here
+            .start(&format!("{without} fwd -p xdp:a --mode rx-drop"))
+            .end();
+        assert_eq!(ended.code, 1, "{ended:#?}");
+        says(&ended, &["xdp:a", missing, "setcap"]);
+    }
+    lab.assert_left(&["a"]);
+}
+
+#[test]
+fn four_capabilities_are_enough_and_a_fifth_for_rules() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let (a, b) = (lab.host("a"), lab.host("b"));
+    let with = |more: &str, flow: &str| {
+        let caps = format!("-all,+net_raw,+net_admin,+bpf,+ipc_lock{more}");
+        let privileged = format!("setpriv --inh-caps={caps} --bounding-set={caps} -- {LINECARD}");
+        let arguments = "fwd -p xdp:a -p xdp:b --json --stats-interval 100ms";
+        lab.here.start(&format!("{privileged} {arguments} {flow}"))
+    };
+    let flow = "--flow '0: proto=udp dport=9 => drop'";
+    let ended = with("", flow).end();
+    says(
+        &ended,
+        &["xdp:a", "proto=udp dport=9", "CAP_PERFMON", "setcap"],
+    );
+    with(",+perfmon", flow).ready().interrupt();
+    let linecard = with("", "").ready();
+    a.up(&[&format!("{A4}/24")]);
+    b.up(&[&format!("{B4}/24")]);
+    a.ping(5, B4);
+    Wire {
+        lab,
+        a,
+        b,
+        linecard,
+    }
+    .finish();
+}
+
+#[test]
+fn ports_lists_the_modes() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let _a = lab.host("a");
+    let ended = lab.linecard(&["ports", "--json"]).end();
+    let said: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let found = said["interfaces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|i| i["name"] == "a");
+    let drivers = found.unwrap()["drivers"].as_array().unwrap();
+    let usable = |port: &str| {
+        drivers
+            .iter()
+            .find(|d| d["port"] == port)
+            .map(|d| d["usable"] == true)
+    };
+    assert_eq!(usable("xdp:a?mode=zerocopy"), Some(false), "{said:#}");
+    assert_eq!(usable("xdp:a?mode=copy"), Some(true), "{said:#}");
+    assert_eq!(usable("xdp:a?mode=skb"), Some(true), "{said:#}");
+}

@@ -115,7 +115,7 @@ mod umem;
 
 use linecard_hal::{Port, PortError, PortName};
 
-pub use probe::{ModeFit, Obstacle, Probe, probe};
+pub use probe::{ModeFit, Obstacle, Probe, Program, probe};
 
 /// The most queues of a port.
 pub const MAX_QUEUES: u16 = 64;

@@ -201,6 +201,7 @@ impl Port for XdpPort {
             offloads: self.enabled(interface),
             can_wait: !self.options.busy_poll,
             notes: self.notes(interface),
+            rungs: Vec::new(),
         }
     }
 

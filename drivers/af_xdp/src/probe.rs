@@ -17,8 +17,24 @@ pub struct Probe {
     pub modes: Vec<ModeFit>,
     /// Queues that it has, and so queue pairs of the port.
     pub queues: u16,
+    /// Whether its frames come from a wire; those of a virtual link may come as UDP super-frames, which
+    /// `mode=skb` loses.
+    pub physical: bool,
+    /// The XDP programs that are attached now.
+    pub programs: Vec<Program>,
     /// Why no mode can be used at the moment: privileges that are missing, a program of somebody else.
     pub obstacle: Option<Obstacle>,
+}
+
+/// An XDP program at an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Program {
+    /// Its number, as `bpftool prog show id` takes it.
+    pub id: u32,
+    /// Where it runs, as `ip link` names that: `xdpdrv`, `xdpgeneric`, `xdpoffload`.
+    pub mode: String,
+    /// Its name, if we may ask for that.
+    pub name: Option<String>,
 }
 
 /// Whether one mode would work.
@@ -71,6 +87,14 @@ pub fn probe(interface: &str) -> Result<Probe, PortError> {
     Ok(Probe {
         interface: interface.into(),
         modes: modes.into(),
+        physical: now.is_physical(),
+        programs: (now.xdp.each())
+            .map(|(id, mode)| Program {
+                id,
+                mode: mode.into(),
+                name: steering::program_name(id),
+            })
+            .collect(),
         queues: u16::try_from(device.channels(now.index).rx).unwrap_or(u16::MAX),
         obstacle: ready.err().map(|e| Obstacle {
             reason: match &e.cause {

@@ -274,6 +274,12 @@ pub(crate) fn check_privileges(device: &Device) -> Result<(), PortError> {
     Ok(())
 }
 
+/// A program's name, if we may ask.
+pub(crate) fn program_name(id: u32) -> Option<String> {
+    let info = ProgramInfo::by_id(id).ok()?;
+    (!info.name.is_empty()).then_some(info.name)
+}
+
 /// Refuses an interface that has a program already.
 pub(crate) fn check_place(device: &Device, interface: &Interface) -> Result<(), PortError> {
     let Some((id, mode)) = interface.xdp.each().next() else {

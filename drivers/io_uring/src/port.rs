@@ -235,6 +235,7 @@ impl Port for UringPort {
             offloads: self.offloads() & self.config.offloads,
             can_wait: true,
             notes: self.notes(),
+            rungs: Vec::new(),
         }
     }
 

@@ -138,6 +138,7 @@ impl Port for NullPort {
             } else {
                 "copy=0: bytes are written once, when the port starts".into()
             }],
+            rungs: Vec::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use linecard_hal::mempool::Leak;
-use linecard_hal::{Ledger, Mempool};
+use linecard_hal::{Ledger, Mempool, PortInfo, Rung};
 use serde::Serialize;
 
 use crate::copies;
@@ -33,6 +33,11 @@ pub struct Report {
 pub struct PortReport {
     /// The name it was opened with.
     pub name: String,
+    /// The driver that has it.
+    pub driver: &'static str,
+    /// For an `auto:` port, the ladder: which driver has it, and why not a better one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rungs: Vec<Rung>,
     /// Frames received.
     pub rx: u64,
     /// Bytes received, without FCS.
@@ -170,6 +175,7 @@ impl Report {
 /// What a report is made from.
 pub(crate) struct Sources<'a> {
     pub(crate) plan: &'a Plan,
+    pub(crate) infos: &'a [PortInfo],
     pub(crate) pools: &'a [Mempool],
     pub(crate) duration: Duration,
     pub(crate) counters: Vec<WorkerCounters>,
@@ -215,6 +221,11 @@ impl Sources<'_> {
     fn port(&self, index: usize) -> PortReport {
         let mut port = PortReport {
             name: self.plan.ports[index].name.clone(),
+            driver: self.infos.get(index).map_or("", |info| info.driver),
+            rungs: self
+                .infos
+                .get(index)
+                .map_or_else(Vec::new, |info| info.rungs.clone()),
             flows: self.flows.get(index).cloned().unwrap_or_default(),
             extended: self.extended.get(index).cloned().unwrap_or_default(),
             ..PortReport::default()

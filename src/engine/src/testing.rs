@@ -119,6 +119,7 @@ impl Port for TestPort {
             offloads: self.offloads,
             can_wait: false,
             notes: Vec::new(),
+            rungs: Vec::new(),
         }
     }
 

@@ -46,6 +46,6 @@ pub use mempool::{Ledger, Mempool, MempoolConfig, MempoolError};
 pub use name::PortName;
 pub use offload::{MbufFlags, Offloads, TxOffload};
 pub use port::{
-    LinkState, Port, PortConfig, PortInfo, QueuePair, QueueState, RxQueue, RxStats, TxQueue,
+    LinkState, Port, PortConfig, PortInfo, QueuePair, QueueState, Rung, RxQueue, RxStats, TxQueue,
     TxStats,
 };

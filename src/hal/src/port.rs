@@ -50,6 +50,26 @@ pub struct PortInfo {
     pub can_wait: bool,
     /// What it chose on its own and why: "rx=ring: receives at a thirtieth of the cost of multishot".
     pub notes: Vec<String>,
+    /// The ways to take the device that were open to an `auto:` port, the best first; empty for a port that
+    /// names its driver.
+    pub rungs: Vec<Rung>,
+}
+
+/// One way to take a device, and whether it is the one. Part of a ladder, of which the first rung that works is
+/// taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Rung {
+    /// In short: `dpdk`, `xdp copy`, `uring ring`.
+    pub rung: String,
+    /// The name that opens just this one, such as `xdp:eth1?mode=copy`.
+    pub port: String,
+    /// Whether it is the one.
+    pub taken: bool,
+    /// Why it is not, with the system's answer and what is likely behind that; of the one that is, what to know
+    /// of it. May be empty.
+    pub reason: String,
+    /// What would change that: a command where there is one. May be empty.
+    pub remedy: String,
 }
 
 fn offload_names<S: serde::Serializer>(offloads: &Offloads, s: S) -> Result<S::Ok, S::Error> {

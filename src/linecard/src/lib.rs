@@ -30,7 +30,7 @@
 //! `RxQueue::receive` → [`Stage::process`] → `TxQueue::transmit`, called from the engine's
 //! `worker.rs`.
 
-mod auto;
+pub mod auto;
 pub mod modes;
 mod open;
 pub mod pci;
@@ -41,7 +41,7 @@ pub use linecard_engine::{
 };
 pub use linecard_hal::{
     Burst, Mbuf, MbufFlags, Mempool, MempoolConfig, Offloads, Port, PortConfig, PortError,
-    PortErrorKind, PortInfo, PortName,
+    PortErrorKind, PortInfo, PortName, Rung,
 };
 pub use open::{DRIVERS, DriverInfo, open, open_all};
 

@@ -163,6 +163,7 @@ impl Port for DpdkPort {
             offloads: self.offloads(),
             can_wait: self.can_wait,
             notes: self.notes(),
+            rungs: Vec::new(),
         }
     }
 

@@ -164,6 +164,7 @@ impl Port for TapPort {
             offloads: self.available() & self.config.offloads,
             can_wait: true,
             notes,
+            rungs: Vec::new(),
         }
     }
 

@@ -251,6 +251,7 @@ impl Port for PcapPort {
             offloads: Offloads::RX_TIMESTAMP | Offloads::RX_SCATTER | Offloads::TX_MULTI_SEGS,
             can_wait: false,
             notes,
+            rungs: Vec::new(),
         }
     }
 

@@ -109,6 +109,7 @@ impl Port for SimPort {
             offloads: self.offloads(),
             can_wait: self.can_wait(),
             notes: self.notes(),
+            rungs: Vec::new(),
         }
     }
 

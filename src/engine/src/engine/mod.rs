@@ -155,6 +155,7 @@ impl Engine {
             rules,
             threads: Vec::new(),
             engine: self,
+            infos: infos.clone(),
         };
         for (id, inbox) in (0..).zip(inboxes) {
             let worker = running.worker(id, inbox, &mailboxes, &mut queues, &infos, stage(id));

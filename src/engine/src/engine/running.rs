@@ -21,6 +21,8 @@ use crate::worker::{Control, Ending, Input, Worker};
 /// An engine at work. Dropping it stops it.
 pub struct Running {
     pub(super) engine: Engine,
+    /// The ports as they were started.
+    pub(super) infos: Vec<PortInfo>,
     pub(super) started: Instant,
     pub(super) control: Arc<Control>,
     pub(super) bells: Vec<Arc<Bell>>,
@@ -134,6 +136,7 @@ impl Running {
     pub fn snapshot(&self) -> Report {
         Sources {
             plan: &self.engine.plan,
+            infos: &self.infos,
             pools: &self.engine.pools,
             duration: self.started.elapsed(),
             counters: self.published.iter().map(|p| p.read()).collect(),
@@ -154,6 +157,11 @@ impl Running {
     /// The plan it follows.
     pub fn plan(&self) -> &Plan {
         &self.engine.plan
+    }
+
+    /// The ports as they were started: what they took and why.
+    pub fn ports(&self) -> &[PortInfo] {
+        &self.infos
     }
 
     /// A handle that stops it.
@@ -209,6 +217,7 @@ impl Running {
         }
         Sources {
             plan: &self.engine.plan,
+            infos: &self.infos,
             pools: &self.engine.pools,
             duration,
             counters: self.published.iter().map(|p| p.read()).collect(),

@@ -42,6 +42,8 @@ pub struct NetInterface {
     pub tx_queues: u16,
     /// The bridge or bond that owns it.
     pub master: Option<String>,
+    /// The interface that it lies on (a VLAN's card), or a veth's other end, if that is in this namespace.
+    pub lower: Option<String>,
 }
 
 impl NetInterface {
@@ -91,6 +93,10 @@ fn merge(root: &SysRoot, link: &Link, links: &[Link]) -> NetInterface {
         0 => u16::try_from(told.max(1)).unwrap_or(u16::MAX),
         seen => seen,
     };
+    let name_of = |index: Option<u32>| {
+        let other = links.iter().find(|other| Some(other.index) == index);
+        other.map(|other| other.name.clone())
+    };
     NetInterface {
         name: link.name.clone(),
         index: link.index,
@@ -106,10 +112,8 @@ fn merge(root: &SysRoot, link: &Link, links: &[Link]) -> NetInterface {
         node: seen.node,
         rx_queues: queues(seen.rx_queues, link.rx_queues),
         tx_queues: queues(seen.tx_queues, link.tx_queues),
-        master: link
-            .master
-            .and_then(|index| links.iter().find(|other| other.index == index))
-            .map(|master| master.name.clone()),
+        master: name_of(link.master),
+        lower: name_of(link.lower.filter(|index| *index != link.index)),
     }
 }
 
@@ -153,6 +157,7 @@ fn from_sysfs(root: &SysRoot, name: &str) -> NetInterface {
         node: device.as_deref().and_then(numa_node),
         rx_queues: queues("rx-"),
         tx_queues: queues("tx-"),
+        lower: None,
         master: fs::read_link(root.path(file("master")))
             .ok()
             .and_then(|path| Some(path.file_name()?.to_str()?.to_owned())),

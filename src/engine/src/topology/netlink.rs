@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub(super) rx_queues: u32,
     pub(super) tx_queues: u32,
     pub(super) master: Option<u32>,
+    /// The link that it lies on, or its other end; of this namespace.
+    pub(super) lower: Option<u32>,
     /// `veth`, `bridge`, `tun`, …; physical devices have none.
     pub(super) kind: Option<String>,
 }
@@ -91,6 +93,7 @@ fn parse_link(message: &[u8]) -> Option<Link> {
         flags: u32_at(message, 8)?,
         ..Link::default()
     };
+    let mut elsewhere = false;
     for (kind, value) in attributes(message.get(16..)?) {
         let number = || u32_at(value, 0);
         match kind {
@@ -98,6 +101,8 @@ fn parse_link(message: &[u8]) -> Option<Link> {
             libc::IFLA_ADDRESS => link.address = value.to_vec(),
             libc::IFLA_MTU => link.mtu = number()?,
             libc::IFLA_MASTER => link.master = number(),
+            libc::IFLA_LINK => link.lower = number().filter(|index| *index != 0),
+            libc::IFLA_LINK_NETNSID => elsewhere = true,
             libc::IFLA_CARRIER => link.carrier = value.first().map(|byte| *byte != 0),
             libc::IFLA_NUM_RX_QUEUES => link.rx_queues = number()?,
             libc::IFLA_NUM_TX_QUEUES => link.tx_queues = number()?,
@@ -108,6 +113,9 @@ fn parse_link(message: &[u8]) -> Option<Link> {
             }
             _ => {}
         }
+    }
+    if elsewhere {
+        link.lower = None; // Its number means another link here.
     }
     (!link.name.is_empty()).then_some(link)
 }

@@ -48,6 +48,7 @@ impl Port for Loopback {
             offloads: Offloads::TX_MULTI_SEGS | Offloads::RX_SCATTER, // Chains pass as they are.
             can_wait: false,
             notes: Vec::new(),
+            rungs: Vec::new(),
         }
     }
 

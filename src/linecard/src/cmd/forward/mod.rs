@@ -77,6 +77,7 @@ impl Session {
         }
         let running = engine.start(|_| modes::stage(self.mode, &config))?;
         stop_on_signals(&running)?;
+        self.say(&report::stepped_down(&infos, running.ports()))?;
         // Scripts wait for this line: from here on every frame is received or counted.
         self.say("forwarding; Ctrl-C stops and reports\n")?;
         watch::until_done(&running, &self);

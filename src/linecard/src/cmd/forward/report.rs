@@ -2,7 +2,7 @@
 
 use linecard::engine::{CopyReason, PoolReport, PortReport};
 use linecard::modes::Mode;
-use linecard::{Engine, Report};
+use linecard::{Engine, PortInfo, Report, Rung, auto};
 
 use crate::cmd::table::{Cell, Paint, Table, Tone};
 
@@ -10,6 +10,7 @@ use crate::cmd::table::{Cell, Paint, Table, Tone};
 pub(super) fn start(engine: &Engine, mode: Mode) -> String {
     let mut text = format!("mode {mode}\n{}", engine.plan());
     for port in engine.ports() {
+        text += &ladder(&port.name, &port.rungs);
         for note in &port.notes {
             text += &format!("{}: {note}\n", port.name);
         }
@@ -31,9 +32,27 @@ pub(super) fn start(engine: &Engine, mode: Mode) -> String {
     text + &format!("pool size: {}\n", engine.sizing())
 }
 
+/// What an `auto:` port came to and why; nothing for others.
+fn ladder(port: &str, rungs: &[Rung]) -> String {
+    let lines = auto::lines(rungs).into_iter();
+    lines.map(|line| format!("{port}: {line}\n")).collect()
+}
+
+/// The ladders of ports that stepped down when they were started.
+pub(super) fn stepped_down(before: &[PortInfo], now: &[PortInfo]) -> String {
+    let ports = before.iter().zip(now);
+    ports
+        .filter(|(before, now)| before.rungs != now.rungs)
+        .map(|(_, now)| ladder(&now.name, &now.rungs))
+        .collect()
+}
+
 /// The account.
 pub(super) fn last(report: &Report, paint: Paint) -> String {
     let mut text = format!("\n{:.3} s\n", report.duration_s);
+    for port in &report.ports {
+        text += &ladder(&port.name, &port.rungs);
+    }
     text += &ports(&report.ports).render(paint);
     text += &copies(&report.ports);
     text += "\n";

@@ -1,0 +1,220 @@
+//! The decision: which rungs an interface has, in which order, and which are of no use, before anything is opened.
+
+use linecard_af_xdp::{Obstacle, Probe};
+use linecard_hal::Rung;
+use serde::Serialize;
+
+/// What is known of an interface before a port is opened.
+#[derive(Debug, Clone, Serialize)]
+pub struct Facts {
+    /// Its name.
+    pub interface: String,
+    /// Why DPDK does not take it, which is so as long as the kernel has it.
+    pub dpdk: Obstacle,
+    /// What the kernel's own stack has there that it would lose, if anything.
+    pub stake: Option<Obstacle>,
+    /// What AF_XDP can do there.
+    pub xdp: Result<Probe, Obstacle>,
+    /// Why no packet socket can be had.
+    pub socket: Option<Obstacle>,
+    /// Why there is no mapped ring.
+    pub ring: Option<Obstacle>,
+    /// Why there is no multishot receive.
+    pub multishot: Option<Obstacle>,
+}
+
+/// A rung before it is tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) rung: String,
+    /// The name that opens it.
+    pub(super) port: String,
+    /// What to know of it, if it is taken.
+    pub(super) about: String,
+    /// Why it is of no use.
+    pub(super) obstacle: Option<Obstacle>,
+}
+
+/// The options of a port's name, as far as they choose a rung.
+#[derive(Debug, Clone, Copy, Default)]
+struct Options<'a> {
+    all: &'a str,
+    mode: Option<&'a str>,
+    rx: Option<&'a str>,
+    share: bool,
+    force: bool,
+}
+
+impl<'a> Options<'a> {
+    fn of(all: &'a str) -> Self {
+        let value = |wanted: &str| {
+            let pairs = all.split('&').filter_map(|pair| pair.split_once('='));
+            pairs
+                .filter(|(key, _)| *key == wanted)
+                .map(|(_, v)| v)
+                .next()
+        };
+        Self {
+            all,
+            mode: value("mode"),
+            rx: value("rx").filter(|rx| *rx != "auto"),
+            share: value("share").is_some(),
+            force: value("force") == Some("1"),
+        }
+    }
+
+    /// The name of one rung: the options as they were given, with this one.
+    fn name(self, driver: &str, interface: &str, key: &str, value: &str) -> String {
+        let rest = self.all.split('&').filter(|pair| {
+            !pair.is_empty() && pair.split_once('=').is_none_or(|(had, _)| had != key)
+        });
+        let mut name = format!("{driver}:{interface}?{key}={value}");
+        for pair in rest {
+            name += "&";
+            name += pair;
+        }
+        name
+    }
+}
+
+/// Every rung, the best first. `options` is what follows the question mark in the port's name.
+pub(super) fn candidates(facts: &Facts, options: &str) -> Vec<Candidate> {
+    let options = Options::of(options);
+    let mut all = vec![Candidate {
+        rung: "dpdk".into(),
+        port: format!("dpdk:{}", facts.interface),
+        about: String::new(),
+        obstacle: Some(facts.dpdk.clone()),
+    }];
+    let xdp = ["zerocopy", "copy", "skb"];
+    all.extend(xdp.map(|mode| xdp_rung(facts, options, mode)));
+    let uring = [
+        ("ring", &facts.ring),
+        ("multishot", &facts.multishot),
+        ("mmsg", &None),
+    ];
+    all.extend(uring.map(|(rx, own)| {
+        let obstacle = match options.rx {
+            Some(named) if named != rx => Some(by_name("rx", named)),
+            _ => facts.socket.clone().or_else(|| own.clone()),
+        };
+        Candidate {
+            rung: format!("uring {rx}"),
+            port: options.name("uring", &facts.interface, "rx", rx),
+            about: format!(
+                "the kernel's own stack sees the frames of {} as well",
+                facts.interface
+            ),
+            obstacle,
+        }
+    }));
+    all
+}
+
+fn xdp_rung(facts: &Facts, options: Options<'_>, mode: &str) -> Candidate {
+    let interface = &facts.interface;
+    let obstacle = match (options.mode, &facts.xdp) {
+        (Some(named), _) if named != mode => Some(by_name("mode", named)),
+        (_, Err(obstacle)) => Some(obstacle.clone()),
+        (_, Ok(probe)) => {
+            let own = || {
+                let fit = probe.modes.iter().find(|fit| fit.mode == mode);
+                fit.and_then(|fit| fit.obstacle.clone())
+            };
+            // That force=1 removes; what it does not is seen when the port is opened.
+            let now = probe.obstacle.clone().filter(|_| !options.force);
+            let stake = facts.stake.clone().filter(|_| !options.share);
+            let loses = || {
+                (mode == "skb" && !probe.physical && options.mode.is_none()).then(|| Obstacle {
+                    reason: format!(
+                        "{interface} is a virtual link, whose UDP super-frames mode=skb loses; rx=ring has them \
+                         and costs no more"
+                    ),
+                    remedy: format!("open {}", options.name("xdp", interface, "mode", mode)),
+                })
+            };
+            stake.or_else(own).or(now).or_else(loses)
+        }
+    };
+    let about = match mode {
+        "zerocopy" => "the driver reads and writes the pool's mbufs",
+        "copy" => "the driver runs the program, and the kernel copies a frame once",
+        _ => "the kernel runs the program behind the driver, and copies a frame once",
+    };
+    Candidate {
+        rung: format!("xdp {mode}"),
+        port: options.name("xdp", interface, "mode", mode),
+        about: format!("{about}; its own stack sees no frame of {interface}"),
+        obstacle,
+    }
+}
+
+fn by_name(key: &str, value: &str) -> Obstacle {
+    Obstacle {
+        reason: format!("the name says {key}={value}"),
+        remedy: format!("leave {key}= out of it"),
+    }
+}
+
+/// The ladder as it is told: `taken` is the number of the rung that is.
+pub(super) fn told(candidates: &[Candidate], taken: Option<usize>) -> Vec<Rung> {
+    let best = taken.and_then(|at| candidates.get(at));
+    let rung = |(at, candidate): (usize, &Candidate)| {
+        let taken = Some(at) == taken;
+        let (reason, remedy) = match (&candidate.obstacle, best) {
+            _ if taken => (candidate.about.clone(), String::new()),
+            (Some(obstacle), _) => (obstacle.reason.clone(), obstacle.remedy.clone()),
+            (None, Some(best)) => (
+                format!("{} comes before it", best.rung),
+                format!("open {}", candidate.port),
+            ),
+            (None, None) => (String::new(), String::new()),
+        };
+        Rung {
+            rung: candidate.rung.clone(),
+            port: candidate.port.clone(),
+            taken,
+            reason,
+            remedy,
+        }
+    };
+    candidates.iter().enumerate().map(rung).collect()
+}
+
+/// What `auto:` would come to, as far as that is known without opening anything: a rung may still turn out to be of
+/// no use when a port is started.
+pub fn predict(facts: &Facts) -> Vec<Rung> {
+    let all = candidates(facts, "");
+    let first = all.iter().position(|rung| rung.obstacle.is_none());
+    told(&all, first)
+}
+
+/// The ladder in words, a line each: the rung that is taken, and what was above it. Neighbours that fail of
+/// the same are named together.
+pub fn lines(rungs: &[Rung]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let upto = rungs.iter().position(|rung| rung.taken);
+    let above = &rungs[..upto.unwrap_or(rungs.len())];
+    for same in above.chunk_by(|a, b| a.reason == b.reason) {
+        let mut names = same.iter().map(|rung| rung.rung.as_str());
+        let mut line = format!("not {}", names.next().unwrap_or_default());
+        for name in names {
+            // "xdp zerocopy, copy, skb".
+            let short = name.split_once(' ').map_or(name, |(_, mode)| mode);
+            line += &format!(", {short}");
+        }
+        line += &format!(": {}", same[0].reason);
+        let mut remedies: Vec<&str> = same.iter().map(|rung| rung.remedy.as_str()).collect();
+        remedies.dedup();
+        if let [one] = remedies[..]
+            && !one.is_empty()
+        {
+            line += &format!("; {one}");
+        }
+        lines.push(line);
+    }
+    if let Some(taken) = upto.and_then(|at| rungs.get(at)) {
+        lines.push(format!("{} ({}): {}", taken.rung, taken.port, taken.reason));
+    }
+    lines
+}

@@ -60,6 +60,7 @@ pub(crate) fn open_auto(name: PortName) -> Result<Box<dyn Port>, PortError> {
             rung: "dpdk".into(),
             port: chosen,
             about: "DPDK's driver has the card".into(),
+            instead: String::new(),
             obstacle: None,
         }];
         return Ok(Box::new(Auto::open(name.full(), ladder, open)?));
@@ -106,7 +107,7 @@ fn facts(interface: &str, root: &SysRoot) -> Result<Facts, PortError> {
 }
 
 /// An error as the reason why a rung is not taken.
-fn obstacle(error: &PortError) -> Obstacle {
+pub fn obstacle(error: &PortError) -> Obstacle {
     // The rung's name says the mode already.
     let what = match error.what.split_once(": ") {
         Some((mode, rest)) if mode.starts_with("mode=") && !mode.contains(' ') => rest,

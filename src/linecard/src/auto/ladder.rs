@@ -31,6 +31,8 @@ pub(super) struct Candidate {
     pub(super) port: String,
     /// What to know of it, if it is taken.
     pub(super) about: String,
+    /// What somebody does who wants it otherwise. May be empty.
+    pub(super) instead: String,
     /// Why it is of no use.
     pub(super) obstacle: Option<Obstacle>,
 }
@@ -41,7 +43,7 @@ struct Options<'a> {
     all: &'a str,
     mode: Option<&'a str>,
     rx: Option<&'a str>,
-    share: bool,
+    share: Option<&'a str>,
     force: bool,
 }
 
@@ -58,7 +60,7 @@ impl<'a> Options<'a> {
             all,
             mode: value("mode"),
             rx: value("rx").filter(|rx| *rx != "auto"),
-            share: value("share").is_some(),
+            share: value("share"),
             force: value("force") == Some("1"),
         }
     }
@@ -84,6 +86,7 @@ pub(super) fn candidates(facts: &Facts, options: &str) -> Vec<Candidate> {
         rung: "dpdk".into(),
         port: format!("dpdk:{}", facts.interface),
         about: String::new(),
+        instead: String::new(),
         obstacle: Some(facts.dpdk.clone()),
     }];
     let xdp = ["zerocopy", "copy", "skb"];
@@ -105,6 +108,7 @@ pub(super) fn candidates(facts: &Facts, options: &str) -> Vec<Candidate> {
                 "the kernel's own stack sees the frames of {} as well",
                 facts.interface
             ),
+            instead: String::new(),
             obstacle,
         }
     }));
@@ -123,7 +127,7 @@ fn xdp_rung(facts: &Facts, options: Options<'_>, mode: &str) -> Candidate {
             };
             // That force=1 removes; what it does not is seen when the port is opened.
             let now = probe.obstacle.clone().filter(|_| !options.force);
-            let stake = facts.stake.clone().filter(|_| !options.share);
+            let stake = facts.stake.clone().filter(|_| options.share.is_none());
             let loses = || {
                 (mode == "skb" && !probe.physical && options.mode.is_none()).then(|| Obstacle {
                     reason: format!(
@@ -136,15 +140,27 @@ fn xdp_rung(facts: &Facts, options: Options<'_>, mode: &str) -> Candidate {
             stake.or_else(own).or(now).or_else(loses)
         }
     };
-    let about = match mode {
+    let how = match mode {
         "zerocopy" => "the driver reads and writes the pool's mbufs",
         "copy" => "the driver runs the program, and the kernel copies a frame once",
         _ => "the kernel runs the program behind the driver, and copies a frame once",
     };
+    let sees = match options.share {
+        Some("kernel") => "what no flow rule claims",
+        _ => "no frame",
+    };
+    let mut about = format!("{how}; its own stack sees {sees} of {interface}");
+    let mut instead = String::new();
+    if mode == "copy" && facts.xdp.as_ref().is_ok_and(|probe| !probe.physical) {
+        about += "; hosts of this machine cut their TCP super-frames themselves meanwhile";
+        let ring = format!("uring:{interface}");
+        instead = format!("for TCP between hosts of this machine {ring} is faster");
+    }
     Candidate {
         rung: format!("xdp {mode}"),
         port: options.name("xdp", interface, "mode", mode),
-        about: format!("{about}; its own stack sees no frame of {interface}"),
+        about,
+        instead,
         obstacle,
     }
 }
@@ -162,7 +178,7 @@ pub(super) fn told(candidates: &[Candidate], taken: Option<usize>) -> Vec<Rung> 
     let rung = |(at, candidate): (usize, &Candidate)| {
         let taken = Some(at) == taken;
         let (reason, remedy) = match (&candidate.obstacle, best) {
-            _ if taken => (candidate.about.clone(), String::new()),
+            _ if taken => (candidate.about.clone(), candidate.instead.clone()),
             (Some(obstacle), _) => (obstacle.reason.clone(), obstacle.remedy.clone()),
             (None, Some(best)) => (
                 format!("{} comes before it", best.rung),
@@ -214,7 +230,11 @@ pub fn lines(rungs: &[Rung]) -> Vec<String> {
         lines.push(line);
     }
     if let Some(taken) = upto.and_then(|at| rungs.get(at)) {
-        lines.push(format!("{} ({}): {}", taken.rung, taken.port, taken.reason));
+        let mut line = format!("{} ({}): {}", taken.rung, taken.port, taken.reason);
+        if !taken.remedy.is_empty() {
+            line += &format!("; {}", taken.remedy);
+        }
+        lines.push(line);
     }
     lines
 }

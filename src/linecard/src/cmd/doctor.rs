@@ -12,6 +12,7 @@ mod privileges;
 mod processor;
 mod software;
 mod system;
+mod xdp;
 
 use std::process::ExitCode;
 
@@ -26,8 +27,8 @@ use super::table::{Paint, Tone};
 /// Examines this machine and says what to change.
 #[derive(Args, Debug, Default)]
 #[command(
-    about = "Examine this machine: kernel, io_uring, memory, cpus, vfio, privileges, tools",
-    long_about = "Examine this machine: kernel, io_uring, memory, cpus, vfio, privileges, tools.\n\n\
+    about = "Examine this machine: kernel, io_uring, memory, cpus, vfio, privileges, tools, XDP",
+    long_about = "Examine this machine: kernel, io_uring, memory, cpus, vfio, privileges, tools, XDP.\n\n\
         Every finding says what it means for Linecard and, if something can be better, the exact \
         command that mends it. Nothing is changed unless --fix is given.",
     after_help = "Exit status: 0 if there is no failure (warnings are allowed), 1 if there is one, \
@@ -214,6 +215,7 @@ pub fn examine(system: &System) -> Vec<Check> {
         software::libdpdk(system),
     ]);
     checks.extend(software::tools(system));
+    checks.extend(xdp::checks(system));
     checks
 }
 

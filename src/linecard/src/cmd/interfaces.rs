@@ -6,7 +6,9 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::Args;
+use linecard::Rung;
 use linecard::af_xdp::{Obstacle, Probe};
+use linecard::auto::{self, Facts};
 use linecard_engine::topology::{NetInterface, interfaces};
 use nix::errno::Errno;
 use serde::Serialize;
@@ -56,8 +58,12 @@ pub struct InterfaceReport {
     pub interface: NetInterface,
     /// `up`, `no link`, `down`.
     pub state: &'static str,
-    /// One for each driver and receive engine.
+    /// One for each driver and receive engine or mode.
     pub drivers: Vec<DriverFit>,
+    /// What XDP has and could have there; `None` if that cannot be asked.
+    pub xdp: Option<Probe>,
+    /// What `auto:` would take, as far as that is known before it is tried.
+    pub auto: Vec<Rung>,
     /// What is worth knowing before it is opened.
     pub notes: Vec<Remark>,
 }
@@ -127,13 +133,11 @@ pub fn run(args: &PortsArgs) -> anyhow::Result<ExitCode> {
 pub fn inventory(system: &System) -> Inventory {
     let socket = system.probes.packet_socket();
     let ring = system.probes.io_uring();
+    let all = interfaces(&system.root);
     Inventory {
-        interfaces: interfaces(&system.root)
-            .into_iter()
-            .map(|interface| {
-                let xdp = system.probes.xdp(&interface.name);
-                report(interface, socket, &ring, xdp)
-            })
+        interfaces: all
+            .iter()
+            .map(|interface| report(system, interface, &all, socket, &ring))
             .collect(),
         pci_devices: cards(system, cfg!(feature = "dpdk")),
         pseudo_ports: PSEUDO_PORTS.to_vec(),
@@ -141,7 +145,9 @@ pub fn inventory(system: &System) -> Inventory {
 }
 
 fn report(
-    interface: NetInterface,
+    system: &System,
+    interface: &NetInterface,
+    all: &[NetInterface],
     socket: Result<(), Errno>,
     ring: &IoUringAnswer,
     xdp: Option<Probe>,
@@ -151,7 +157,7 @@ fn report(
         (true, Some(false)) => "no link",
         (true, _) => "up",
     };
-    let common = obstacle(&interface, socket);
+    let common = obstacle(interface, socket);
     let fit = |port: String, own: Option<Remark>| {
         let obstacle = common.clone().or(own);
         DriverFit {
@@ -160,30 +166,56 @@ fn report(
             obstacle,
         }
     };
-    let engine = |engine| format!("uring:{}?rx={engine}", interface.name);
+    let name = &interface.name;
+    let multishot = no_multishot(ring);
     let mut drivers = vec![
-        fit(engine("ring"), None),
-        fit(engine("multishot"), no_multishot(ring)),
+        fit(format!("uring:{name}?rx=ring"), None),
+        fit(format!("uring:{name}?rx=multishot"), multishot.clone()),
     ];
-    let remark = |obstacle: Obstacle| Remark {
-        reason: obstacle.reason,
-        remedy: obstacle.remedy,
-    };
-    if let Some(Probe {
-        modes, obstacle, ..
-    }) = xdp
-    {
-        let all = obstacle.map(remark);
-        drivers.extend(modes.into_iter().map(|mode| {
-            let own = mode.obstacle.map(remark);
-            fit(mode.port, own.or(all.clone()))
-        }));
+    let xdp = system.probes.xdp(name);
+    match &xdp {
+        Ok(probe) => drivers.extend(probe.modes.iter().map(|mode| {
+            let why = mode.obstacle.clone().or_else(|| probe.obstacle.clone());
+            fit(mode.port.clone(), why.map(Remark::from))
+        })),
+        Err(why) => drivers.push(fit(format!("xdp:{name}"), Some(why.clone().into()))),
     }
+    let mut notes = notes(interface, state);
+    let stake = system.probes.stake(name, all);
+    if drivers
+        .iter()
+        .any(|fit| fit.usable && fit.port.starts_with("xdp:"))
+    {
+        notes.extend(stake.clone().map(Remark::from));
+    }
+    let auto = auto::predict(&Facts {
+        interface: name.clone(),
+        dpdk: auto::no_dpdk(name, &system.root),
+        stake,
+        xdp: xdp.clone(),
+        socket: common.map(Obstacle::from),
+        ring: None,
+        multishot: multishot.map(Obstacle::from),
+    });
     InterfaceReport {
         state,
         drivers,
-        notes: notes(&interface, state),
-        interface,
+        xdp: xdp.ok(),
+        auto,
+        notes,
+        interface: interface.clone(),
+    }
+}
+
+impl From<Obstacle> for Remark {
+    fn from(Obstacle { reason, remedy }: Obstacle) -> Self {
+        Self { reason, remedy }
+    }
+}
+
+impl From<Remark> for Obstacle {
+    fn from(Remark { reason, remedy }: Remark) -> Self {
+        Self { reason, remedy }
     }
 }
 
@@ -256,6 +288,7 @@ fn render(inventory: &Inventory, paint: Paint) -> String {
         "driver",
         ">node",
         ">queues",
+        "auto: takes",
         "open as",
     ]);
     for entry in &inventory.interfaces {
@@ -276,6 +309,7 @@ fn render(inventory: &Inventory, paint: Paint) -> String {
                 .map_or("-".to_owned(), |node| node.to_string())
                 .into(),
             interface.combined_queues().to_string().into(),
+            taken(entry).into(),
             open_as(entry),
         ]);
     }
@@ -294,28 +328,33 @@ fn render(inventory: &Inventory, paint: Paint) -> String {
     if !remarks.is_empty() {
         text.push('\n');
         for (names, remark) in remarks {
-            text.push_str(&format!(
-                "{}: {}\n    try: {}\n",
-                names.join(", "),
-                remark.reason,
-                remark.remedy
-            ));
+            text.push_str(&format!("{}: {}\n", names.join(", "), remark.reason));
+            if !remark.remedy.is_empty() {
+                text.push_str(&format!("    try: {}\n", remark.remedy));
+            }
         }
     }
     text
 }
 
+/// The rung that `auto:` would take.
+fn taken(entry: &InterfaceReport) -> &str {
+    let rung = entry.auto.iter().find(|rung| rung.taken);
+    rung.map_or("-", |rung| rung.rung.as_str())
+}
+
 fn open_as(entry: &InterfaceReport) -> Cell {
     let name = &entry.interface.name;
-    let usable = entry.drivers.iter().filter(|fit| fit.usable);
-    let options: Vec<_> = usable.filter_map(|fit| fit.port.split_once('?')).collect();
-    let ways = ["uring", "xdp"].map(|driver| {
-        let port = format!("{driver}:{name}");
-        let of = options.iter().filter(|(known, _)| *known == port);
-        let said: Vec<_> = of.map(|(_, option)| *option).collect();
-        (!said.is_empty()).then(|| format!("{port} ({})", said.join(", ")))
-    });
-    let ways: Vec<_> = ways.into_iter().flatten().collect();
+    let usable = |driver: &str| {
+        let fits = entry.drivers.iter().filter(|fit| fit.usable);
+        let options: Vec<&str> = fits
+            .filter_map(|fit| fit.port.split_once('?'))
+            .filter(|(port, _)| port.starts_with(driver))
+            .map(|(_, option)| option)
+            .collect();
+        (!options.is_empty()).then(|| format!("{driver}{name} ({})", options.join(", ")))
+    };
+    let ways: Vec<String> = ["xdp:", "uring:"].into_iter().filter_map(usable).collect();
     if ways.is_empty() {
         Cell::toned("no driver (see below)", Tone::Bad)
     } else {
@@ -335,9 +374,13 @@ fn remarks(inventory: &Inventory) -> Vec<(Vec<String>, Remark)> {
     for entry in &inventory.interfaces {
         let name = &entry.interface.name;
         let hopeless = entry.drivers.iter().all(|fit| !fit.usable);
+        let now = entry.xdp.as_ref().and_then(|xdp| xdp.obstacle.clone());
+        let now = now.map(Remark::from);
         for fit in &entry.drivers {
             let label = if hopeless {
                 name.clone()
+            } else if fit.obstacle.is_some() && fit.obstacle == now {
+                format!("xdp:{name}") // In every mode.
             } else {
                 fit.port.clone()
             };

@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use std::path::Path;
 
-use linecard_engine::topology::SysRoot;
+use linecard::af_xdp as xdp;
+use linecard_engine::topology::{NetInterface, SysRoot};
 use nix::errno::Errno;
 
 use super::system::{IoUringAnswer, Probes, System};
@@ -17,7 +18,9 @@ use super::system::{IoUringAnswer, Probes, System};
 pub struct FakeProbes {
     pub io_uring: IoUringAnswer,
     pub packet_socket: Result<(), Errno>,
-    pub xdp: Option<linecard::af_xdp::Probe>,
+    /// Of every interface; the name is put in.
+    pub xdp: Result<xdp::Probe, xdp::Obstacle>,
+    pub stake: Option<xdp::Obstacle>,
     pub user_namespace: Option<Result<(), String>>,
     pub mount: Result<(), Errno>,
     pub open: Result<(), Errno>,
@@ -33,8 +36,17 @@ impl Probes for FakeProbes {
         self.packet_socket
     }
 
-    fn xdp(&self, _interface: &str) -> Option<linecard::af_xdp::Probe> {
-        self.xdp.clone()
+    fn xdp(&self, interface: &str) -> Result<xdp::Probe, xdp::Obstacle> {
+        let mut probe = self.xdp.clone()?;
+        interface.clone_into(&mut probe.interface);
+        for fit in &mut probe.modes {
+            fit.port = format!("xdp:{interface}?mode={}", fit.mode);
+        }
+        Ok(probe)
+    }
+
+    fn stake(&self, _interface: &str, _all: &[NetInterface]) -> Option<xdp::Obstacle> {
+        self.stake.clone()
     }
 
     fn user_namespace(&self) -> Option<Result<(), String>> {
@@ -62,6 +74,26 @@ impl Probes for FakeProbes {
     }
 }
 
+/// A card whose driver runs programs but knows no zero-copy.
+pub fn native_xdp() -> xdp::Probe {
+    let fit = |mode: &str| xdp::ModeFit {
+        mode: mode.to_owned(),
+        port: String::new(),
+        obstacle: (mode == "zerocopy").then(|| xdp::Obstacle {
+            reason: "its driver has no zero-copy AF_XDP".to_owned(),
+            remedy: String::new(),
+        }),
+    };
+    xdp::Probe {
+        interface: String::new(),
+        modes: ["zerocopy", "copy", "skb"].map(fit).into(),
+        queues: 2,
+        physical: true,
+        programs: Vec::new(),
+        obstacle: None,
+    }
+}
+
 /// A healthy server, until a test changes it.
 pub struct FakeMachine {
     pub dir: tempfile::TempDir,
@@ -82,7 +114,8 @@ impl FakeMachine {
                     minimum_wait: true,
                 },
                 packet_socket: Ok(()),
-                xdp: None,
+                xdp: Ok(native_xdp()),
+                stake: None,
                 user_namespace: Some(Ok(())),
                 mount: Ok(()),
                 open: Ok(()),

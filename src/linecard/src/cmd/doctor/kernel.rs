@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use super::{Check, System};
 
-const UPGRADE: &str = "boot a newer kernel (Debian 12: apt install -t bookworm-backports \
+pub(super) const UPGRADE: &str = "boot a newer kernel (Debian 12: apt install -t bookworm-backports \
                        linux-image-amd64; Ubuntu: apt install linux-generic-hwe-24.04)";
 
 /// Which kernel runs.
@@ -33,6 +33,11 @@ pub(super) fn version(system: &System) -> Check {
             Check::failure(name, found, "older than 5.4: Linecard is not made for it").mend(UPGRADE)
         }
     }
+}
+
+/// The first two numbers of the running kernel's release.
+pub(super) fn release(system: &System) -> Option<(u32, u32)> {
+    parse(&system.root.text("/proc/sys/kernel/osrelease")?)
 }
 
 fn parse(release: &str) -> Option<(u32, u32)> {

@@ -14,7 +14,7 @@ pub(super) const RMEM_MAX: &str = "/proc/sys/net/core/rmem_max";
 
 /// Grants what the drivers need to one program file.
 pub const SETCAP: &str =
-    "sudo setcap cap_net_raw,cap_net_admin,cap_ipc_lock+ep \"$(command -v linecard)\"";
+    "sudo setcap cap_net_raw,cap_net_admin,cap_bpf,cap_ipc_lock+ep \"$(command -v linecard)\"";
 
 /// Whether interfaces can be opened at all.
 pub(super) fn packet_socket(system: &System) -> Check {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use io_uring::{IoUring, Probe, opcode};
-use linecard_engine::topology::{CpuSet, SysRoot};
+use linecard::{af_xdp as xdp, auto};
+use linecard_engine::topology::{CpuSet, NetInterface, SysRoot};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::mount::{MsFlags, mount, umount};
@@ -31,8 +32,10 @@ pub trait Probes {
     fn io_uring(&self) -> IoUringAnswer;
     /// Opens and closes an `AF_PACKET` socket.
     fn packet_socket(&self) -> Result<(), Errno>;
-    /// What AF_XDP can do at an interface; `None` if that cannot be asked.
-    fn xdp(&self, interface: &str) -> Option<linecard::af_xdp::Probe>;
+    /// What AF_XDP can do at an interface.
+    fn xdp(&self, interface: &str) -> Result<xdp::Probe, xdp::Obstacle>;
+    /// What the kernel's own stack has at an interface that it would lose.
+    fn stake(&self, interface: &str, all: &[NetInterface]) -> Option<xdp::Obstacle>;
     /// Makes a user and network namespace; `None` when it could not be tried.
     fn user_namespace(&self) -> Option<Result<(), String>>;
     /// Mounts a hugetlbfs.
@@ -234,6 +237,14 @@ impl Probes for LiveProbes {
             None,
         )
         .map(drop)
+    }
+
+    fn xdp(&self, interface: &str) -> Result<xdp::Probe, xdp::Obstacle> {
+        xdp::probe(interface).map_err(|error| auto::obstacle(&error))
+    }
+
+    fn stake(&self, interface: &str, all: &[NetInterface]) -> Option<xdp::Obstacle> {
+        auto::stake(interface, all)
     }
 
     fn user_namespace(&self) -> Option<Result<(), String>> {

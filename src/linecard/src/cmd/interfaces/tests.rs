@@ -1,7 +1,7 @@
 //! The inventory of made-up machines.
 
+use super::super::doctor::fake::FakeMachine;
 use super::*;
-use crate::cmd::doctor::fake::FakeMachine;
 
 fn interface(machine: &FakeMachine, name: &str, files: &[(&str, &str)]) {
     for (file, text) in files {
@@ -59,12 +59,16 @@ fn usable(inventory: &Inventory, name: &str) -> Vec<bool> {
 fn lists_states_queues_and_both_engines() {
     let machine = machine();
     let inventory = inventory(&machine.system());
-    assert_eq!(usable(&inventory, "eth0"), [true, true]);
-    assert_eq!(usable(&inventory, "wg0"), [false, false]);
+    assert_eq!(usable(&inventory, "eth0"), [true, true, false, true, true]);
+    assert_eq!(usable(&inventory, "wg0"), [false; 5]);
     assert_eq!(inventory.interfaces[2].state, "down");
     let text = render(&inventory, Paint::Never);
     assert!(
-        text.contains("uring:eth0 (rx=ring, rx=multishot)"),
+        text.contains("xdp:eth0 (mode=copy, mode=skb), uring:eth0 (rx=ring, rx=multishot)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("xdp:port1?mode=zerocopy: its driver has no zero-copy AF_XDP\n"),
         "{text}"
     );
     assert!(
@@ -104,7 +108,7 @@ fn a_missing_capability_is_said_once_with_its_remedy() {
     let mut machine = machine();
     machine.probes.packet_socket = Err(Errno::EPERM);
     let inventory = inventory(&machine.system());
-    assert_eq!(usable(&inventory, "eth0"), [false, false]);
+    assert_eq!(usable(&inventory, "eth0"), [false; 5]);
     let text = render(&inventory, Paint::Never);
     assert!(
         text.contains("eth0, port1: CAP_NET_RAW is missing\n    try: sudo setcap"),
@@ -114,56 +118,66 @@ fn a_missing_capability_is_said_once_with_its_remedy() {
 }
 
 #[test]
-fn the_modes_of_af_xdp_are_listed_with_what_is_in_their_way() {
-    use linecard::af_xdp::ModeFit;
-    let mut machine = machine();
-    let mode = |mode: &str, obstacle| ModeFit {
-        mode: mode.into(),
-        port: format!("xdp:eth0?mode={mode}"),
-        obstacle,
-    };
-    let never = Obstacle {
-        reason: "veth has no zero-copy AF_XDP".into(),
-        remedy: String::new(),
-    };
-    let mut probe = Probe {
-        interface: "eth0".into(),
-        modes: vec![
-            mode("zerocopy", Some(never)),
-            mode("copy", None),
-            mode("skb", None),
-        ],
-        queues: 2,
-        obstacle: None,
-    };
-    machine.probes.xdp = Some(probe.clone());
-    let inventory = inventory(&machine.system());
-    assert_eq!(usable(&inventory, "eth0"), [true, true, false, true, true]);
-    let text = render(&inventory, Paint::Never);
-    assert!(text.contains("xdp:eth0 (mode=copy, mode=skb)"), "{text}");
-    assert!(!text.contains("no zero-copy"), "{text}");
-    probe.obstacle = Some(Obstacle {
-        reason: "eth0 has an XDP program already".into(),
-        remedy: "ip link set dev eth0 xdpdrv off".into(),
-    });
-    machine.probes.xdp = Some(probe);
-    let text = render(&super::inventory(&machine.system()), Paint::Never);
-    assert!(!text.contains("xdp:eth0 ("), "{text}");
-    assert!(
-        text.contains("try: ip link set dev eth0 xdpdrv off"),
-        "{text}"
-    );
-}
-
-#[test]
 fn without_io_uring_the_ring_engine_remains() {
     let mut machine = machine();
     machine.probes.io_uring.setup = Err(Errno::ENOSYS);
     let old = inventory(&machine.system());
-    assert_eq!(usable(&old, "eth0"), [true, false]);
+    assert_eq!(usable(&old, "eth0")[..2], [true, false]);
     machine.probes.io_uring.setup = Ok(());
     machine.probes.io_uring.multishot_receive = false;
     let text = render(&inventory(&machine.system()), Paint::Never);
     assert!(text.contains("uring:eth0?rx=multishot"), "{text}");
     assert!(text.contains("Linux 6.0"), "{text}");
+}
+
+/// The rung that `auto:` would take, and what the text says.
+fn auto(machine: &FakeMachine) -> (String, String) {
+    let inventory = inventory(&machine.system());
+    let text = render(&inventory, Paint::Never);
+    (taken(&inventory.interfaces[0]).to_owned(), text)
+}
+
+#[test]
+fn what_auto_would_take_and_what_keeps_it_from_more() {
+    let mut machine = machine();
+    let (rung, text) = auto(&machine);
+    assert_eq!(rung, "xdp copy");
+    assert!(text.contains("auto: takes"), "{text}");
+    let json = serde_json::to_value(inventory(&machine.system())).expect("JSON");
+    let rungs = json["interfaces"][0]["auto"].as_array().expect("a list");
+    assert_eq!(rungs[0]["rung"], "dpdk");
+    assert_eq!(rungs[1]["reason"], "its driver has no zero-copy AF_XDP");
+    assert_eq!(rungs[2]["taken"], true);
+    assert_eq!(json["interfaces"][0]["xdp"]["queues"], 2);
+
+    machine.probes.stake = Some(Obstacle {
+        reason: "the kernel has 192.0.2.7 there".to_owned(),
+        remedy: "open xdp:eth0".to_owned(),
+    });
+    let (rung, text) = auto(&machine);
+    assert_eq!(rung, "uring ring");
+    let note = "the kernel has 192.0.2.7 there\n    try: open xdp:eth0\n";
+    assert!(text.contains(note), "{text}");
+    assert!(
+        text.contains("xdp:eth0 (mode=copy"),
+        "by name it opens: {text}"
+    );
+}
+
+#[test]
+fn what_keeps_every_mode_is_said_once() {
+    let mut machine = machine();
+    let mut probe = super::super::doctor::fake::native_xdp();
+    probe.obstacle = Some(Obstacle {
+        reason: "an XDP program needs CAP_BPF".to_owned(),
+        remedy: "run it as root".to_owned(),
+    });
+    machine.probes.xdp = Ok(probe);
+    let (rung, text) = auto(&machine);
+    assert_eq!(rung, "uring ring");
+    assert!(
+        text.contains("xdp:eth0, xdp:port1: an XDP program needs CAP_BPF\n    try: run it as root"),
+        "{text}"
+    );
+    assert_eq!(text.matches("CAP_BPF").count(), 1, "{text}");
 }

@@ -327,3 +327,236 @@ impl Port for Auto {
         self.inner.extended_stats()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use linecard_hal::MempoolConfig;
+
+    use super::*;
+
+    #[test]
+    fn the_kernels_cards_are_named_with_what_gives_them_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let card = |address: &str, driver: &str, interface: &str| {
+            let folder = dir.path().join("sys/bus/pci/devices").join(address);
+            fs::create_dir_all(folder.join(interface)).unwrap();
+            fs::write(folder.join("class"), "0x020000\n").unwrap();
+            let driver = format!("/sys/bus/pci/drivers/{driver}");
+            symlink(driver, folder.join("driver")).unwrap();
+        };
+        card("0000:3b:00.0", "ixgbe", "net/eth1");
+        card("0000:3c:00.0", "mlx5_core", "net/eth2");
+        card("0000:00:03.0", "virtio-pci", "virtio0/net/eth3");
+        let why = |interface: &str| no_dpdk(interface, &SysRoot::new(dir.path()));
+
+        let card = why("eth1");
+        assert_eq!(card.reason, "0000:3b:00.0 belongs to the kernel's ixgbe");
+        assert!(
+            card.remedy.starts_with("linecard bind 0000:3b:00.0"),
+            "{card:?}"
+        );
+        // One that `linecard bind` refuses, as DPDK needs the kernel's driver.
+        let shared = why("eth2");
+        assert!(!shared.remedy.contains("linecard bind"), "{shared:?}");
+        assert!(
+            shared.remedy.contains("open auto:0000:3c:00.0"),
+            "{shared:?}"
+        );
+        let behind_virtio = why("eth3");
+        assert!(
+            behind_virtio.remedy.contains("linecard bind 0000:00:03.0"),
+            "{behind_virtio:?}"
+        );
+        assert_eq!(why("veth1").reason, "veth1 is not a PCI card");
+    }
+
+    /// A card by its address has one rung: what this build says of it is the answer.
+    #[test]
+    fn a_pci_address_is_dpdks() {
+        for text in ["0000:ff:1f.7", "ff:1f.7", "10000:e1:00.0"] {
+            let error = open_auto(format!("auto:{text}").parse().unwrap()).err();
+            let error = error.expect("there is no such card").to_string();
+            assert!(!error.contains("uring"), "{error}");
+        }
+        let missing = open_auto("auto:0000.3b.00.0".parse().unwrap())
+            .err()
+            .unwrap();
+        assert_eq!(missing.kind, PortErrorKind::NotFound);
+    }
+
+    /// A null port that fails where its name says so.
+    struct Fake {
+        inner: Box<dyn Port>,
+        fails: &'static str,
+        data_room: u16,
+    }
+
+    impl Fake {
+        fn check(&self, at: &str) -> Result<(), PortError> {
+            if self.fails != at {
+                return Ok(());
+            }
+            let busy = std::io::Error::from_raw_os_error(nix::libc::EBUSY);
+            Err(PortError::new(
+                "fake",
+                PortErrorKind::Busy,
+                format!("mode=copy: {at}s badly"),
+            )
+            .cause(busy)
+            .remedy(format!("mend {at}")))
+        }
+    }
+
+    fn fake(name: &str) -> Result<Box<dyn Port>, PortError> {
+        let fails = ["open", "configure", "start"]
+            .into_iter()
+            .find(|at| name.contains(at));
+        let fake = Fake {
+            inner: open("null:0")?,
+            fails: fails.unwrap_or(""),
+            data_room: if name.contains("large") { 9000 } else { 2048 },
+        };
+        fake.check("open")?;
+        Ok(Box::new(fake))
+    }
+
+    impl Port for Fake {
+        fn info(&self) -> PortInfo {
+            PortInfo {
+                data_room: self.data_room,
+                ..self.inner.info()
+            }
+        }
+
+        fn configure(&mut self, config: &PortConfig) -> Result<(), PortError> {
+            self.check("configure")?;
+            self.inner.configure(config)
+        }
+
+        fn mbufs_per_queue(&self) -> usize {
+            self.inner.mbufs_per_queue()
+        }
+
+        fn start(&mut self, pools: &[Mempool]) -> Result<Vec<QueuePair>, PortError> {
+            self.check("start")?;
+            self.inner.start(pools)
+        }
+
+        fn stop(&mut self) -> Result<(), PortError> {
+            self.inner.stop()
+        }
+
+        fn link(&self) -> LinkState {
+            self.inner.link()
+        }
+    }
+
+    fn auto(rungs: &[&str]) -> Result<Auto, PortError> {
+        let rung = |name: &&str| Candidate {
+            rung: (*name).into(),
+            port: format!("fake:{name}"),
+            about: String::new(),
+            instead: String::new(),
+            obstacle: (*name == "known").then(|| Obstacle {
+                reason: "it is known".into(),
+                remedy: String::new(),
+            }),
+        };
+        Auto::open("auto:eth1", rungs.iter().map(rung).collect(), fake)
+    }
+
+    fn pool() -> Mempool {
+        Mempool::new(MempoolConfig::new("pool", 4096)).unwrap()
+    }
+
+    /// Each rung with the reason why it is not taken, up to the one that is.
+    fn reasons(port: &Auto) -> Vec<String> {
+        let rungs = port.info().rungs.into_iter();
+        rungs
+            .map(|rung| {
+                if rung.taken {
+                    "taken".into()
+                } else {
+                    rung.reason
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_rung_that_breaks_hands_over_to_the_next() {
+        let mut port = auto(&[
+            "known",
+            "open",
+            "configure",
+            "start",
+            "large",
+            "good",
+            "rest",
+        ])
+        .unwrap();
+        assert_eq!(
+            reasons(&port)[..3],
+            [
+                "it is known",
+                "opens badly: Device or resource busy (os error 16)",
+                "taken"
+            ]
+        );
+        port.configure(&PortConfig::default()).unwrap();
+        assert!(port.info().rungs[3].taken);
+        let queues = port.start(&[pool()]).unwrap();
+        let busy = |what: &str| format!("{what} badly: Device or resource busy (os error 16)");
+        assert_eq!(
+            reasons(&port),
+            [
+                "it is known".into(),
+                busy("opens"),
+                busy("configures"),
+                busy("starts"),
+                "the pools were made with a data room of 2048, and it wants 9000".into(),
+                "taken".to_owned(),
+                "good comes before it".into(),
+            ]
+        );
+        assert_eq!(port.info().name, "auto:eth1");
+        assert_eq!(port.info().rungs[3].remedy, "mend start");
+        // A mistake of the caller's is no reason to leave a rung that works.
+        assert!(port.start(&[pool()]).is_err() || port.info().rungs[5].taken);
+        assert!(port.info().rungs[5].taken);
+        drop(queues);
+        port.stop().unwrap();
+        // With another configuration all rungs have their chance again.
+        port.configure(&PortConfig::default()).unwrap();
+        assert!(port.info().rungs[3].taken, "{:#?}", port.info().rungs);
+    }
+
+    #[test]
+    fn when_no_rung_holds_each_says_why() {
+        let error = auto(&["known", "open"]).err().unwrap();
+        assert_eq!(
+            (error.kind, error.port.as_str()),
+            (PortErrorKind::Busy, "auto:eth1")
+        );
+        let text = error.to_string();
+        assert!(
+            text.contains("not known: it is known; not open: opens badly"),
+            "{text}"
+        );
+        assert!(text.contains("mend open"), "{text}");
+
+        let mut port = auto(&["configure", "start"]).unwrap();
+        port.configure(&PortConfig::default()).unwrap();
+        let error = port.start(&[pool()]).err().unwrap().to_string();
+        assert!(error.contains("not start: starts badly"), "{error}");
+        assert!(error.contains("not configure: configures badly"), "{error}");
+        let error = auto(&["known"]).err().unwrap().to_string();
+        assert!(
+            error.contains("it is known") || error.contains("no rung"),
+            "{error}"
+        );
+    }
+}

@@ -97,8 +97,17 @@ pub(super) fn candidates(facts: &Facts, options: &str) -> Vec<Candidate> {
         ("mmsg", &None),
     ];
     all.extend(uring.map(|(rx, own)| {
-        let obstacle = match options.rx {
-            Some(named) if named != rx => Some(by_name("rx", named)),
+        let obstacle = match options {
+            Options {
+                mode: Some(mode), ..
+            } => Some(by_name("mode", mode)),
+            // It cannot take frames away from the kernel.
+            Options {
+                share: Some(share), ..
+            } => Some(by_name("share", share)),
+            Options {
+                rx: Some(named), ..
+            } if named != rx => Some(by_name("rx", named)),
             _ => facts.socket.clone().or_else(|| own.clone()),
         };
         Candidate {
@@ -118,6 +127,7 @@ pub(super) fn candidates(facts: &Facts, options: &str) -> Vec<Candidate> {
 fn xdp_rung(facts: &Facts, options: Options<'_>, mode: &str) -> Candidate {
     let interface = &facts.interface;
     let obstacle = match (options.mode, &facts.xdp) {
+        _ if options.rx.is_some() => options.rx.map(|rx| by_name("rx", rx)),
         (Some(named), _) if named != mode => Some(by_name("mode", named)),
         (_, Err(obstacle)) => Some(obstacle.clone()),
         (_, Ok(probe)) => {
@@ -237,4 +247,179 @@ pub fn lines(rungs: &[Rung]) -> Vec<String> {
         lines.push(line);
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use linecard_af_xdp::ModeFit;
+
+    use super::*;
+
+    fn because(reason: &str) -> Obstacle {
+        Obstacle {
+            reason: reason.into(),
+            remedy: format!("against {reason}"),
+        }
+    }
+
+    /// What is known of a card whose driver can do everything.
+    fn card() -> Facts {
+        let modes = ["zerocopy", "copy", "skb"].map(|mode| ModeFit {
+            mode: mode.into(),
+            port: format!("xdp:eth1?mode={mode}"),
+            obstacle: None,
+        });
+        Facts {
+            interface: "eth1".into(),
+            dpdk: because("the kernel has it"),
+            stake: None,
+            xdp: Ok(Probe {
+                interface: "eth1".into(),
+                modes: modes.into(),
+                queues: 1,
+                physical: true,
+                programs: Vec::new(),
+                obstacle: None,
+            }),
+            socket: None,
+            ring: None,
+            multishot: None,
+        }
+    }
+
+    fn probe(facts: &mut Facts) -> &mut Probe {
+        facts.xdp.as_mut().unwrap()
+    }
+
+    /// The name that opens the rung that is taken.
+    fn takes(facts: &Facts, options: &str) -> String {
+        let all = candidates(facts, options);
+        let first = all.into_iter().find(|rung| rung.obstacle.is_none());
+        first.map_or("nothing".into(), |rung| rung.port)
+    }
+
+    #[test]
+    fn rung_by_rung_down() {
+        let mut facts = card();
+        assert_eq!(takes(&facts, ""), "xdp:eth1?mode=zerocopy");
+        probe(&mut facts).modes[0].obstacle = Some(because("no zero-copy"));
+        assert_eq!(takes(&facts, ""), "xdp:eth1?mode=copy");
+        probe(&mut facts).modes[1].obstacle = Some(because("no XDP"));
+        assert_eq!(takes(&facts, ""), "xdp:eth1?mode=skb");
+        probe(&mut facts).physical = false;
+        assert_eq!(takes(&facts, ""), "uring:eth1?rx=ring");
+        facts.ring = Some(because("no ring"));
+        assert_eq!(takes(&facts, ""), "uring:eth1?rx=multishot");
+        facts.multishot = Some(because("no io_uring"));
+        assert_eq!(takes(&facts, ""), "uring:eth1?rx=mmsg");
+        facts.socket = Some(because("no CAP_NET_RAW"));
+        assert_eq!(takes(&facts, ""), "nothing");
+        assert!(
+            predict(&facts)
+                .iter()
+                .all(|rung| !rung.taken && !rung.reason.is_empty())
+        );
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_all_modes() {
+        let mut facts = card();
+        probe(&mut facts).obstacle = Some(because("somebody's program"));
+        assert_eq!(takes(&facts, ""), "uring:eth1?rx=ring");
+        assert_eq!(takes(&facts, "force=1"), "xdp:eth1?mode=zerocopy&force=1");
+        let mut facts = card();
+        facts.xdp = Err(because("no Ethernet"));
+        assert_eq!(takes(&facts, ""), "uring:eth1?rx=ring");
+    }
+
+    /// Nobody loses their ssh session to the word "auto".
+    #[test]
+    fn the_kernels_frames_are_taken_only_if_the_name_says_so() {
+        let mut facts = card();
+        facts.stake = Some(because("192.0.2.7"));
+        assert_eq!(takes(&facts, ""), "uring:eth1?rx=ring");
+        assert_eq!(takes(&facts, "mode=copy"), "nothing");
+        assert_eq!(
+            takes(&facts, "share=none&mode=copy"),
+            "xdp:eth1?mode=copy&share=none"
+        );
+        assert_eq!(
+            takes(&facts, "share=kernel"),
+            "xdp:eth1?mode=zerocopy&share=kernel"
+        );
+        let taken = |options: &str| {
+            let all = candidates(&facts, options);
+            all.into_iter()
+                .find(|rung| rung.obstacle.is_none())
+                .unwrap()
+                .about
+        };
+        assert!(taken("").contains("sees the frames of eth1 as well"));
+        assert!(taken("share=none").contains("sees no frame of eth1"));
+        assert!(taken("share=kernel").contains("what no flow rule claims"));
+    }
+
+    #[test]
+    fn options_choose_a_rung() {
+        let mut facts = card();
+        assert_eq!(
+            takes(&facts, "queues=2&mode=skb"),
+            "xdp:eth1?mode=skb&queues=2"
+        );
+        assert_eq!(takes(&facts, "mode=fast"), "nothing");
+        probe(&mut facts).physical = false;
+        assert_eq!(
+            takes(&facts, "mode=skb"),
+            "xdp:eth1?mode=skb",
+            "who asks gets it"
+        );
+        facts.xdp = Err(because("no"));
+        assert_eq!(takes(&facts, "rx=mmsg"), "uring:eth1?rx=mmsg");
+        assert_eq!(
+            takes(&facts, "rx=auto&tx=mmsg"),
+            "uring:eth1?rx=ring&tx=mmsg"
+        );
+    }
+
+    #[test]
+    fn the_ladder_in_words_and_as_a_list() {
+        let mut facts = card();
+        facts.stake = Some(because("192.0.2.7"));
+        let rungs = predict(&facts);
+        let names: Vec<&str> = rungs.iter().map(|rung| rung.rung.as_str()).collect();
+        let all = "dpdk, xdp zerocopy, xdp copy, xdp skb, uring ring, uring multishot, uring mmsg";
+        assert_eq!(names.join(", "), all);
+        assert_eq!(
+            rungs.iter().position(|rung| rung.taken),
+            Some(4),
+            "{rungs:#?}"
+        );
+        assert_eq!(rungs[5].reason, "uring ring comes before it");
+        assert_eq!(rungs[5].remedy, "open uring:eth1?rx=multishot");
+        assert_eq!(
+            lines(&rungs),
+            [
+                "not dpdk: the kernel has it; against the kernel has it",
+                "not xdp zerocopy, copy, skb: 192.0.2.7; against 192.0.2.7",
+                "uring ring (uring:eth1?rx=ring): the kernel's own stack sees the frames of eth1 as well",
+            ]
+        );
+        assert!(
+            lines(&[]).is_empty(),
+            "a port that names its driver has no ladder"
+        );
+    }
+
+    #[test]
+    fn what_copy_costs_on_a_virtual_link_is_said() {
+        let mut facts = card();
+        probe(&mut facts).physical = false;
+        probe(&mut facts).modes[0].obstacle = Some(because("no zero-copy"));
+        let rungs = predict(&facts);
+        assert!(
+            rungs[2].taken && rungs[2].reason.contains("super-frames"),
+            "{rungs:#?}"
+        );
+        assert!(rungs[2].remedy.contains("uring:eth1"), "{rungs:#?}");
+    }
 }

@@ -14,6 +14,7 @@ mod wire;
 
 mod frames;
 
+mod auto;
 mod bind;
 #[cfg(feature = "dpdk")]
 mod dpdk;

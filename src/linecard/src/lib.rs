@@ -17,6 +17,7 @@
 //!
 //! | name | what it is |
 //! | --- | --- |
+//! | `auto:eth1` | the best of the following that can take it ([`auto`]) |
 //! | `uring:eth1` | any Linux interface ([`linecard_io_uring`]) |
 //! | `xdp:eth1` | any Linux interface, past the kernel's stack ([`linecard_af_xdp`]) |
 //! | `tap:name` | a TAP device, made when opened ([`linecard_io_uring`]) |

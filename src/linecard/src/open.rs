@@ -18,7 +18,7 @@ pub struct DriverInfo {
 pub const DRIVERS: &[DriverInfo] = &[
     DriverInfo {
         scheme: "auto",
-        about: "the fastest driver that can take the device, and why not a faster one",
+        about: "the best driver that can take the device, and why not a better one",
         example: "auto:eth1",
         open: crate::auto::open_auto,
     },

@@ -120,6 +120,11 @@ fn routes(interface: &str, v4: &str, v6: &str) -> Option<Route> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (to, length) = (*words.first()?, *words.get(1)?);
         let automatic = to.starts_with("fe80") || to.starts_with("ff");
+        // RTF_REJECT: "unreachable", which every namespace has at lo.
+        let flags = u32::from_str_radix(words.get(8)?, 16).ok()?;
+        if flags & 0x200 != 0 {
+            return None;
+        }
         // Of a single address: those of the table "local" are its own.
         (words.last() == Some(&interface) && !automatic && length != "80").then_some(length == "00")
     });
@@ -156,6 +161,7 @@ fd770000000000000000000000000001 80 00000000000000000000000000000000 00 0 000000
         assert_eq!(routes("eth1", V4, V6), Some(Route::Other));
         assert_eq!(routes("eth2", V4, V6), None);
         assert_eq!(routes("eth3", V4, V6), Some(Route::Default));
+        assert_eq!(routes("lo", V4, V6), None, "a refusal is no route");
         assert_eq!(routes("eth", V4, V6), None);
         assert_eq!(routes("eth0", "", "nonsense\n\n"), None);
     }

@@ -17,7 +17,8 @@ use super::topo::Lcores;
 Ports are forwarded two by two: the first with the second, the third with the fourth. A single port
 answers by itself. A port is named driver:device?option=value:
 
-  auto:eth1           the fastest of the following that can take it, and why not a faster one
+  auto:eth1           the best of the following that can take it, and why not a better one
+  xdp:eth1            any Linux interface, past the kernel's stack (AF_XDP)
   uring:eth1          any Linux interface
   xdp:eth1            any Linux interface, past the kernel's stack (needs root, or CAP_BPF and others)
   dpdk:0000:3b:00.0   a card by its DPDK driver (builds with the feature dpdk)

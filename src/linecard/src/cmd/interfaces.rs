@@ -384,8 +384,7 @@ fn remarks(inventory: &Inventory) -> Vec<(Vec<String>, Remark)> {
             } else {
                 fit.port.clone()
             };
-            // What nobody can change is in the table: the driver's name is not there.
-            if let Some(obstacle) = fit.obstacle.as_ref().filter(|o| !o.remedy.is_empty()) {
+            if let Some(obstacle) = &fit.obstacle {
                 add(label, obstacle);
             }
         }

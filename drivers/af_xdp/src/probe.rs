@@ -17,6 +17,8 @@ pub struct Probe {
     pub modes: Vec<ModeFit>,
     /// Queues that it has, and so queue pairs of the port.
     pub queues: u16,
+    /// Queues that send; a veth runs no program if its other end has more of these than it has queues.
+    pub tx_queues: u16,
     /// Whether its frames come from a wire; those of a virtual link may come as UDP super-frames, which
     /// `mode=skb` loses.
     pub physical: bool,
@@ -72,6 +74,7 @@ pub fn probe(interface: &str) -> Result<Probe, PortError> {
     let device = Device::open(&name, interface)?;
     let now = device.interface().map_err(|e| device.not_found(e))?;
     let features = device.features(now.index);
+    let channels = device.channels(now.index);
     let modes = Mode::LADDER.map(|mode| ModeFit {
         mode: mode.to_string(),
         port: format!("{name}?mode={mode}"),
@@ -95,7 +98,8 @@ pub fn probe(interface: &str) -> Result<Probe, PortError> {
                 name: steering::program_name(id),
             })
             .collect(),
-        queues: u16::try_from(device.channels(now.index).rx).unwrap_or(u16::MAX),
+        queues: u16::try_from(channels.rx).unwrap_or(u16::MAX),
+        tx_queues: u16::try_from(channels.tx).unwrap_or(u16::MAX),
         obstacle: ready.err().map(|e| Obstacle {
             reason: match &e.cause {
                 Some(cause) => format!("{}: {cause}", e.what),

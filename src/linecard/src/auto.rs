@@ -31,7 +31,7 @@
 //! lose: an interface with an address (other than IPv6's link-local), with a route, below a VLAN or the like, or in
 //! a bridge or bond. What then opens it all the same is its name, `xdp:eth1`, or `auto:eth1?share=none`. Elsewhere
 //! the kernel does nothing with frames but drop them, and it makes no difference. An address
-//! that is added while a port runs is not noticed.
+//! that is added while a port runs is not noticed, nor is a macvlan that another namespace has.
 //!
 //! # Options
 //!
@@ -96,6 +96,8 @@ fn facts(interface: &str, root: &SysRoot) -> Result<Facts, PortError> {
         remedy: "linecard doctor".into(),
     });
     let multishot = match &socket.io_uring {
+        // Then nothing was tried; the socket is the reason.
+        _ if socket.packet_socket.is_err() => None,
         Err(reason) => Some(format!("io_uring: {reason}")),
         Ok(()) if !socket.multishot => Some("multishot receive needs Linux 6.0".to_owned()),
         Ok(()) => None,

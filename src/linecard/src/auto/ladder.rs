@@ -277,6 +277,7 @@ mod tests {
                 interface: "eth1".into(),
                 modes: modes.into(),
                 queues: 1,
+                tx_queues: 1,
                 physical: true,
                 programs: Vec::new(),
                 obstacle: None,

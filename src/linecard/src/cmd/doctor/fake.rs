@@ -88,6 +88,7 @@ pub fn native_xdp() -> xdp::Probe {
         interface: String::new(),
         modes: ["zerocopy", "copy", "skb"].map(fit).into(),
         queues: 2,
+        tx_queues: 2,
         physical: true,
         programs: Vec::new(),
         obstacle: None,

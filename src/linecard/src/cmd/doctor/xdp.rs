@@ -1,7 +1,7 @@
 //! XDP and AF_XDP: the kernel, the compiler of its programs, privileges, memory, and each interface.
 
 use linecard::af_xdp::Probe;
-use linecard_engine::topology::{NetInterface, interfaces};
+use linecard_engine::topology::{NetInterface, format_bytes, interfaces};
 
 use super::network::SETCAP;
 use super::{Check, System, kernel};
@@ -168,7 +168,11 @@ fn memory(system: &System) -> Check {
     } else {
         "programs and maps count against it as well"
     };
-    let found = format!("memlock limit {}", soft.unwrap_or("unknown"));
+    let limit = match soft.map(str::parse::<u64>) {
+        Some(Ok(bytes)) => format_bytes(bytes),
+        _ => soft.unwrap_or("unknown").to_owned(),
+    };
+    let found = format!("memlock limit {limit}");
     if system.has_capability("ipc_lock") && !system.in_user_namespace() {
         return Check::ok(name, found, format!("CAP_IPC_LOCK passes it; {maps}"));
     }
@@ -212,7 +216,7 @@ fn interface(system: &System, interface: &NetInterface, all: &[NetInterface]) ->
             .mend(remedy);
     }
     if interface.kind == "veth"
-        && let Some((meaning, remedy)) = veth(interface, probe.queues, all)
+        && let Some((meaning, remedy)) = veth(system, interface, probe.queues, all)
     {
         return Check::warning(&name, found, meaning).mend(remedy);
     }
@@ -257,15 +261,22 @@ fn attached(probe: &Probe) -> String {
 
 /// What keeps a veth from running programs itself: its other end may not have more transmit queues than it has
 /// receive queues (`veth_xdp_set` in the kernel's drivers/net/veth.c).
-fn veth(this: &NetInterface, queues: u16, all: &[NetInterface]) -> Option<(String, String)> {
+fn veth(
+    system: &System,
+    this: &NetInterface,
+    queues: u16,
+    all: &[NetInterface],
+) -> Option<(String, String)> {
+    // One in another namespace cannot be asked.
     let peer = all
         .iter()
         .find(|other| Some(&other.name) == this.lower.as_ref())?;
-    (peer.tx_queues > queues).then(|| {
+    let sends = system.probes.xdp(&peer.name).ok()?.tx_queues;
+    (sends > queues).then(|| {
         (
             format!(
-                "mode=copy will be refused: its other end {} has {} transmit queues",
-                peer.name, peer.tx_queues
+                "mode=copy will be refused: its other end {} has {sends} transmit queues",
+                peer.name
             ),
             format!("ethtool -L {} tx {queues}", peer.name),
         )
@@ -403,18 +414,19 @@ mod tests {
 
     #[test]
     fn a_veth_whose_other_end_has_more_queues_is_told() {
-        let end = |name: &str, other: &str, tx_queues| NetInterface {
+        let end = |name: &str, other: &str| NetInterface {
             name: name.to_owned(),
             kind: "veth".to_owned(),
             lower: Some(other.to_owned()),
-            tx_queues,
             ..NetInterface::default()
         };
-        let all = [end("va", "vb", 1), end("vb", "va", 4)];
-        let (meaning, remedy) = veth(&all[0], 1, &all).expect("a complaint");
-        assert!(meaning.contains("vb has 4 transmit queues"), "{meaning}");
+        let all = [end("va", "vb"), end("vb", "va")];
+        let machine = FakeMachine::bare(); // Two transmit queues everywhere.
+        let system = machine.system();
+        let (meaning, remedy) = veth(&system, &all[0], 1, &all).expect("a complaint");
+        assert!(meaning.contains("vb has 2 transmit queues"), "{meaning}");
         assert_eq!(remedy, "ethtool -L vb tx 1");
-        assert_eq!(veth(&all[1], 4, &all), None);
-        assert_eq!(veth(&all[0], 1, &all[..1]), None, "elsewhere");
+        assert_eq!(veth(&system, &all[1], 2, &all), None);
+        assert_eq!(veth(&system, &all[0], 1, &all[..1]), None, "elsewhere");
     }
 }

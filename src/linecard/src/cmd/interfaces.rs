@@ -150,7 +150,6 @@ fn report(
     all: &[NetInterface],
     socket: Result<(), Errno>,
     ring: &IoUringAnswer,
-    xdp: Option<Probe>,
 ) -> InterfaceReport {
     let state = match (interface.up, interface.carrier) {
         (false, _) => "down",

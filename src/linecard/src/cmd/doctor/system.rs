@@ -224,10 +224,6 @@ impl Probes for LiveProbes {
         answer
     }
 
-    fn xdp(&self, interface: &str) -> Option<linecard::af_xdp::Probe> {
-        linecard::af_xdp::probe(interface).ok()
-    }
-
     fn packet_socket(&self) -> Result<(), Errno> {
         // Protocol 0 receives nothing, so that the attempt disturbs nobody.
         socket(

@@ -313,18 +313,12 @@ pub(crate) fn check_channels(device: &Device, index: u32, queues: u32) -> Result
     let most = u32::from(MAX_QUEUES);
     let (what, better) = if channels.rx < queues {
         (
-            format!(
-                "{name} has {} receive queue(s) and the port {queues}",
-                channels.rx
-            ),
+            format!("{queues} queues, but {name} receives on {}", channels.rx),
             queues,
         )
     } else if channels.tx < queues {
         (
-            format!(
-                "{name} has {} transmit queue(s) and the port {queues}",
-                channels.tx
-            ),
+            format!("{queues} queues, but {name} transmits on {}", channels.tx),
             queues,
         )
     } else if channels.rx > most {

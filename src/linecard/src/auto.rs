@@ -265,7 +265,6 @@ fn failed(name: &str, ladder: &[Candidate], last: PortError) -> PortError {
             "no rung can be taken: {}",
             lines(&told(ladder, None)).join("; ")
         ),
-        remedy: String::new(),
         cause: None,
         ..error
     }
@@ -282,6 +281,13 @@ impl Port for Auto {
     fn configure(&mut self, config: &PortConfig) -> Result<(), PortError> {
         if self.running {
             return self.inner.configure(config); // Refuses.
+        }
+        let most = self.inner.info().max_queues;
+        if config.queues == 0 || config.queues > most {
+            // What it says of itself holds, though a lower rung may have more.
+            let what = format!("{} queues, but it has 1 to {most}", config.queues);
+            return Err(PortError::new(&self.name, PortErrorKind::Config, what)
+                .remedy("use fewer workers on this port"));
         }
         // What an earlier configuration found out need not be so with this one.
         self.now.clone_from(&self.ladder);

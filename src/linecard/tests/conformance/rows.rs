@@ -51,7 +51,7 @@ pub const ROWS: &[Row] = &[
     on_cable("uring rx=mmsg tx=mmsg", || {
         cable::make("uring:va?rx=mmsg&tx=mmsg")
     }),
-    on_cable("xdp mode=copy", || cable::make("xdp:va?mode=copy")),
+    on_cable("xdp mode=copy", || cable::short("xdp:va?mode=copy")),
     on_cable("xdp mode=skb", || cable::make("xdp:va?mode=skb")),
     on_cable("auto", || cable::make("auto:va")),
     on_cable("tap", || tap::make("tap:t0", false)),

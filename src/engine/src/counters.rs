@@ -73,7 +73,7 @@ pub(crate) struct WorkerCounters {
 }
 
 const OWN: usize = 15;
-const PER_PORT: usize = 4 + 5 + 1 + DropReason::COUNT;
+const PER_PORT: usize = 4 + 6 + 1 + DropReason::COUNT;
 
 impl WorkerCounters {
     /// Counters for `ports` ports, all 0.

@@ -1,4 +1,4 @@
-"""What benches/forward, benches/uring and benches/idle share.
+"""What benches/forward, benches/uring, benches/xdp and benches/idle share.
 
 A contender is run by a function that gives figures by name. Contenders take turns, in an order that is
 reversed from round to round, so that a machine that changes its mood is unfair to nobody; a ratio is
@@ -188,20 +188,31 @@ class Bench:
 
     # --- tools ---------------------------------------------------------------------------------------
 
-    def peer(self, name):
-        """Compiles benches/peers/NAME.c, once."""
+    def peer(self, name, libraries=()):
+        """Compiles benches/peers/NAME.c, once; `libraries` as pkg-config knows them."""
         program = self.dir / name
         if not program.exists():
             if not shutil.which("cc"):
                 raise CannotRun("no C compiler: install gcc")
             source = HERE / "peers" / f"{name}.c"
-            done = subprocess.run(["cc", "-O2", "-Wall", "-pthread", "-o", program, source], capture_output=True, text=True)
+            command = ["cc", "-O2", "-Wall", "-pthread", "-o", program, source, *self.flags_of(libraries)]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 raise Failed(f"{source.name} does not compile: {done.stderr.strip().splitlines()[0]}")
         return program
 
-    def start_peer(self, name, *arguments):
-        process = Process([self.peer(name), *arguments])
+    def flags_of(self, libraries):
+        if not libraries:
+            return []
+        if not shutil.which("pkg-config"):
+            raise CannotRun("no pkg-config: scripts/setup --bench")
+        done = subprocess.run(["pkg-config", "--cflags", "--libs", *libraries], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise CannotRun(f"{' and '.join(libraries)} are not here: scripts/setup --bench")
+        return done.stdout.split()
+
+    def start_peer(self, name, *arguments, libraries=()):
+        process = Process([self.peer(name, libraries), *arguments])
         process.await_text("ready")
         return process
 
@@ -382,10 +393,14 @@ def describe_machine():
 # --- interfaces, in the namespace of enter_namespace() -------------------------------------------------
 
 
-def ip(*words):
-    done = subprocess.run(["ip", *words], capture_output=True, text=True)
+def command(*words):
+    done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
-        raise CannotRun(f"ip {' '.join(words)}: {done.stderr.strip()}")
+        raise CannotRun(f"{' '.join(words)}: {done.stderr.strip()}")
+
+
+def ip(*words):
+    command("ip", *words)
 
 
 def silent_up(*names):

@@ -79,8 +79,9 @@ pub(crate) struct Rx {
     robbed: u32,
     /// Of sockets that are closed.
     closed: Statistics,
-    /// Readable when any lane's socket is.
+    /// Readable when any lane's socket is, while they are watched.
     any: Readable,
+    watched: bool,
 }
 
 impl Rx {
@@ -111,6 +112,7 @@ impl Rx {
             robbed: 0,
             closed: Statistics::default(),
             any,
+            watched: false,
             group,
         };
         rx.install(&interface, place);
@@ -121,11 +123,6 @@ impl Rx {
     fn install(&mut self, interface: &Interface, place: Place) {
         self.uninstall();
         for receiver in self.group.receivers(self.id, (interface, place)) {
-            if let Some(socket) = receiver.socket.fd()
-                && let Err(error) = self.any.add(socket)
-            {
-                tracing::warn!(port = %self.group.plan.device.port, %error, "a queue that cannot be slept on");
-            }
             let mut lane = Lane {
                 receiver,
                 lent: 0,
@@ -139,16 +136,38 @@ impl Rx {
 
     /// Gives the sockets up; what they have counted is kept.
     fn uninstall(&mut self) {
+        self.unwatch();
         for lane in self.lanes.drain(..) {
             let counted = lane.receiver.socket.statistics();
             self.closed = self.closed.plus(counted);
             self.group.totals.add(counted);
-            if let Some(socket) = lane.receiver.socket.fd() {
-                self.any.remove(socket);
-            }
         }
         self.place = None;
         self.intake.end_frame();
+    }
+
+    /// Before a sleep on several sockets.
+    #[cold]
+    fn watch(&mut self) {
+        if std::mem::replace(&mut self.watched, true) {
+            return;
+        }
+        for socket in self.lanes.iter().filter_map(|l| l.receiver.socket.fd()) {
+            if let Err(error) = self.any.add(socket) {
+                tracing::warn!(port = %self.group.plan.device.port, %error, "a queue that cannot be slept on");
+            }
+        }
+    }
+
+    /// After it: as long as anybody waits on a socket, the kernel wakes him with every frame that it has sent.
+    #[cold]
+    fn unwatch(&mut self) {
+        if !std::mem::take(&mut self.watched) {
+            return;
+        }
+        for socket in self.lanes.iter().filter_map(|l| l.receiver.socket.fd()) {
+            self.any.remove(socket);
+        }
     }
 
     /// Says, once, that no frame comes any more because the program is gone.
@@ -330,6 +349,9 @@ fn read_mark(mbuf: &mut Mbuf, cookie: u32) {
 impl RxQueue for Rx {
     #[inline]
     fn receive(&mut self, burst: &mut Burst) -> usize {
+        if self.watched {
+            self.unwatch();
+        }
         let before = burst.len();
         let cookie = self.group.steering.cookie();
         // A frame in pieces is all in one lane, and that lane goes on where it ended.
@@ -355,6 +377,9 @@ impl RxQueue for Rx {
         let starved = self.lanes.iter().any(|lane| lane.starved && lane.lent == 0);
         if starved || self.busy_poll && !self.lanes.is_empty() {
             return None;
+        }
+        if self.lanes.len() > 1 {
+            self.watch();
         }
         match &self.lanes[..] {
             [lane] => lane.receiver.socket.fd(),

@@ -112,12 +112,13 @@ impl Socket {
     ) -> io::Result<(Receiver, Sender)> {
         let xsk = Xsk::new()?;
         xsk.send_buffer(SEND_BUFFER);
-        xsk.send_budget(wanted.sizes.tx);
         if let Some(batch) = wanted.busy_poll {
             xsk.busy_poll(batch)?;
         }
         let (rx, fill) = xsk.receive_rings(wanted.sizes.rx)?;
         let (tx, completion) = xsk.transmit_rings(wanted.sizes.tx)?;
+        // Refused before there is a ring, and above its size.
+        xsk.send_budget(wanted.sizes.tx);
         let until = Instant::now() + if patient { RELEASE } else { Duration::ZERO };
         loop {
             match bind(&xsk, umem, index, queue, &wanted) {

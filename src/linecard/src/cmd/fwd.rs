@@ -19,8 +19,8 @@ answers by itself. A port is named driver:device?option=value:
 
   auto:eth1           the best of the following that can take it, and why not a better one
   xdp:eth1            any Linux interface, past the kernel's stack (AF_XDP)
-  uring:eth1          any Linux interface
   xdp:eth1            any Linux interface, past the kernel's stack (needs root, or CAP_BPF and others)
+  uring:eth1          any Linux interface
   dpdk:0000:3b:00.0   a card by its DPDK driver (builds with the feature dpdk)
   tap:lc0             a TAP device, made for the occasion
   sim:a?peer=b        one end of an in-memory link

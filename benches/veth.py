@@ -42,10 +42,10 @@ class Veth(Bench):
 
     # --- contenders, started ----------------------------------------------------------------------------
 
-    def ours(self, mode, *ports):
+    def ours(self, mode, *ports, idle=None):
         args = self.args
         return self.linecard(*(w for p in ports for w in ("--port", p)), "--mode", mode,
-                             "--idle", args.idle, "--burst", args.burst)
+                             "--idle", idle or args.idle, "--burst", args.burst)
 
     def af_packet(self, mode, *interfaces):
         vdevs = [f"net_af_packet{i},iface={name},blocksz=65536,framesz=2048,framecnt=4096,qdisc_bypass=1"

@@ -7,7 +7,8 @@
 //!            rules)      drop / kernel / socket      ▼
 //! ```
 //!
-//! Without rules and with `share=none` it is six instructions: the queue's number, the socket map, redirect.
+//! Without rules and with `share=none` it is a handful of instructions: a look at what others put before the
+//! frame, the queue's number, the socket map, redirect.
 //! The kernel runs a frame's program on the frame's queue, and a socket takes frames of its own queue only,
 //! so the redirection cannot move a frame to another one. What a frame's queue has no socket for (the
 //! interface was given more queues meanwhile) is counted and dropped, or passed with `share=kernel`.
@@ -45,6 +46,12 @@ const MARK: i16 = KEY - 12;
 
 /// Bytes before a frame that say how it is marked: the cookie and the mark.
 pub(crate) const MARK_LEN: usize = 8;
+
+/// Metadata of other programs' are cut to less than this: with our mark they then fit into a headroom of 128
+/// bytes. A multiple of four, as the kernel wants it.
+const MOST_META: i32 = 120;
+/// So often less [`MOST_META`] is enough: no metadata are longer than 252 bytes.
+const META_CUTS: usize = 2;
 
 /// The program's name, by which another process of ours is known.
 pub(crate) const NAME: &str = "linecard";
@@ -201,6 +208,7 @@ fn assemble(maps: &Maps, spec: &Spec<'_>, lengths: bool) -> Option<Vec<Instructi
     e.a.place(ways.receive);
     e.count();
     e.a.place(redirect);
+    e.cut_metadata();
     if marks {
         e.write_mark(spec.cookie);
     }
@@ -260,6 +268,23 @@ impl Emitter<'_> {
         a.alu_reg(Alu::Add, R1, R9);
         a.store(Size::Double, R0, 8, R1);
         a.place(none);
+    }
+
+    /// Cuts what another program put before the frame, which a `bpf_redirect` into a veth carries along: the
+    /// kernel copies it to before the data, where the mbuf's headroom is and, 128 bytes before, its header.
+    fn cut_metadata(&mut self) {
+        let short = self.a.label();
+        for _ in 0..META_CUTS {
+            self.a.load(Size::Word, R2, R6, DATA_META);
+            self.a.load(Size::Word, R3, R6, parse::DATA);
+            self.a.alu(Alu::Add, R2, MOST_META);
+            // Also where there can be none: it then begins behind the data.
+            self.a.jump_if_reg(R2, When::Above, R3, short);
+            self.a.mov(R1, R6);
+            self.a.set(R2, MOST_META);
+            self.a.call(Helper::AdjustMeta);
+        }
+        self.a.place(short);
     }
 
     /// Puts cookie and mark right before the frame: zeros if no rule marked it.

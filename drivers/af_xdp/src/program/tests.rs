@@ -295,6 +295,27 @@ fn a_frame_without_a_socket_is_dropped_or_left_to_the_kernel_and_counted() {
     assert_eq!(maps.count(PASSED)[0], 0);
 }
 
+/// What another program put before a frame (`bpf_redirect` into a veth carries it along) the kernel copies to
+/// before the data, where an mbuf has its headroom of 128 bytes, and before that its header.
+#[test]
+fn metadata_of_others_never_reach_an_mbufs_header() {
+    let Some(maps) = maps() else { return };
+    let frame = [2u8; 60];
+    for rules in [&[][..], &["proto=udp => queue 0"], &["proto=udp => mark 9"]] {
+        let program = load(&maps, rules, Share::None);
+        for len in (0..=252).step_by(4) {
+            let (_, after) = match program.run_behind(&vec![0xee; len], &frame) {
+                // Above what this kernel takes (32 bytes before Linux 6.5).
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && len > 32 => break,
+                ran => ran.unwrap(),
+            };
+            let before = after.len() - frame.len();
+            assert!(before <= 128, "{rules:?}: {before} of {len}");
+            assert_eq!(after[before..], frame);
+        }
+    }
+}
+
 #[test]
 fn as_many_rules_as_there_may_be_are_one_program() {
     let Some(maps) = maps() else { return };

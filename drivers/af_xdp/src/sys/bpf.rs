@@ -286,6 +286,16 @@ impl Program {
     /// Runs it on a frame, as if it came on queue 0: what it answered, and the frame afterwards.
     #[cfg(test)]
     pub(crate) fn run(&self, frame: &[u8]) -> io::Result<(u32, Vec<u8>)> {
+        self.run_behind(&[], frame)
+    }
+
+    /// The same with metadata before the frame; what is left of them is before it afterwards.
+    #[cfg(test)]
+    pub(crate) fn run_behind(&self, meta: &[u8], frame: &[u8]) -> io::Result<(u32, Vec<u8>)> {
+        let frame = [meta, frame].concat();
+        // struct xdp_md: where the frame begins, where it ends, and what the kernel fills in.
+        let mut context = [0u32; 6];
+        (context[0], context[1]) = (meta.len() as u32, frame.len() as u32);
         let mut out = vec![0u8; frame.len() + 256];
         let mut attr = Attr::new()
             .fd(0, self.0.as_raw_fd())
@@ -293,7 +303,9 @@ impl Program {
             .u32(12, out.len() as u32)
             .u64(16, frame.as_ptr() as u64)
             .u64(24, out.as_mut_ptr() as u64)
-            .u32(32, 1);
+            .u32(32, 1)
+            .u32(40, size_of_val(&context) as u32)
+            .u64(48, context.as_ptr() as u64);
         // SAFETY: what is pointed at lives through the call, and has the lengths that are given.
         unsafe { call(PROG_TEST_RUN, &mut attr) }?;
         out.truncate(attr.read_u32(12) as usize);

@@ -9,9 +9,10 @@
 //! ```
 //!
 //! The kernel keeps `XDP_PACKET_HEADROOM` (256) bytes before what it writes, so that programs can put
-//! headers there. It writes nothing into them by itself, and our program writes eight bytes at most, right
-//! before the data. So they can be the mbuf's header and its headroom, and what is received lies where an
-//! mbuf has its data.
+//! headers there. What it writes into them are metadata, right before the data: eight bytes of our program's at
+//! most, behind those that another program put before a frame that it redirected to the interface. These may be
+//! longer than a headroom is, so our program cuts them to less than 120 bytes. So the 256 bytes can be the mbuf's
+//! header and its headroom of 128 at least, and what is received lies where an mbuf has its data.
 //!
 //! For each mbuf of the pool there is a word that says who has lent it: 0, or the tag of a socket's
 //! direction. An address that comes back from the kernel is worked out to be an mbuf's, and that mbuf's word
@@ -232,7 +233,7 @@ impl Loans {
         word.store(0, Ordering::Relaxed);
         // SAFETY: `place` is where the header of an mbuf of the pool lies; it was given up to us when the
         // word was set, and it is given back now that the word is cleared. Its fields are as they were then,
-        // and consistent: the kernel does not write to headers.
+        // and consistent: the kernel does not write to headers (what metadata may have is above).
         Some(unsafe { Mbuf::from_raw(self.base.add(place).cast()) })
     }
 

@@ -191,15 +191,25 @@ impl Socket {
                 Ok(())
             });
             match again {
-                Err(error) if is_busy(&error) && Instant::now() < until => {
+                Ok(()) => return true,
+                Err(error) if is_gone(&error) => return true,
+                Err(_) if Instant::now() < until => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                Err(error) if is_busy(&error) => return false,
-                // Free, or the interface or the queue is gone, and with it what could write.
-                _ => return true,
+                Err(_) => return false,
             }
         }
     }
+}
+
+/// Whether a queue could not be bound for a reason that leaves nobody to write.
+fn is_gone(error: &io::Error) -> bool {
+    // The interface, or this queue of it. Everything else, such as a limit or a privilege that was given up
+    // meanwhile, only says that we cannot ask.
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENODEV | libc::ENXIO | libc::EINVAL)
+    )
 }
 
 fn is_busy(error: &io::Error) -> bool {
@@ -240,6 +250,27 @@ impl Drop for Socket {
         for tag in [self.rx_tag, self.tx_tag] {
             self.umem.loans.end_all(tag);
             self.umem.give_tag(tag);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_gone_counts_as_given_up() {
+        let gone = |number| is_gone(&io::Error::from_raw_os_error(number));
+        assert!(gone(libc::ENODEV) && gone(libc::ENXIO) && gone(libc::EINVAL));
+        // Of these none says that the driver is done: the queue is held, or we could not ask.
+        for number in [
+            libc::EBUSY,
+            libc::ENOBUFS,
+            libc::EPERM,
+            libc::EMFILE,
+            libc::ENOMEM,
+        ] {
+            assert!(!gone(number), "{number}");
         }
     }
 }

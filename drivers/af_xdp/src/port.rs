@@ -16,7 +16,7 @@ use crate::options::{Mode, Options};
 use crate::program::{MARK_LOST, NO_SOCKET, PASSED, Share};
 use crate::rx::{Checksums, Policy, Rx};
 use crate::steering;
-use crate::sys::socket::{Sizes, room_of};
+use crate::sys::socket::{CARD_GRAIN, Sizes, room_of};
 use crate::tx::Tx;
 use crate::{DATA_ROOM, MAX_BURST, MAX_QUEUES};
 
@@ -121,7 +121,7 @@ impl XdpPort {
         if self.abilities.pieces > 1 {
             return DATA_ROOM;
         }
-        let frame = (mtu + HEADERS_LEN).next_multiple_of(64);
+        let frame = (mtu + HEADERS_LEN).next_multiple_of(CARD_GRAIN as u32);
         (frame.min(u32::from(MOST_DATA_ROOM)) as u16).max(DATA_ROOM)
     }
 

@@ -20,6 +20,9 @@ pub(crate) const TX_METADATA: usize = 24;
 const MAX_CHUNK: usize = 4096;
 const MIN_CHUNK: usize = 2048;
 
+/// Cards are told the length of a buffer in multiples of this, and some drivers (i40e, ice) round it up.
+pub(crate) const CARD_GRAIN: usize = 128;
+
 /// Bytes of a frame that one buffer of this data room takes.
 pub(crate) fn room_of(data_room: u16) -> usize {
     chunk_of(data_room) - XDP_HEADROOM
@@ -27,7 +30,8 @@ pub(crate) fn room_of(data_room: u16) -> usize {
 
 /// What the kernel is told to be the size of a buffer. It writes no further, also where mbufs are larger.
 pub(crate) fn chunk_of(data_room: u16) -> usize {
-    (XDP_HEADROOM + usize::from(data_room)).clamp(MIN_CHUNK, MAX_CHUNK)
+    let room = usize::from(data_room) / CARD_GRAIN * CARD_GRAIN;
+    (XDP_HEADROOM + room).clamp(MIN_CHUNK, MAX_CHUNK)
 }
 
 /// How many entries each ring has: powers of two.
@@ -302,5 +306,23 @@ impl Xsk {
                 std::ptr::null_mut(),
             )
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_card_rounds_up_to_is_still_the_mbufs_own() {
+        for data_room in MIN_CHUNK as u16..=u16::MAX {
+            let room = room_of(data_room);
+            assert!(room.is_multiple_of(CARD_GRAIN), "{data_room}: {room}");
+            assert!(room <= usize::from(data_room) && room >= MIN_CHUNK - XDP_HEADROOM);
+        }
+        assert_eq!(
+            (room_of(2048), room_of(2100), room_of(9000)),
+            (2048, 2048, 3840)
+        );
     }
 }

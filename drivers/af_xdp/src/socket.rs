@@ -13,11 +13,16 @@
 //! - The rings are unmapped first (a mapping keeps a socket open), so `close` is the last reference and does
 //!   the kernel's `xsk_release` before it returns: the socket leaves the maps, is taken off its device, and
 //!   `synchronize_net` waits for every program run that had seen it. In copy mode only such a run writes to
-//!   our memory, and what we sent was copied when it was sent.
+//!   our memory. What we sent was copied when it was sent, but on a device that sends pages as they are
+//!   (virtio-net): it may still read frames that were on their way, and then sends what their mbufs hold next.
 //! - In zero-copy mode the card itself may hold buffers until the driver has given up the queue, which a
 //!   worker of the kernel does some time after `close`. A queue that was given up can be bound again, so that
 //!   is what is waited for ([`Socket::settle`]). If it does not come, the mbufs stay lent: a leak that the
 //!   pool reports, rather than memory that a card writes to.
+//!
+//! It takes for granted that nobody has a second descriptor of the socket: a clone of what
+//! [`wait_fd`](linecard_hal::RxQueue::wait_fd) lends, or a child that was forked and has not called `exec`. Such a
+//! one keeps the socket at its queue when it is closed here.
 //!
 //! What the kernel pinned stays pinned for a moment after `close`; that is about pages, not about us.
 

@@ -1,6 +1,7 @@
 //! The interface behind a port: what the kernel says of it, and errors that say what to do.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use linecard_hal::{LinkState, PortError, PortErrorKind};
 
@@ -28,6 +29,8 @@ pub(crate) struct Device {
     pub(crate) name: String,
     route: Netlink,
     generic: Option<Netlink>,
+    /// What the interface of this number said last of its queues.
+    said: Mutex<Option<(u32, Channels)>>,
 }
 
 /// The interface at one moment.
@@ -139,6 +142,20 @@ pub(crate) struct Channels {
 }
 
 impl Channels {
+    fn known(said: &mut Option<(u32, Self)>, index: u32, asked: Option<Self>) -> Self {
+        if let Some(now) = asked {
+            *said = Some((index, now));
+        }
+        said.filter(|(of, _)| *of == index)
+            .map_or(Self::ONE, |(_, channels)| channels)
+    }
+
+    const ONE: Self = Self {
+        rx: 1,
+        tx: 1,
+        combined: true,
+    };
+
     /// The command that makes it `n`.
     pub(crate) fn command(self, name: &str, n: u32) -> String {
         if self.combined {
@@ -160,6 +177,7 @@ impl Device {
             name: name.into(),
             route,
             generic: Netlink::generic().ok(),
+            said: Mutex::default(),
         };
         let interface = device.interface().map_err(|e| device.not_found(e))?;
         if !interface.ethernet {
@@ -246,13 +264,12 @@ impl Device {
         })
     }
 
-    /// Its queues; one if it does not say.
+    /// Its queues; those that it said last if it does not say now (a driver that is being reset does not), and one
+    /// if it never did.
     pub(crate) fn channels(&self, index: u32) -> Channels {
-        self.asked_channels(index).unwrap_or(Channels {
-            rx: 1,
-            tx: 1,
-            combined: true,
-        })
+        let asked = self.asked_channels(index);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        Channels::known(&mut said, index, asked)
     }
 
     fn asked_channels(&self, index: u32) -> Option<Channels> {
@@ -332,6 +349,22 @@ mod tests {
             assert_eq!(error.kind, PortErrorKind::NotFound);
             assert!(error.to_string().contains("linecard ports"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_interface_that_does_not_answer_has_not_lost_its_queues() {
+        let (mut said, four) = (
+            None,
+            Channels {
+                rx: 4,
+                ..Channels::ONE
+            },
+        );
+        assert_eq!(Channels::known(&mut said, 7, None), Channels::ONE);
+        assert_eq!(Channels::known(&mut said, 7, Some(four)), four);
+        assert_eq!(Channels::known(&mut said, 7, None), four);
+        // Another one by the same name.
+        assert_eq!(Channels::known(&mut said, 8, None), Channels::ONE);
     }
 
     #[test]

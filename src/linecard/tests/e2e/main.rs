@@ -31,3 +31,4 @@ mod seccomp;
 #[cfg(feature = "dpdk")]
 mod testpmd;
 mod xdp;
+mod xdp_refusals;

@@ -1,0 +1,245 @@
+//! Bursts, beside vectors.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::mbuf::tests::pool;
+use crate::ring::mpmc;
+
+#[derive(Debug, Clone)]
+enum Act {
+    Push,
+    Pop,
+    Drain(usize),
+    Move,
+    FreeFront(usize),
+    Alloc(usize),
+    Ring,
+    Clear,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => Just(Act::Push),
+        1 => Just(Act::Pop),
+        1 => (0usize..20).prop_map(Act::Drain),
+        1 => Just(Act::Move),
+        1 => (0usize..20).prop_map(Act::FreeFront),
+        2 => (0usize..20).prop_map(Act::Alloc),
+        2 => Just(Act::Ring),
+        1 => Just(Act::Clear),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 256 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+    #[test]
+    fn a_burst_behaves_like_a_vector(
+        capacity in 0usize..40,
+        acts in prop::collection::vec(act(), 0..80),
+    ) {
+        let pool = pool(256);
+        let (mut tx, mut rx) = mpmc::<Mbuf>(16);
+        let mut in_ring: VecDeque<u16> = VecDeque::new();
+        let mut burst = Burst::with_capacity(capacity);
+        let mut other = Burst::with_capacity(capacity / 2);
+        let (mut oracle, mut oracle_other) = (Vec::<u16>::new(), Vec::<u16>::new());
+        let mut next = 0;
+        for act in acts {
+            match act {
+                Act::Push => {
+                    let mut mbuf = pool.alloc().unwrap();
+                    mbuf.set_port(next);
+                    if burst.push(mbuf).is_ok() {
+                        oracle.push(next);
+                    }
+                    next += 1;
+                }
+                Act::Pop => prop_assert_eq!(burst.pop().map(|m| m.port()), oracle.pop()),
+                Act::Drain(n) => {
+                    let got: Vec<_> = burst.drain().take(n).map(|m| m.port()).collect();
+                    prop_assert_eq!(&got[..], &oracle[..n.min(oracle.len())]);
+                    oracle.clear();
+                }
+                Act::Move => {
+                    let n = oracle.len().min(other.room());
+                    prop_assert_eq!(burst.move_to(&mut other), n);
+                    oracle_other.extend(oracle.drain(..n));
+                }
+                Act::FreeFront(n) => {
+                    burst.free_front(n);
+                    oracle.drain(..n.min(oracle.len()));
+                }
+                Act::Alloc(n) => {
+                    let got = pool.alloc_burst(&mut burst, n);
+                    prop_assert_eq!(got, n.min(capacity - oracle.len()));
+                    for mbuf in burst.iter_mut().skip(oracle.len()) {
+                        mbuf.set_port(next);
+                        oracle.push(next);
+                        next += 1;
+                    }
+                }
+                // Through a ring: as many as fit go in, as many as fit come back, in order.
+                Act::Ring => {
+                    let n = oracle.len().min(16 - in_ring.len());
+                    prop_assert_eq!(tx.push_burst(&mut burst), n);
+                    in_ring.extend(oracle.drain(..n));
+                    let back = in_ring.len().min(other.room());
+                    prop_assert_eq!(rx.pop_burst(&mut other), back);
+                    oracle_other.extend(in_ring.drain(..back));
+                }
+                Act::Clear => {
+                    other.clear();
+                    oracle_other.clear();
+                }
+            }
+            prop_assert!(burst.iter().map(Mbuf::port).eq(oracle.iter().copied()));
+            prop_assert!((&other).into_iter().map(Mbuf::port).eq(oracle_other.iter().copied()));
+            prop_assert_eq!(burst.len() + burst.room(), burst.capacity());
+            prop_assert_eq!(pool.in_use(), oracle.len() + oracle_other.len() + in_ring.len());
+        }
+        // Whatever is left in bursts and in the ring goes home with them.
+        drop((burst, other, tx, rx));
+        prop_assert_eq!(pool.in_use(), 0);
+        prop_assert_eq!(pool.leaks(), []);
+    }
+}
+
+#[test]
+fn extending_beyond_the_capacity_frees_the_rest() {
+    let pool = pool(8);
+    let mut burst = Burst::with_capacity(3);
+    burst.extend((0..8).map(|_| pool.alloc().unwrap()));
+    assert_eq!((burst.len(), pool.in_use()), (3, 3));
+}
+
+#[test]
+fn a_panic_while_draining_frees_the_rest() {
+    let pool = pool(8);
+    let mut burst = Burst::with_capacity(8);
+    pool.alloc_burst(&mut burst, 8);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        for (i, _mbuf) in burst.drain().enumerate() {
+            assert!(i < 3, "a stage that fails");
+        }
+    }));
+    assert!(panicked.is_err());
+    assert_eq!((burst.len(), pool.in_use()), (0, 0));
+}
+
+/// Says what is true.
+fn make_known(burst: &mut Burst) {
+    assert!(burst.iter().all(Mbuf::is_plain));
+    let plain = Plain {
+        pool: burst.as_slice()[0].pool_token(),
+        bytes: burst.iter().map(|m| m.frame_len() as u64).sum(),
+    };
+    // SAFETY: all of one pool, as each test sees to, and plain.
+    unsafe { burst.set_plain(plain) };
+}
+
+#[test]
+fn what_is_known_of_a_burst_ends_with_the_first_chance_to_change_an_mbuf() {
+    let pool = pool(16);
+    let mut burst = Burst::with_capacity(8);
+    pool.alloc_burst(&mut burst, 4);
+    assert_eq!(burst.plain(), None);
+    for mbuf in burst.iter_mut() {
+        mbuf.append(60).unwrap();
+    }
+    make_known(&mut burst);
+    assert_eq!(burst.plain().unwrap().bytes, 240);
+    // Bytes are no part of it.
+    assert_eq!(burst.change_data(|data| data.len() == 60), 4);
+    assert!(burst.plain().is_some());
+    assert_eq!(burst.change_data(|_| false), 0);
+    let mut other = Burst::with_capacity(8);
+    core::mem::swap(&mut burst, &mut other);
+    assert!(burst.plain().is_none() && other.plain().is_some());
+    core::mem::swap(&mut burst, &mut other);
+    let changes: [fn(&mut Burst); 8] = [
+        |b| drop(b.pop()),
+        |b| _ = b.iter_mut(),
+        |b| _ = b.as_mut_slice(),
+        |b| b.free_front(1),
+        |b| _ = b.spare(),
+        |b| {
+            let last = b.pop().unwrap();
+            make_known(b);
+            b.push(last).unwrap();
+        },
+        |b| _ = b.move_to(&mut Burst::with_capacity(1)),
+        |b| drop(b.drain().next()),
+    ];
+    for change in changes {
+        burst.clear();
+        pool.alloc_burst(&mut burst, 4);
+        make_known(&mut burst);
+        change(&mut burst);
+        assert_eq!(burst.plain(), None);
+    }
+}
+
+#[test]
+fn a_look_finds_the_one_that_is_not_like_the_others() {
+    let (pool, elsewhere) = (pool(64), pool(8));
+    let fill = |burst: &mut Burst| {
+        burst.clear();
+        pool.alloc_burst(burst, 5);
+        burst.iter_mut().for_each(|mbuf| _ = mbuf.append(60));
+    };
+    let mut burst = Burst::with_capacity(8);
+    assert_eq!((burst.look(7), burst.plain()), (0, None));
+    fill(&mut burst);
+    assert_eq!(burst.look(7), 300);
+    assert!(burst.iter().all(|mbuf| mbuf.port() == 7));
+    assert_eq!(burst.plain().unwrap().bytes, 300);
+
+    let mut clones = Vec::new();
+    let odd: [&mut dyn FnMut(&mut Mbuf); 4] = [
+        &mut |mbuf| mbuf.set_flags(crate::MbufFlags::TX_VLAN),
+        &mut |mbuf| clones.push(mbuf.share(&pool).unwrap()),
+        &mut |mbuf| {
+            let mut tail = pool.alloc().unwrap();
+            tail.append(1).unwrap();
+            mbuf.chain(tail).unwrap();
+        },
+        &mut |mbuf| *mbuf = elsewhere.alloc().unwrap(),
+    ];
+    for (at, make_odd) in odd.into_iter().enumerate() {
+        fill(&mut burst);
+        make_odd(&mut burst.as_mut_slice()[at]);
+        burst.look(7);
+        assert_eq!(burst.plain(), None, "{at}");
+    }
+}
+
+#[test]
+fn an_mbuf_with_a_request_or_a_clone_is_not_plain() {
+    let pool = pool(16);
+    let mut mbuf = pool.alloc().unwrap();
+    assert!(mbuf.is_plain());
+    let clone = mbuf.share(&pool).unwrap();
+    assert!(!mbuf.is_plain() && !clone.is_plain());
+    drop(clone);
+    assert!(mbuf.is_plain());
+    mbuf.set_flags(crate::MbufFlags::TX_VLAN);
+    assert!(!mbuf.is_plain());
+}
+
+#[test]
+fn bytes_that_a_clone_shares_are_not_changed() {
+    let pool = pool(16);
+    let mut burst = Burst::with_capacity(4);
+    pool.alloc_burst(&mut burst, 2);
+    let clone = burst.as_mut_slice()[1].share(&pool);
+    assert_eq!(burst.change_data(|_| true), 1);
+    drop(clone);
+    assert_eq!(burst.change_data(|_| true), 2);
+}

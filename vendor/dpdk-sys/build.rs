@@ -19,7 +19,7 @@ mod system {
             println!("cargo::rerun-if-env-changed={variable}");
         }
         let cflags = dpdk(&["--cflags"]);
-        for file in ["shim.h", "eal.c", "flow.c", "pool.c", "port.c"] {
+        for file in ["shim.h", "eal.c", "end.c", "flow.c", "pool.c", "port.c"] {
             println!("cargo::rerun-if-changed=shim/{file}");
         }
         compile(&cflags);
@@ -62,7 +62,9 @@ mod system {
     fn compile(cflags: &[String]) {
         let mut build = cc::Build::new();
         build
-            .files(["shim/eal.c", "shim/flow.c", "shim/pool.c", "shim/port.c"])
+            .files(
+                ["eal.c", "end.c", "flow.c", "pool.c", "port.c"].map(|file| format!("shim/{file}")),
+            )
             .std("gnu11")
             .define("ALLOW_EXPERIMENTAL_API", None)
             // DPDK's inline functions are not free of what these point out.

@@ -1,8 +1,6 @@
 //! A far end that is a port itself: the other end of a link in memory, or of shared memory.
 
-use linecard_hal::{
-    Burst, LinkState, Mbuf, Mempool, MempoolConfig, Port, PortConfig, PortError, QueuePair,
-};
+use linecard_hal::{Burst, Mbuf, Mempool, MempoolConfig, Port, PortConfig, PortError, QueuePair};
 
 use crate::wire;
 
@@ -71,11 +69,6 @@ impl Far {
             }
         }
         Ok(all)
-    }
-
-    /// Whether its link is up.
-    pub fn is_up(&self) -> bool {
-        self.port.link() == LinkState::Up
     }
 
     /// Lets it look after its queues, as a worker does now and then.

@@ -154,18 +154,7 @@ int lc_port_marks(uint16_t port)
     return result < 0 ? result : (metadata & RTE_ETH_RX_METADATA_USER_MARK) != 0;
 }
 
-int lc_port_close(uint16_t port)
-{
-    struct rte_eth_dev_info info;
-    struct rte_device *device = rte_eth_dev_info_get(port, &info) < 0 ? NULL : info.device;
-    int closed = rte_eth_dev_close(port);
-    int removed = device == NULL ? -ENODEV : rte_dev_remove(device);
-    return closed < 0 ? closed : removed;
-}
-
 int lc_port_start(uint16_t port) { return rte_eth_dev_start(port); }
-
-int lc_port_stop(uint16_t port) { return rte_eth_dev_stop(port); }
 
 int lc_port_reset(uint16_t port) { return rte_eth_dev_reset(port); }
 

@@ -137,10 +137,10 @@ typedef void (*lc_event_fn)(uint16_t port, int event, void *argument);
 int lc_probe(const char *devargs);
 /* The port of a device that was probed. */
 int lc_port_by_name(const char *name, uint16_t *port);
-/* Closes the port and removes its device. */
 /* Asks for the marks of flow rules, which some drivers deliver only if that was agreed before they are first
    configured. 0 if the driver says that it will not. */
 int lc_port_marks(uint16_t port);
+/* Closes the port and removes its device. */
 int lc_port_close(uint16_t port);
 int lc_port_info(uint16_t port, struct lc_port_info *info);
 int lc_port_configure(uint16_t port, const struct lc_port_config *config);

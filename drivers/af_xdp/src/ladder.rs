@@ -146,12 +146,22 @@ pub(crate) fn beforehand(
 
 /// Whether a card can reach the mbufs of a pool where they are.
 pub(crate) fn pages(mode: Mode, pool: &Mempool) -> Result<(), Refusal> {
-    if mode != Mode::ZeroCopy || pool.region().page() != PageKind::Base4K {
+    let region = pool.region();
+    let whole = match region.page() {
+        PageKind::Base4K => false,
+        PageKind::Transparent => region.is_merged(),
+        PageKind::Huge2M | PageKind::Huge1G => true,
+    };
+    if mode != Mode::ZeroCopy || whole {
         return Ok(());
     }
     let why = format!(
-        "mempool {} lies in pages of 4 KiB, and a buffer may not cross from one to another",
-        pool.config().name
+        "mempool {} lies in pages of 4 KiB{}, and a buffer may not cross from one to another",
+        pool.config().name,
+        match region.page() {
+            PageKind::Transparent => " that the kernel did not merge, or not all",
+            _ => "",
+        }
     );
     Err(Refusal::new(mode, PortErrorKind::Unsupported, why)
         .remedy("reserve huge pages: scripts/hugepages"))
@@ -219,7 +229,7 @@ pub(crate) fn binding(
     let refusal = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => refusal(
             PortErrorKind::Permission,
-            "an AF_XDP socket needs CAP_NET_RAW".into(),
+            "an AF_XDP socket needs CAP_NET_RAW, and busy_poll CAP_NET_ADMIN".into(),
         )
         .remedy(GRANT),
         Some(libc::EBUSY) => refusal(

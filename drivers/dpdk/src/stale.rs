@@ -46,7 +46,7 @@ fn is_stale(path: &Path) -> bool {
         return false;
     }
     // Asked first, as it disturbs nobody. It does not know of other network namespaces.
-    let bound = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let bound = fs::read_to_string("/proc/thread-self/net/unix").unwrap_or_default();
     if bound
         .lines()
         .any(|line| line.split_whitespace().nth(7).map(Path::new) == Some(path))

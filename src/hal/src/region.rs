@@ -14,6 +14,8 @@ use std::io;
 
 use memmap2::{MmapMut, MmapOptions};
 
+mod smaps;
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -285,6 +287,15 @@ impl Region {
     /// The pages it consists of.
     pub fn page(&self) -> PageKind {
         self.page
+    }
+
+    /// Whether the kernel has merged all of its [transparent](PageKind::Transparent) pages by now. What is merged
+    /// may be split again when memory is short.
+    pub fn is_merged(&self) -> bool {
+        let start = self.base().as_ptr() as usize;
+        // Of any thread the same: threads share their memory.
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+        self.page == PageKind::Transparent && smaps::all_merged(&smaps, start, start + self.len)
     }
 
     /// The NUMA node it is bound to.

@@ -13,11 +13,7 @@ use nix::ifaddrs::getifaddrs;
 pub fn stake(interface: &str, all: &[NetInterface]) -> Option<Obstacle> {
     Uses {
         addresses: addresses(interface),
-        routes: routes(
-            interface,
-            &read("/proc/net/route"),
-            &read("/proc/net/ipv6_route"),
-        ),
+        routes: routes(interface, &read("route"), &read("ipv6_route")),
         master: all
             .iter()
             .find(|other| other.name == interface)
@@ -33,8 +29,9 @@ pub fn stake(interface: &str, all: &[NetInterface]) -> Option<Obstacle> {
     .obstacle(interface)
 }
 
-fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
+/// A table of this thread's network namespace, which need not be that of the process.
+fn read(table: &str) -> String {
+    fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default()
 }
 
 #[derive(Debug, Default)]

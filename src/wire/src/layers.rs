@@ -162,6 +162,26 @@ pub fn parse_layers(frame: &[u8]) -> Layers {
     layers
 }
 
+/// Finds the headers of an IP packet that has no layer 2: what a tunnel carries. As [`parse_layers`], with
+/// an `l2_len` of zero; the EtherType is the one that the version implies.
+#[inline]
+pub fn parse_ip_layers(packet: &[u8]) -> Layers {
+    let mut layers = Layers::default();
+    let found = match packet.first().map(|byte| byte >> 4) {
+        Some(4) => {
+            layers.ethertype = EtherType::IPV4;
+            ipv4(packet, &mut layers)
+        }
+        Some(6) => {
+            layers.ethertype = EtherType::IPV6;
+            ipv6(packet, &mut layers)
+        }
+        _ => None,
+    };
+    layers.malformed = found.is_none();
+    layers
+}
+
 /// Looks through the tags. `None` if one is cut short.
 fn tags<'a>(mut rest: &'a [u8], layers: &mut Layers) -> Option<&'a [u8]> {
     while layers.ethertype.is_vlan() && usize::from(layers.vlan_count) < MAX_TAGS {
@@ -404,6 +424,22 @@ mod tests {
         assert_eq!((layers.l3, layers.l4), (L3::Ipv4, L4::None));
         let layers = parse_layers(&frame(&["86dd", "60000000 0000 11 40", V6, UDP]));
         assert!(layers.malformed);
+    }
+
+    #[test]
+    fn a_packet_without_layer_2_is_the_same_but_for_that() {
+        let ip = "45 00 0028 0000 4000 40 06 0000 c0000201 c0000202";
+        let whole = frame(&["0800", ip, TCP]);
+        let mut expected = parse_layers(&whole);
+        expected.l2_len = 0;
+        assert_eq!(parse_ip_layers(&whole[14..]), expected);
+        let six = frame(&["86dd", "60000000 0008 11 40", V6, UDP]);
+        let layers = parse_ip_layers(&six[14..]);
+        assert_eq!((layers.l4, layers.payload_offset()), (L4::Udp, 48));
+        assert_eq!(layers.ethertype, EtherType::IPV6);
+        for bad in [&[][..], &[0x55], &[0x45; 19], &[0x60; 39]] {
+            assert!(parse_ip_layers(bad).malformed);
+        }
     }
 
     #[test]

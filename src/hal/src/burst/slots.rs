@@ -59,9 +59,7 @@ impl Slots<'_> {
     fn options(&mut self) -> &mut [Option<Mbuf>] {
         // SAFETY: the first `len` slots were initialised when the burst lent them, each is an mbuf or was set
         // to `None` by `Slot::take` or `take`, and `&mut self` is exclusive.
-        unsafe {
-            core::slice::from_raw_parts_mut(self.burst.slots.as_mut_ptr().cast(), self.len)
-        }
+        unsafe { core::slice::from_raw_parts_mut(self.burst.slots.as_mut_ptr().cast(), self.len) }
     }
 
     /// The `index`-th mbuf, unless it was taken.
@@ -154,7 +152,9 @@ impl Slot<'_> {
         // SAFETY: an mbuf until now; in its place is `None`, so that nobody reads it again.
         unsafe {
             let mbuf = place.assume_init_read();
-            core::ptr::from_mut(place).cast::<Option<Mbuf>>().write(None);
+            core::ptr::from_mut(place)
+                .cast::<Option<Mbuf>>()
+                .write(None);
             mbuf
         }
     }

@@ -7,7 +7,7 @@
 
 use linecard_hal::flow::FlowMatch;
 use linecard_hal::{Mbuf, MbufFlags};
-use linecard_wire::{IpProtocol, L3, L4, Layers};
+use linecard_wire::{IpProtocol, L3, L4, Layers, is_plain_udp, parse_layers_into};
 
 use super::claim::{ByteMatch, Claim, Kinds, Layer, Pieces};
 
@@ -17,12 +17,15 @@ pub(super) type ProtocolIndex = u8;
 /// Nobody's.
 pub(super) const NOBODY: ProtocolIndex = u8::MAX;
 
+/// A look-up that no port is beyond.
+type ByPort = [ProtocolIndex; 1 << 16];
+
 /// The claims on one port.
 #[derive(Debug, Clone)]
 pub(super) struct Demux {
-    /// By destination port, of either version of IP; empty if nobody claims one.
-    udp: Vec<ProtocolIndex>,
-    tcp: Vec<ProtocolIndex>,
+    /// By destination port, of either version of IP.
+    udp: Option<Box<ByPort>>,
+    tcp: Option<Box<ByPort>>,
     /// By IP protocol, of either version.
     by_protocol: Box<[ProtocolIndex; 256]>,
     /// Whether anybody claims one.
@@ -36,8 +39,8 @@ impl Demux {
     /// The tables for these claims, which have been checked.
     pub(super) fn new(claims: impl IntoIterator<Item = (Claim, ProtocolIndex)>) -> Self {
         let mut demux = Self {
-            udp: Vec::new(),
-            tcp: Vec::new(),
+            udp: None,
+            tcp: None,
             by_protocol: Box::new([NOBODY; 256]),
             any_protocol: false,
             by_ethertype: Vec::new(),
@@ -90,6 +93,25 @@ impl Demux {
         }
     }
 
+    /// Finds the headers of a received frame, and whose it is.
+    #[inline(always)]
+    pub(super) fn look(&self, mbuf: &Mbuf, layers: &mut Layers) -> ProtocolIndex {
+        let frame = mbuf.data();
+        // Most frames are such, and where the port is need not be asked.
+        if is_plain_udp(frame)
+            && let Some([high, low]) = frame.get(36..38).and_then(|bytes| bytes.first_chunk())
+            && let Some(table) = &self.udp
+        {
+            let owner = table[usize::from(u16::from_be_bytes([*high, *low]))];
+            if owner != NOBODY {
+                *layers = Layers::PLAIN_UDP;
+                return owner;
+            }
+        }
+        parse_layers_into(frame, layers);
+        self.owner(mbuf, layers)
+    }
+
     /// Whose a packet is; [`NOBODY`]'s if nobody claimed it, not even the rest, and if it is malformed.
     #[inline(always)]
     pub(super) fn owner(&self, mbuf: &Mbuf, layers: &Layers) -> ProtocolIndex {
@@ -101,7 +123,7 @@ impl Demux {
             L4::Tcp => &self.tcp,
             _ => return self.by_headers(mbuf, layers),
         };
-        if !table.is_empty()
+        if let Some(table) = table
             && let Some([high, low]) = mbuf
                 .data()
                 .get(layers.l4_offset() + 2..)
@@ -149,11 +171,11 @@ impl Demux {
 }
 
 fn fill(
-    table: &mut Vec<ProtocolIndex>,
+    table: &mut Option<Box<ByPort>>,
     ports: std::ops::RangeInclusive<u16>,
     owner: ProtocolIndex,
 ) {
-    table.resize(1 << 16, NOBODY);
+    let table = table.get_or_insert_with(|| Box::new([NOBODY; 1 << 16]));
     for port in ports {
         table[usize::from(port)] = owner;
     }

@@ -19,7 +19,7 @@ use super::Protocol;
 use super::demux::{Demux, NOBODY, ProtocolIndex};
 use super::nest::{Nest, NoFurther};
 use super::outbox::Outbox;
-use super::packet::{Packets, headers};
+use super::packet::Packets;
 use super::rights::{Home, worker_of};
 use super::tally::Tally;
 use crate::clock::Nanos;
@@ -40,6 +40,9 @@ pub(super) struct Resident {
 }
 
 const NEVER: u64 = u64::MAX;
+
+/// Full bursts that are given the time of the one before them: reading the clock costs as much as a packet.
+const UNREAD: u32 = 3;
 
 /// After a panic in `expire` the instance is not called for its deadline for so long.
 const PENANCE_NS: u64 = 1_000_000;
@@ -161,6 +164,9 @@ pub(crate) struct Host {
     /// The earliest of the protocols' deadlines.
     deadline: u64,
     clock: Nanos,
+    /// The clock as it was last read, and full bursts since.
+    now_ns: u64,
+    unread: u32,
 }
 
 impl Host {
@@ -188,13 +194,28 @@ impl Host {
             single: Lane::new(1),
             deadline,
             clock,
+            now_ns: clock.now(),
+            unread: 0,
         }
     }
 
     /// Takes a burst that was received by the port in hand.
     #[inline(always)]
     pub(crate) fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
-        self.receive(self.clock.now(), burst, cx);
+        let now_ns = self.now(burst.room() == 0);
+        self.receive(now_ns, burst, cx);
+    }
+
+    /// The time; while bursts are full, read for every fourth of them. Never earlier than before.
+    #[inline(always)]
+    fn now(&mut self, busy: bool) -> u64 {
+        if busy && self.unread < UNREAD {
+            self.unread += 1;
+        } else {
+            self.unread = 0;
+            self.now_ns = self.clock.now();
+        }
+        self.now_ns
     }
 
     /// The same at a given time.
@@ -227,8 +248,7 @@ impl Host {
         let mut differs = 0;
         let mut first = None;
         for ((mbuf, layers), owner) in burst.iter().zip(layers).zip(&mut self.owners) {
-            *layers = headers(mbuf);
-            *owner = demux.owner(mbuf, layers);
+            *owner = demux.look(mbuf, layers);
             differs |= *first.get_or_insert(*owner) ^ *owner;
         }
         let at_home = |owner: ProtocolIndex| {
@@ -339,10 +359,7 @@ impl Host {
             protocol.burst(now_ns, &mut packets, out)
         });
         match done {
-            Ok(()) => match packets
-                .unanimous()
-                .and_then(|verdict| destination(verdict, nests, cx))
-            {
+            Ok(()) => match packets.one_way_out(cx.port()).filter(|_| nests.is_empty()) {
                 Some(port) if resident.outbox.let_out(port, n as u64).is_ok() => {
                     resident.tally.received(n);
                     drop(packets);
@@ -468,7 +485,8 @@ impl Host {
     /// Processes what other workers handed over.
     pub(crate) fn mail_opened(&mut self, cx: &mut Context) {
         if !self.waiting.is_empty() {
-            self.go_on(self.clock.now(), cx);
+            let now_ns = self.now(false);
+            self.go_on(now_ns, cx);
         }
     }
 
@@ -486,7 +504,8 @@ impl Host {
 
     /// Calls the protocols whose deadline has come.
     pub(crate) fn expire(&mut self, cx: &mut Context) {
-        self.expire_at(self.clock.now(), cx);
+        let now_ns = self.now(false);
+        self.expire_at(now_ns, cx);
     }
 
     /// The same at a given time.
@@ -503,17 +522,6 @@ impl Host {
             }
             self.after_call(owner as ProtocolIndex, cx);
         }
-    }
-}
-
-/// The port by which packets leave that all have this verdict.
-#[inline(always)]
-fn destination(verdict: Verdict, nests: &[Nest], cx: &Context) -> Option<u16> {
-    match verdict {
-        _ if !nests.is_empty() => None,
-        Verdict::Forward(port) => Some(port),
-        Verdict::Reply => Some(cx.port()),
-        _ => None,
     }
 }
 

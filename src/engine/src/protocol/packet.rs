@@ -4,10 +4,10 @@ use std::ops::{Deref, DerefMut};
 
 use linecard_hal::burst::{Slot, Slots};
 use linecard_hal::{Burst, Mbuf};
-use linecard_wire::{FlowKey, Layers, parse_layers, swap_flow};
+use linecard_wire::{FlowKey, Layers, swap_flow};
 
 use super::demux::ip_end;
-use crate::stage::{DropReason, Verdict};
+use crate::stage::{DropReason, PortIndex, Verdict};
 
 /// One received packet: an mbuf, used as such, and where its headers are.
 ///
@@ -16,21 +16,21 @@ use crate::stage::{DropReason, Verdict};
 #[derive(Debug)]
 pub struct Packet<'a> {
     slot: Slot<'a>,
-    layers: Layers,
+    layers: &'a Layers,
 }
 
 impl Packet<'_> {
     /// Where the headers are.
     #[inline(always)]
     pub fn layers(&self) -> &Layers {
-        &self.layers
+        self.layers
     }
 
     /// What follows the innermost header, without Ethernet padding. Of a chain only what is in the first
     /// segment.
     #[inline]
     pub fn payload(&self) -> &[u8] {
-        let end = ip_end(self.data(), &self.layers);
+        let end = ip_end(self.data(), self.layers);
         self.data()
             .get(self.layers.payload_offset()..end)
             .unwrap_or_default()
@@ -41,7 +41,7 @@ impl Packet<'_> {
     pub fn payload_mut(&mut self) -> Option<&mut [u8]> {
         let (start, end) = (
             self.layers.payload_offset(),
-            ip_end(self.data(), &self.layers),
+            ip_end(self.data(), self.layers),
         );
         self.slot.data_mut()?.get_mut(start..end)
     }
@@ -49,7 +49,7 @@ impl Packet<'_> {
     /// The flow it belongs to, if it is IP.
     #[inline]
     pub fn flow(&self) -> Option<FlowKey> {
-        FlowKey::from_layers(self.data(), &self.layers)
+        FlowKey::from_layers(self.data(), self.layers)
     }
 
     /// Exchanges source and destination of every header and answers [`Verdict::Reply`]: the packet goes back
@@ -57,7 +57,7 @@ impl Packet<'_> {
     #[inline]
     pub fn turn_round(&mut self) -> Verdict {
         let layers = self.layers;
-        match self.slot.data_mut().map(|data| swap_flow(data, &layers)) {
+        match self.slot.data_mut().map(|data| swap_flow(data, layers)) {
             Some(Ok(_)) => Verdict::Reply,
             // Bytes that a clone shares, or not Ethernet.
             _ => Verdict::Drop(DropReason::Malformed),
@@ -141,7 +141,7 @@ impl<'a> Packets<'a> {
     #[inline(always)]
     pub fn get(&mut self, index: usize) -> Option<Packet<'_>> {
         self.current = index;
-        let layers = *self.layers.get(index)?;
+        let layers = self.layers.get(index)?;
         let slot = self.slots.get(index)?;
         Some(Packet { slot, layers })
     }
@@ -157,24 +157,36 @@ impl<'a> Packets<'a> {
     /// Answers every packet in turn.
     #[inline(always)]
     pub fn answer_each(&mut self, mut verdict: impl FnMut(Packet<'_>) -> Verdict) {
-        for index in 0..self.len() {
-            if let Some(packet) = self.get(index) {
-                let verdict = verdict(packet);
-                self.verdicts[index] = Some(verdict);
+        let slots = self.slots.iter_mut();
+        let each = slots.zip(self.layers).zip(self.verdicts.iter_mut());
+        for (index, ((slot, layers), place)) in each.enumerate() {
+            self.current = index;
+            if let Some(slot) = slot {
+                *place = Some(verdict(Packet { slot, layers }));
             }
         }
     }
 
-    /// The one verdict that all of them have, if that is so and none was taken.
+    /// The port by which all leave, if all do by the same one. `back` is the port that they came by.
     #[inline(always)]
-    pub(super) fn unanimous(&self) -> Option<Verdict> {
-        let first = *self.verdicts.first()?;
-        let same = self.verdicts.iter().all(|verdict| *verdict == first);
-        if same && !self.slots.any_taken() {
-            first
-        } else {
-            None
-        }
+    pub(super) fn one_way_out(&self, back: PortIndex) -> Option<PortIndex> {
+        // One verdict is looked for at a time, so that nothing but numbers is compared.
+        let (same, port) = match *self.verdicts.first()? {
+            Some(Verdict::Reply) => (
+                self.verdicts.iter().fold(true, |same, verdict| {
+                    same & matches!(verdict, Some(Verdict::Reply))
+                }),
+                back,
+            ),
+            Some(Verdict::Forward(port)) => (
+                self.verdicts.iter().fold(true, |same, verdict| {
+                    same & matches!(verdict, Some(Verdict::Forward(other)) if *other == port)
+                }),
+                port,
+            ),
+            _ => return None,
+        };
+        (same && !self.slots.any_taken()).then_some(port)
     }
 
     /// The verdict of the `index`-th packet, if it has one.
@@ -200,10 +212,4 @@ impl<'a> Packets<'a> {
         self.slots
             .take_all(|index, mbuf| each(index, verdicts.get(index).copied().flatten(), mbuf));
     }
-}
-
-/// The headers of a frame that has just been received.
-#[inline(always)]
-pub(super) fn headers(mbuf: &Mbuf) -> Layers {
-    parse_layers(mbuf.data())
 }

@@ -1,5 +1,6 @@
 //! Slots: the mbufs of a burst lent out one by one, any of which may be taken out for good.
 
+use core::cell::Cell;
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ops::{Deref, DerefMut};
 
@@ -16,7 +17,7 @@ pub struct Slots<'a> {
     /// What the burst knew of its mbufs.
     plain: Plain,
     /// Whether some slot is a hole: `None`.
-    holes: bool,
+    holes: Cell<bool>,
 }
 
 impl Burst {
@@ -29,7 +30,7 @@ impl Burst {
             burst: self,
             len,
             plain,
-            holes: false,
+            holes: Cell::new(false),
         }
     }
 }
@@ -50,7 +51,7 @@ impl Slots<'_> {
     /// Whether any was taken.
     #[inline(always)]
     pub fn any_taken(&self) -> bool {
-        self.holes
+        self.holes.get()
     }
 
     /// The slots. `Option<Mbuf>` is an `Mbuf` that may be null, by the guarantee for transparent wrappers of
@@ -65,20 +66,20 @@ impl Slots<'_> {
     /// The `index`-th mbuf, unless it was taken.
     #[inline(always)]
     pub fn get(&mut self, index: usize) -> Option<Slot<'_>> {
-        if index >= self.len {
-            return None;
-        }
-        // SAFETY: within the `len` slots that were initialised; see `options`.
-        let place = unsafe { &mut *self.burst.slots.as_mut_ptr().add(index) };
-        // SAFETY: as above: an mbuf or `None`.
-        let there = unsafe { (*core::ptr::from_ref(place).cast::<Option<Mbuf>>()).is_some() };
-        if !there {
-            return None;
-        }
+        self.iter_mut().nth(index).flatten()
+    }
+
+    /// All of them in order: `None` where one was taken.
+    #[inline(always)]
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = Option<Slot<'_>>> {
+        // What is known of the burst may change now.
         self.plain.pool = 0;
-        Some(Slot {
-            place,
-            holes: &mut self.holes,
+        let holes = &self.holes;
+        let places = &mut self.burst.slots[..self.len];
+        places.iter_mut().map(move |place| {
+            // SAFETY: one of the `len` slots that were initialised: an mbuf or `None`; see `options`.
+            let there = unsafe { (*core::ptr::from_ref(place).cast::<Option<Mbuf>>()).is_some() };
+            there.then(|| Slot { place, holes })
         })
     }
 
@@ -86,14 +87,14 @@ impl Slots<'_> {
     #[inline(always)]
     pub fn take(&mut self, index: usize) -> Option<Mbuf> {
         let taken = self.options().get_mut(index)?.take();
-        self.holes |= taken.is_some();
+        self.holes.set(self.holes.get() | taken.is_some());
         taken
     }
 
     /// Takes all that are left, in order, with their numbers.
     #[inline(always)]
     pub fn take_all(&mut self, mut each: impl FnMut(usize, Option<Mbuf>)) {
-        self.holes |= self.len > 0;
+        self.holes.set(self.holes.get() | (self.len > 0));
         for (index, slot) in self.options().iter_mut().enumerate() {
             each(index, slot.take());
         }
@@ -104,7 +105,7 @@ impl Drop for Slots<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         let mut len = self.len;
-        if self.holes {
+        if self.holes.get() {
             len = close_up(self.options());
             self.plain.pool = 0;
         }
@@ -137,7 +138,7 @@ impl core::fmt::Debug for Slots<'_> {
 pub struct Slot<'a> {
     /// An mbuf, as long as the slot lives.
     place: &'a mut MaybeUninit<Mbuf>,
-    holes: &'a mut bool,
+    holes: &'a Cell<bool>,
 }
 
 impl Slot<'_> {
@@ -145,10 +146,9 @@ impl Slot<'_> {
     #[inline(always)]
     pub fn take(self) -> Mbuf {
         let slot = ManuallyDrop::new(self);
-        // SAFETY: `slot` is never used again, so the two references are ours to read out once.
-        let (place, holes) =
-            unsafe { (core::ptr::read(&slot.place), core::ptr::read(&slot.holes)) };
-        *holes = true;
+        slot.holes.set(true);
+        // SAFETY: `slot` is never used again, so the reference is ours to read out once.
+        let place = unsafe { core::ptr::read(&slot.place) };
         // SAFETY: an mbuf until now; in its place is `None`, so that nobody reads it again.
         unsafe {
             let mbuf = place.assume_init_read();

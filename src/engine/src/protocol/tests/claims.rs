@@ -313,6 +313,8 @@ proptest! {
             let layers = parse_layers(mbuf.data());
             prop_assert_eq!(demux.owner(&mbuf, &layers), expected);
             prop_assert_eq!(backwards.owner(&mbuf, &layers), expected);
+            let mut found = parse_layers(&[]);
+            prop_assert_eq!((demux.look(&mbuf, &mut found), found), (expected, layers));
             // Whatever a port says of it.
             for mark in 0..4 {
                 mbuf.set_mark(mark);

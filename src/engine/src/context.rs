@@ -11,6 +11,7 @@ use linecard_hal::{Burst, Mbuf, Mempool};
 use crate::counters::WorkerCounters;
 use crate::handoff::{Crossing, Mailbox};
 use crate::output::Output;
+use crate::protocol::Nest;
 use crate::stage::{DropReason, PortIndex, Verdict, WorkerIndex};
 use crate::worker::Control;
 
@@ -72,7 +73,28 @@ impl Context {
             Verdict::HandOff(worker) => self.hand_off(worker, mbuf),
             Verdict::Consume => self.consume(mbuf),
             Verdict::Drop(reason) => self.drop(reason, mbuf),
+            Verdict::Pass | Verdict::InnerFrame(_) | Verdict::InnerPacket(_) => {
+                self.drop(DropReason::Unclaimed, mbuf);
+            }
         }
+    }
+
+    /// Counts a received frame whose mbuf somebody keeps.
+    pub(crate) fn taken(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Deliver => self.counters.delivered += 1,
+            Verdict::Drop(reason) => {
+                self.counters.ports[self.port as usize].drops[reason as usize] += 1;
+            }
+            _ => self.counters.consumed += 1,
+        }
+    }
+
+    /// Counts frames that were made and then not let out by `port`.
+    pub(crate) fn refused(&mut self, port: PortIndex, reason: DropReason, frames: u64) {
+        let port = (port as usize).min(self.counters.ports.len() - 1);
+        self.counters.generated += frames;
+        self.counters.ports[port].drops[reason as usize] += frames;
     }
 
     /// Sends a frame out of `port`. It leaves at the end of the turn at the latest, or when a burst is
@@ -98,6 +120,7 @@ impl Context {
                 Crossing {
                     mbuf,
                     transmit_by: Some(port),
+                    nest: Nest::default(),
                 },
             ),
             None => output.push_finished(mbuf, &self.pool, &mut self.counters),
@@ -161,14 +184,28 @@ impl Context {
         burst.clear();
     }
 
+    /// Discards a burst whose frames may be of any port.
+    #[cold]
+    pub(crate) fn drop_each(&mut self, reason: DropReason, burst: &mut Burst) {
+        for mbuf in burst.drain() {
+            self.drop(reason, mbuf);
+        }
+    }
+
     /// Lets another worker process a frame.
     pub fn hand_off(&mut self, worker: WorkerIndex, mbuf: Mbuf) {
+        self.hand_over(worker, mbuf, Nest::default());
+    }
+
+    /// The same for a frame that may be in a tunnel.
+    pub(crate) fn hand_over(&mut self, worker: WorkerIndex, mbuf: Mbuf, nest: Nest) {
         if (worker as usize) < self.mailboxes.len() && worker != self.worker {
             self.cross(
                 worker,
                 Crossing {
                     mbuf,
                     transmit_by: None,
+                    nest,
                 },
             );
         } else {

@@ -11,6 +11,7 @@ use linecard_hal::Mbuf;
 use linecard_hal::ring::{Consumer, Multi, Producer, Single, mpsc};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::protocol::Nest;
 use crate::stage::PortIndex;
 
 /// A frame that crosses.
@@ -18,6 +19,8 @@ pub(crate) struct Crossing {
     pub(crate) mbuf: Mbuf,
     /// Transmit it by this port; otherwise let the stage there process it.
     pub(crate) transmit_by: Option<PortIndex>,
+    /// How deep in tunnels it is.
+    pub(crate) nest: Nest,
 }
 
 /// The way to a worker: what is to cross in this turn, its ring, its bell.

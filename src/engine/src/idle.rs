@@ -127,11 +127,12 @@ impl Idler {
 
     /// Sleeps until one of `fds` is readable (a queue has traffic), the bell rings or the tick ends.
     /// A queue that cannot be waited on is `None`: then the sleep is short. A descriptor whose device
-    /// just vanished ends the sleep like a frame.
+    /// just vanished ends the sleep like a frame. No sleep is longer than `most`.
     pub(crate) fn sleep<'a>(
         &mut self,
         fds: impl Iterator<Item = Option<BorrowedFd<'a>>>,
         bell: &Bell,
+        most: Option<Duration>,
     ) {
         let bell = bell.event.as_fd();
         let mut polled: [PollFd<'_>; MOST_QUEUES + 1] =
@@ -152,6 +153,7 @@ impl Idler {
             self.naps = (self.naps + 1).min(NAPS.len());
             NAPS[self.naps - 1]
         };
+        let timeout = most.map_or(timeout, |most| timeout.min(most));
         let timeout = Some(TimeSpec::from_duration(timeout));
         let start = clock::cycles();
         let _: nix::Result<i32> = nix::poll::ppoll(&mut polled[..count], timeout, None);
@@ -221,7 +223,7 @@ mod tests {
         let mut idler = Idler::new(Idle::Sleep);
         // Would take a whole tick each if the bell were lost; a few hundred show that it is not.
         for _ in 0..300 {
-            idler.sleep(std::iter::empty(), &inbox.bell);
+            idler.sleep(std::iter::empty(), &inbox.bell, None);
         }
         inbox.bell.awake();
     }

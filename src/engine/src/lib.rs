@@ -15,6 +15,7 @@
 //! | [`placement`] | queues to workers to cpus, pools to nodes: a plan that can be printed first |
 //! | [`Engine`], [`Running`] | configure, start, watch, stop, account |
 //! | [`Stage`], [`Verdict`], [`Context`] | the program's own part of the path |
+//! | [`protocol`] | or protocols side by side: claims, verdicts, rights |
 //! | [`Idle`] | what a worker does when there is nothing to do |
 //! | [`Report`] | every frame accounted for |
 //!
@@ -33,6 +34,7 @@ mod offload;
 mod output;
 pub mod pin;
 pub mod placement;
+pub mod protocol;
 mod report;
 mod stage;
 #[cfg(test)]
@@ -40,6 +42,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod topology;
+mod work;
 mod worker;
 
 pub use context::Context;

@@ -11,6 +11,7 @@ use crate::copies;
 use crate::counters::WorkerCounters;
 use crate::engine::FlowReport;
 use crate::placement::Plan;
+use crate::protocol::ProtocolReport;
 use crate::stage::DropReason;
 
 /// Everything the engine counted, while it runs or at its end.
@@ -24,6 +25,9 @@ pub struct Report {
     pub workers: Vec<WorkerReport>,
     /// Each mempool.
     pub pools: Vec<PoolReport>,
+    /// Each protocol, in order; none if the workers have stages.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protocols: Vec<ProtocolReport>,
     /// The sums, and whether they balance.
     pub account: Account,
 }
@@ -187,6 +191,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) flows: Vec<Vec<FlowReport>>,
     /// What else the devices counted, by port; empty while it runs.
     pub(crate) extended: Vec<BTreeMap<String, u64>>,
+    pub(crate) protocols: Vec<ProtocolReport>,
     pub(crate) running: bool,
 }
 
@@ -214,6 +219,7 @@ impl Sources<'_> {
                 .map(|i| self.pool(i, &ports))
                 .collect(),
             ports,
+            protocols: self.protocols.clone(),
             account: account.balance(self.running),
         }
     }

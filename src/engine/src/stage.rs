@@ -29,6 +29,15 @@ pub enum Verdict {
     Consume,
     /// Discard it.
     Drop(DropReason),
+    /// Let the [protocol](crate::protocol) have it that claimed the rest.
+    ///
+    /// This verdict and the two that follow are for protocols: a stage has nobody behind it, and drops the frame
+    /// as [`DropReason::Unclaimed`].
+    Pass,
+    /// A tunnel: so many bytes of outer headers are taken off, and what follows begins with an Ethernet header.
+    InnerFrame(u16),
+    /// A tunnel: so many bytes of outer headers are taken off, and what follows begins with an IP header.
+    InnerPacket(u16),
 }
 
 /// Why a frame was discarded.
@@ -61,8 +70,22 @@ pub enum DropReason {
     NoMbuf,
     /// The other worker's handoff ring was full.
     HandoffFull,
-    /// The stage panicked while it had the frame.
+    /// The stage or the protocol panicked while it had the frame.
     StagePanic,
+    /// A protocol discarded it for a reason of its own, which the protocol's report names.
+    Protocol,
+    /// A fragment, whose ports nobody can know, and no protocol claims fragments.
+    Fragment,
+    /// Deeper in tunnels than is looked.
+    NestedTooDeep,
+    /// The tunnel that it came by does not take a reply, or its outer headers are not there any more.
+    NoWayBack,
+    /// A protocol that had been handed the frame handed it off again.
+    HandedTwice,
+    /// The protocol has no right to send by that port.
+    NoRight,
+    /// The protocol has used up its rate.
+    OverRate,
     /// It was still waiting when the engine stopped.
     Stopped,
 }
@@ -72,7 +95,7 @@ impl DropReason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in order of their number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 22] = [
         Self::Policy,
         Self::Policy2,
         Self::Mode,
@@ -87,6 +110,13 @@ impl DropReason {
         Self::NoMbuf,
         Self::HandoffFull,
         Self::StagePanic,
+        Self::Protocol,
+        Self::Fragment,
+        Self::NestedTooDeep,
+        Self::NoWayBack,
+        Self::HandedTwice,
+        Self::NoRight,
+        Self::OverRate,
         Self::Stopped,
     ];
 
@@ -107,6 +137,13 @@ impl DropReason {
             Self::NoMbuf => "no_mbuf",
             Self::HandoffFull => "handoff_full",
             Self::StagePanic => "stage_panic",
+            Self::Protocol => "protocol",
+            Self::Fragment => "fragment",
+            Self::NestedTooDeep => "nested_too_deep",
+            Self::NoWayBack => "no_way_back",
+            Self::HandedTwice => "handed_twice",
+            Self::NoRight => "no_right",
+            Self::OverRate => "over_rate",
             Self::Stopped => "stopped",
         }
     }

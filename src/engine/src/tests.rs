@@ -13,7 +13,7 @@ use crate::{
     Context, DropReason, Engine, EngineConfig, Idle, PortRule, Report, Running, Stage, Verdict,
 };
 
-fn config() -> EngineConfig {
+pub(crate) fn config() -> EngineConfig {
     EngineConfig {
         pin: false,
         handoff: 64,
@@ -21,7 +21,7 @@ fn config() -> EngineConfig {
     }
 }
 
-fn engine(ports: &[TestPort], config: EngineConfig) -> Engine {
+pub(crate) fn engine(ports: &[TestPort], config: EngineConfig) -> Engine {
     let topology = Topology::synthetic("core:4 pu:1").unwrap();
     Engine::on(
         &topology,
@@ -32,7 +32,7 @@ fn engine(ports: &[TestPort], config: EngineConfig) -> Engine {
 }
 
 /// Waits until all inputs have ended. The limit is for a bug that would otherwise hang the tests.
-fn run_to_end(running: Running) -> Report {
+pub(crate) fn run_to_end(running: Running) -> Report {
     let start = Instant::now();
     while !running.is_finished() {
         assert!(

@@ -16,7 +16,8 @@ use crate::counters::Published;
 use crate::handoff::{Crossing, Inbox};
 use crate::idle::{Idle, Idler, TICK};
 use crate::pin;
-use crate::stage::{DropReason, PortIndex, Stage};
+use crate::stage::{DropReason, PortIndex};
+use crate::work::Work;
 
 /// A receive queue of this worker.
 pub(crate) struct Input {
@@ -59,7 +60,7 @@ impl Control {
 pub(crate) struct Worker {
     pub(crate) lcore: Option<u32>,
     pub(crate) inputs: Vec<Input>,
-    pub(crate) stage: Box<dyn Stage>,
+    pub(crate) work: Work,
     pub(crate) cx: Context,
     pub(crate) burst: Burst,
     pub(crate) inbox: Inbox,
@@ -194,15 +195,15 @@ impl Worker {
             self.cx.port = input.port;
             self.cx.counters.rx += received as u64;
             self.cx.counters.bursts += 1;
-            self.stage.process(&mut self.burst, &mut self.cx);
+            self.work.process(&mut self.burst, &mut self.cx);
             if !self.burst.is_empty() {
                 self.cx.drop_burst(DropReason::Unclaimed, &mut self.burst);
             }
         }
         frames += self.open_mail();
-        if self.stage.is_source() {
+        if self.work.is_source() {
             let before = self.cx.counters.generated;
-            self.stage.generate(&mut self.cx);
+            self.work.generate(&mut self.cx);
             frames += (self.cx.counters.generated - before) as usize;
         }
         self.cx.transmit();
@@ -220,19 +221,20 @@ impl Worker {
         self.mail = frames;
         self.cx.counters.handed_in += frames as u64;
         for Crossing {
-            mut mbuf,
+            mbuf,
             transmit_by,
+            nest,
         } in self.inbox.opened.drain(..)
         {
             match transmit_by {
                 Some(port) => self.cx.forward(port, mbuf),
                 None => {
                     self.cx.port = mbuf.port().min(self.cx.ports() as u16 - 1);
-                    let verdict = self.stage.frame(&mut mbuf);
-                    self.cx.settle(mbuf, verdict);
+                    self.work.handed(mbuf, nest, &mut self.cx);
                 }
             }
         }
+        self.work.mail_opened(&mut self.cx);
         frames
     }
 
@@ -266,7 +268,7 @@ impl Worker {
 
     /// Looks after the queues and publishes the counters. `true` when no frame can ever come again.
     fn maintain(&mut self) -> bool {
-        let mut finished = !self.inputs.is_empty() && !self.stage.is_source();
+        let mut finished = !self.inputs.is_empty() && !self.work.is_source();
         for input in &mut self.inputs {
             input.rx.maintain();
             finished &= input.rx.finished();
@@ -297,12 +299,13 @@ impl Worker {
         let nothing = self.inbox.ring.is_empty()
             && !self.control.stop.load(Ordering::Relaxed)
             && self.cx.waiting_in_all() == 0
-            && !self.stage.is_source();
+            && !self.work.is_source();
         if nothing {
             self.cx.counters.sleeps += 1;
             idler.sleep(
                 self.inputs.iter_mut().map(|i| i.rx.wait_fd()),
                 &self.inbox.bell,
+                self.work.idle_for(),
             );
         }
         self.inbox.bell.awake();
@@ -326,7 +329,7 @@ impl Worker {
         self.publish();
         let Self {
             inputs,
-            stage,
+            work,
             mut cx,
             burst,
             mut inbox,
@@ -336,7 +339,7 @@ impl Worker {
             ..
         } = self;
         // The stage's own code may panic once more.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(stage))) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(work))) {
             ending = Ending::Panicked(message_of(&*panic));
         }
         cx.outputs.clear();
@@ -380,7 +383,7 @@ fn refuse_mail(inbox: &mut Inbox, cx: &mut Context, control: &Control, published
     while !control.stop.load(Ordering::Relaxed) && !control.is_over() {
         inbox.bell.about_to_sleep();
         if inbox.ring.is_empty() && !control.stop.load(Ordering::Relaxed) {
-            idler.sleep(std::iter::empty(), &inbox.bell);
+            idler.sleep(std::iter::empty(), &inbox.bell, None);
         }
         inbox.bell.awake();
         let frames = inbox.ring.pop_into(&mut inbox.opened);

@@ -6,6 +6,10 @@ use core::ptr::NonNull;
 
 use crate::mbuf::{Mbuf, RawMbuf, free};
 
+mod slots;
+
+pub use slots::{Slot, Slots};
+
 /// A fixed-capacity list of mbufs: the unit in which frames are received, processed, transmitted and
 /// freed. Dropping it, or [`clear`](Self::clear), frees them in bulk.
 pub struct Burst {

@@ -406,30 +406,36 @@ impl FromStr for FlowRule {
     }
 }
 
+impl fmt::Display for FlowMatch {
+    /// The fields, one space between them; nothing for none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        if let Some(kind) = self.ether_type {
+            words.push(format!("ether={kind:#06x}"));
+        }
+        if let Some(vlan) = self.vlan {
+            words.push(format!("vlan={vlan}"));
+        }
+        for (name, prefix) in [("src", self.src), ("dst", self.dst)] {
+            words.extend(prefix.map(|prefix| format!("{name}={prefix}")));
+        }
+        if let Some(number) = self.protocol {
+            words.push(match PROTOCOLS.iter().find(|(_, known)| *known == number) {
+                Some((name, _)) => format!("proto={name}"),
+                None => format!("proto={number}"),
+            });
+        }
+        for (name, ports) in [("sport", self.src_port), ("dport", self.dst_port)] {
+            words.extend(ports.map(|ports| format!("{name}={ports}")));
+        }
+        f.write_str(&words.join(" "))
+    }
+}
+
 impl fmt::Display for FlowRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let m = &self.matches;
-        if let Some(kind) = m.ether_type {
-            write!(f, "ether={kind:#06x} ")?;
-        }
-        if let Some(vlan) = m.vlan {
-            write!(f, "vlan={vlan} ")?;
-        }
-        for (name, prefix) in [("src", m.src), ("dst", m.dst)] {
-            if let Some(prefix) = prefix {
-                write!(f, "{name}={prefix} ")?;
-            }
-        }
-        if let Some(number) = m.protocol {
-            match PROTOCOLS.iter().find(|(_, known)| *known == number) {
-                Some((name, _)) => write!(f, "proto={name} ")?,
-                None => write!(f, "proto={number} ")?,
-            }
-        }
-        for (name, ports) in [("sport", m.src_port), ("dport", m.dst_port)] {
-            if let Some(ports) = ports {
-                write!(f, "{name}={ports} ")?;
-            }
+        if self.matches != FlowMatch::default() {
+            write!(f, "{} ", self.matches)?;
         }
         write!(f, "=> {}", self.action)
     }

@@ -26,6 +26,9 @@
 //! | `pcap:in.pcap` | frames of a capture file ([`linecard_sim`]) |
 //! | `null:` | endless receive, transmit discarded ([`linecard_sim`]) |
 //!
+//! What is done with a frame is a [`Stage`], one for all frames, or [protocols](protocol) side by side, each of which
+//! claims its own.
+//!
 //! The crate is a façade: [`linecard_hal`] has the mbufs, pools, rings and port traits,
 //! [`linecard_engine`] the workers, [`linecard_wire`] the header views. The packet's path is
 //! `RxQueue::receive` → [`Stage::process`] → `TxQueue::transmit`, called from the engine's
@@ -36,6 +39,9 @@ pub mod modes;
 mod open;
 pub mod pci;
 
+pub use linecard_engine::protocol::{
+    self, Claim, Outbox, Packet, Packets, Protocol, Protocols, Rights,
+};
 pub use linecard_engine::{
     Account, Context, DropReason, Engine, EngineConfig, EngineError, Idle, PortIndex, PortRule,
     Report, Running, Stage, StopHandle, Verdict, WorkerIndex,

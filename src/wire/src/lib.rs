@@ -143,7 +143,7 @@ pub use icmpv6::{Icmpv6, Icmpv6Mut};
 pub use ip::IpProtocol;
 pub use ipv4::{Ipv4, Ipv4Header, Ipv4Mut};
 pub use ipv6::{Ipv6, Ipv6Header, Ipv6Mut, Upper};
-pub use layers::{L3, L4, Layers, parse_layers};
+pub use layers::{L3, L4, Layers, is_plain_udp, parse_ip_layers, parse_layers, parse_layers_into};
 pub use pseudo::Pseudo;
 pub use rss::{SYMMETRIC_KEY, queue_for, symmetric_hash, toeplitz};
 pub use swap::{Swapped, swap_flow, swap_macs};

@@ -41,10 +41,14 @@ pub fn swap_macs(frame: &mut [u8]) -> Result<(), ParseError> {
 ///
 /// # Errors
 /// [`ParseError::Truncated`], with nothing exchanged beyond what fits, if `layers` are not those of
-/// this frame, or the frame has no Ethernet header.
+/// this frame, or the frame has no Ethernet header and is not a bare IP packet
+/// ([`parse_ip_layers`](crate::parse_ip_layers)).
 #[inline]
 pub fn swap_flow(frame: &mut [u8], layers: &Layers) -> Result<Swapped, ParseError> {
-    swap_macs(frame)?;
+    // What a tunnel carries may be a bare IP packet.
+    if layers.l2_len > 0 || !layers.is_ip() {
+        swap_macs(frame)?;
+    }
     let l3 = frame.get_mut(layers.l3_offset()..).unwrap_or_default();
     match layers.l3 {
         L3::Ipv4 => Ipv4Header::cut_mut(l3)?.0.swap(),

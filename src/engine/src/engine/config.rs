@@ -5,6 +5,7 @@ use linecard_hal::{MempoolError, Offloads, PortConfig, PortError};
 use super::flows::PortRule;
 use crate::idle::Idle;
 use crate::placement::PlacementError;
+use crate::protocol::ProtocolError;
 use crate::stage::WorkerIndex;
 use crate::topology::TopologyError;
 
@@ -77,6 +78,9 @@ pub enum EngineError {
     /// The machine could not be looked at.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// The protocols cannot run together, or not like that.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
     /// A pool could not be made.
     #[error(transparent)]
     Mempool(#[from] MempoolError),

@@ -12,9 +12,11 @@ use linecard_hal::region::RegionRequest;
 use linecard_hal::{Mempool, MempoolConfig, Port, PortConfig, PortError, PortInfo, QueuePair};
 
 use crate::handoff::{Inbox, Mailbox, mailbox};
-use crate::placement::{PlacementRequest, Plan, PoolDemand, PortDemand};
+use crate::placement::{PlacementRequest, Plan, PoolDemand, PortDemand, WorkerPlan};
+use crate::protocol::{Protocols, Tallies};
 use crate::stage::{Stage, WorkerIndex};
 use crate::topology::Topology;
+use crate::work::Work;
 use crate::worker::Control;
 
 pub use config::{EngineConfig, EngineError};
@@ -29,6 +31,8 @@ pub struct Engine {
     plan: Plan,
     pools: Vec<Mempool>,
     sizing: String,
+    /// Whether frames of our own may ask for checksums and the like.
+    makes_requests: bool,
 }
 
 impl Engine {
@@ -96,6 +100,7 @@ impl Engine {
             plan,
             pools,
             sizing,
+            makes_requests: false,
         })
     }
 
@@ -121,8 +126,30 @@ impl Engine {
 
     /// Starts the ports and one worker after the other; `stage` makes each worker's stage.
     pub fn start(
-        mut self,
+        self,
         mut stage: impl FnMut(WorkerIndex) -> Box<dyn Stage>,
+    ) -> Result<Running, EngineError> {
+        self.start_work(|id| Some(Work::Stage(stage(id))), |_, _| Tallies::default())
+    }
+
+    /// Checks the protocols, then starts the ports and one worker after the other, with an instance of each
+    /// protocol.
+    pub fn start_protocols(mut self, protocols: Protocols) -> Result<Running, EngineError> {
+        let pools = self.plan.workers.iter().map(|w| self.pool_of(w)).collect();
+        let mut prepared = protocols.prepare(self.ports.len(), pools, self.config.burst)?;
+        self.makes_requests = true;
+        let mut hosts = std::mem::take(&mut prepared.hosts).into_iter();
+        self.start_work(
+            |_| hosts.next().map(|host| Work::Protocols(Box::new(host))),
+            |plan, ports| prepared.offer(plan, ports),
+        )
+    }
+
+    /// `work` has something to do for each worker; `started` is called when the ports have been.
+    fn start_work(
+        mut self,
+        mut work: impl FnMut(WorkerIndex) -> Option<Work>,
+        started: impl FnOnce(&Plan, &mut [Box<dyn Port>]) -> Tallies,
     ) -> Result<Running, EngineError> {
         let workers = self.plan.workers.len();
         let mut boxes: Vec<(Mailbox, Inbox)> = Vec::new();
@@ -145,6 +172,7 @@ impl Engine {
                 return Err(error);
             }
         };
+        let tallies = started(&self.plan, &mut self.ports);
         let control = Arc::new(Control::new(self.config.packet_limit, workers));
         let infos = self.ports();
         let mut running = Running {
@@ -153,12 +181,14 @@ impl Engine {
             control,
             published: Vec::new(),
             rules,
+            tallies,
             threads: Vec::new(),
             engine: self,
             infos: infos.clone(),
         };
         for (id, inbox) in (0..).zip(inboxes) {
-            let worker = running.worker(id, inbox, &mailboxes, &mut queues, &infos, stage(id));
+            let Some(work) = work(id) else { break };
+            let worker = running.worker(id, inbox, &mailboxes, &mut queues, &infos, work);
             running.published.push(worker.published.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("worker{id}"))
@@ -196,6 +226,11 @@ impl Engine {
         for port in &mut self.ports[..n] {
             let _: Result<(), PortError> = port.stop();
         }
+    }
+
+    /// The pool of a worker's own frames.
+    fn pool_of(&self, worker: &WorkerPlan) -> Mempool {
+        self.pools[worker.queues.first().map_or(0, |q| q.pool)].clone()
     }
 
     /// The pool of each queue of a port, in order of the queues.

@@ -14,8 +14,10 @@ use crate::counters::{Published, WorkerCounters};
 use crate::handoff::{Bell, Inbox, Mailbox};
 use crate::output::{Accepts, Output};
 use crate::placement::Plan;
+use crate::protocol::{ProtocolReport, Tallies};
 use crate::report::{Report, Sources};
-use crate::stage::{Stage, WorkerIndex};
+use crate::stage::WorkerIndex;
+use crate::work::Work;
 use crate::worker::{Control, Ending, Input, Worker};
 
 /// An engine at work. Dropping it stops it.
@@ -28,6 +30,7 @@ pub struct Running {
     pub(super) bells: Vec<Arc<Bell>>,
     pub(super) published: Vec<Arc<Published>>,
     pub(super) rules: Vec<Installed>,
+    pub(super) tallies: Tallies,
     pub(super) threads: Vec<JoinHandle<(Ending, Inbox)>>,
 }
 
@@ -62,7 +65,7 @@ impl Running {
         mailboxes: &[Mailbox],
         queues: &mut [Vec<Option<QueuePair>>],
         infos: &[PortInfo],
-        stage: Box<dyn Stage>,
+        work: Work,
     ) -> Worker {
         let (engine, plan) = (&self.engine, &self.engine.plan.workers[id as usize]);
         let ports = engine.ports.len();
@@ -83,7 +86,8 @@ impl Running {
         }
         // Frames with requests or in chains come only from ports that deliver such.
         let makes_work = Offloads::RX_SUPER_FRAMES | Offloads::RX_VLAN_STRIP | Offloads::RX_SCATTER;
-        let may_need_work = infos.iter().any(|i| i.offloads.intersects(makes_work));
+        let may_need_work =
+            engine.makes_requests || infos.iter().any(|i| i.offloads.intersects(makes_work));
         let outputs = (0..)
             .zip(ways_out.into_iter().zip(infos))
             .map(|(port, (tx, info))| {
@@ -94,16 +98,15 @@ impl Running {
                 let owner = tx.is_none().then(|| self.transmitter(port, id));
                 Output::new(port, tx, owner, accepts, may_need_work, burst)
             });
-        let pool = plan.queues.first().map_or(0, |q| q.pool);
         Worker {
             lcore: (engine.config.pin && !engine.plan.synthetic).then_some(plan.lcore),
             inputs,
-            stage,
+            work,
             cx: Context {
                 outputs: outputs.collect(),
                 mailboxes: mailboxes.to_vec(),
                 counters: WorkerCounters::new(ports),
-                pool: engine.pools[pool].clone(),
+                pool: engine.pool_of(plan),
                 worker: id,
                 port: plan.queues.first().map_or(0, |q| q.port as u16),
                 burst_size: burst,
@@ -144,6 +147,7 @@ impl Running {
             undelivered: Vec::new(),
             flows: Vec::new(),
             extended: Vec::new(),
+            protocols: self.tallies.report(),
             running: true,
         }
         .report()
@@ -162,6 +166,11 @@ impl Running {
     /// The ports as they were started: what they took and why.
     pub fn ports(&self) -> &[PortInfo] {
         &self.infos
+    }
+
+    /// What the protocols have done until now, and where their claims are carried out.
+    pub fn protocols(&self) -> Vec<ProtocolReport> {
+        self.tallies.report()
     }
 
     /// A handle that stops it.
@@ -225,6 +234,7 @@ impl Running {
             undelivered,
             flows,
             extended,
+            protocols: self.tallies.report(),
             running: false,
         }
         .report()

@@ -84,8 +84,9 @@ local function says(buffer, key, what)
   end
 end
 
--- The lengths of all that varies, the length of the header, and the field that is wrong if one is.
-local function measure(buffer)
+-- The lengths of all that varies, the length of the header, and the field that is wrong if one is. A `partial`
+-- header may go on beyond the buffer.
+local function measure(buffer, partial)
   local tails, known_len, open, culprit = {}, header.fixed_len, nil, nil
   for _, field in ipairs(header.fields) do
     if field.tail then
@@ -102,7 +103,7 @@ local function measure(buffer)
   local len, by = says(buffer, "of", "header")
   if open then tails[open] = len and len - known_len or 0 end
   local whole = len or known_len
-  if whole < known_len or whole > buffer:len() then return nil, header.fixed_len, by or culprit end
+  if whole < known_len or (whole > buffer:len() and not partial) then return nil, header.fixed_len, by or culprit end
   return tails, whole, nil
 end
 
@@ -277,7 +278,7 @@ end
 -- How long the message is that a TCP stream goes on with; its fixed part is there.
 local function message_len(buffer, _, offset)
   local message = buffer(offset):tvb()
-  local _, header_len = measure(message)
+  local _, header_len = measure(message, true)
   local all = says(message, "of", "all")
   local rest = says(message, "of", "payload")
   all = all or (rest and rest + header_len)

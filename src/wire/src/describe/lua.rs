@@ -11,7 +11,7 @@
 //! assert!(lua.contains("name = \"dport\", at = 16, bits = 16"));
 //! ```
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 

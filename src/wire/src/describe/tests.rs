@@ -221,7 +221,7 @@ fn a_diff_names_fields() {
     );
     let text = diff("eth/ipv4/udp/data(\"a\")", "eth/ipv4/tcp(flags=rst)");
     assert!(
-        text.contains("ipv4.protocol") && text.contains("after ipv4   udp/data(\"a\")"),
+        text.contains("ipv4.protocol") && text.contains("after ipv4      udp/data(\"a\")"),
         "{text}"
     );
     assert!(text.contains("tcp(flags=rst)"), "{text}");

@@ -36,6 +36,8 @@ pub mod modes;
 mod open;
 pub mod pci;
 
+/// What headers of your own are derived from, and the trait that says that they were: [`linecard_derive`].
+pub use linecard_derive::Header;
 pub use linecard_engine::{
     Account, Context, DropReason, Engine, EngineConfig, EngineError, Idle, PortIndex, PortRule,
     Report, Running, Stage, StopHandle, Verdict, WorkerIndex,
@@ -44,6 +46,7 @@ pub use linecard_hal::{
     Burst, Mbuf, MbufFlags, Mempool, MempoolConfig, Offloads, Port, PortConfig, PortError,
     PortErrorKind, PortInfo, PortName, Rung,
 };
+pub use linecard_wire::describe::Header;
 pub use open::{DRIVERS, DriverInfo, open, open_all};
 
 pub use linecard_af_xdp as af_xdp;

@@ -69,7 +69,7 @@ impl Diff {
             ("pad", left.pad(), right.pad()),
         ] {
             if a != b {
-                diff.add(what.into(), data_text(a), data_text(b));
+                diff.add(what.into(), text_or_nothing(a), text_or_nothing(b));
             }
         }
         diff
@@ -106,6 +106,14 @@ impl Diff {
             None => "packet".into(),
         };
         self.add(what, text(left), text(right));
+    }
+}
+
+fn text_or_nothing(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        "nothing".into()
+    } else {
+        data_text(bytes)
     }
 }
 

@@ -23,7 +23,7 @@ end
 
 local function new_field(field)
   local name, filter = field.name, header.filter .. "." .. field.name
-  if field.tail or field.kind == "bytes" then return ProtoField.bytes(filter, name, base.SPACE, field.docs) end
+  if field.tail or field.kind == "bytes" then return ProtoField.bytes(filter, name, base.NONE, field.docs) end
   if field.kind == "ether" then return ProtoField.ether(filter, name, field.docs) end
   if field.kind == "ipv4" then return ProtoField.ipv4(filter, name, field.docs) end
   if field.kind == "ipv6" then return ProtoField.ipv6(filter, name, field.docs) end
@@ -208,7 +208,7 @@ end
 local function check(buffer, item, field, header_len, all_len)
   local value = read(buffer, field)
   if field.constant and tostring(value) ~= field.constant then
-    item:add_proto_expert_info(wrong.constant, field.name .. " is " .. tostring(value) .. ", not " .. field.constant)
+    item:add_proto_expert_info(wrong.constant, field.name .. " is not " .. field.constant_text)
   elseif field.checksum then
     local right = checksum(buffer, field, header_len, all_len)
     local none = field.checksum.zero_is_none and value == 0
@@ -246,8 +246,12 @@ local function payload(buffer, pinfo, root, rest)
 end
 
 local function dissect(buffer, pinfo, root)
-  if buffer:len() < header.fixed_len then return 0 end
   pinfo.cols.protocol = header.name:upper()
+  if buffer:len() < header.fixed_len then
+    local text = string.format("%d bytes are too few for this header of %d", buffer:len(), header.fixed_len)
+    root:add(proto, buffer()):add_proto_expert_info(wrong.length, text)
+    return buffer:len()
+  end
   local tails, header_len, culprit = measure(buffer)
   local all_len, too_long = extent(buffer, header_len)
   culprit = culprit or too_long
@@ -290,9 +294,16 @@ for _, field in ipairs(header.fields) do
   framed = framed or (field.length and (field.length.of == "all" or field.length.of == "payload"))
 end
 
+-- One of several messages in a segment: what they say in the packet list is kept apart.
+local function dissect_message(buffer, pinfo, root)
+  local len = dissect(buffer, pinfo, root)
+  pinfo.cols.info:append(" ")
+  return len
+end
+
 function proto.dissector(buffer, pinfo, root)
   if framed and pinfo.can_desegment > 0 and pinfo.port_type == 2 then
-    dissect_tcp_pdus(buffer, root, header.fixed_len, message_len, dissect)
+    dissect_tcp_pdus(buffer, root, header.fixed_len, message_len, dissect_message)
     return buffer:len()
   end
   return dissect(buffer, pinfo, root)

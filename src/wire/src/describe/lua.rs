@@ -16,7 +16,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{
-    Algorithm, Cover, Description, Field, Format, Kind, Measure, Named, Order, Payload, Role, Under,
+    Algorithm, Cover, Description, Field, Format, Kind, Measure, Named, Order, Payload, Role,
+    Under, Value,
 };
 
 /// The part that is the same for all headers.
@@ -70,6 +71,12 @@ impl fmt::Display for Dissector {
             f,
             "-- Keep it: copy it to the folder that Wireshark shows as \"Personal Lua Plugins\".\n"
         )?;
+        // Wireshark has titles once, too.
+        let title = if self.filter == header.name {
+            header.title().into()
+        } else {
+            alloc::format!("{} ({})", header.title(), self.filter)
+        };
         writeln!(f, "local header = {{")?;
         writeln!(
             f,
@@ -80,7 +87,7 @@ impl fmt::Display for Dissector {
         writeln!(
             f,
             "  title = {}, fixed_len = {},",
-            quoted(header.title()),
+            quoted(&title),
             header.fixed_len()
         )?;
         let always = match header.payload {
@@ -141,17 +148,24 @@ impl Dissector {
                 quoted(table(field.selects))
             )?;
         }
-        role(f, field.role)?;
+        role(f, field)?;
         values(f, field)?;
         writeln!(f, "docs = {} }},", quoted(field.docs))
     }
 }
 
-fn role(f: &mut fmt::Formatter<'_>, role: Role) -> fmt::Result {
-    match role {
+fn role(f: &mut fmt::Formatter<'_>, field: &Field) -> fmt::Result {
+    match field.role {
         Role::Plain | Role::Tail => Ok(()),
         // As text: Lua's numbers are too short for 64 bits.
-        Role::Constant(value) => write!(f, "constant = \"{value}\", "),
+        Role::Constant(value) => {
+            let text = Value::Number(value).text(field);
+            write!(
+                f,
+                "constant = \"{value}\", constant_text = {}, ",
+                quoted(&text)
+            )
+        }
         Role::Length { of, unit } => {
             let of = match of {
                 Measure::Tail(name) => alloc::format!("tail = {}", quoted(name)),
@@ -233,6 +247,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::describe::standard;
+    use alloc::string::ToString;
 
     #[test]
     fn strings_survive_lua() {
@@ -244,10 +259,10 @@ mod tests {
         let lua = Dissector::of(&standard::IPV4).filter("x").to_string();
         for part in [
             "name = \"ipv4\", filter = \"x\"",
-            "title = \"Internet Protocol version 4\", fixed_len = 20",
+            "title = \"Internet Protocol version 4 (x)\", fixed_len = 20",
             "payload = { if_zero = \"frag\", }",
             "{ table = \"ethertype\", value = 2048 }",
-            "{ name = \"version\", at = 0, bits = 4, kind = \"uint\", constant = \"4\", docs = \"\" }",
+            "{ name = \"version\", at = 0, bits = 4, kind = \"uint\", constant = \"4\", constant_text = \"4\", docs = \"\" }",
             "length = { of = \"header\", unit = 4 }",
             "selects = \"ip.proto\", own = false, ",
             "checksum = { algorithm = \"internet\", all = false, zero_is_none = false }",

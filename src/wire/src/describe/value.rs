@@ -46,10 +46,11 @@ impl Value {
         }
     }
 
-    /// The text of it for people: beside a name, the number.
+    /// The text of it for people: beside a name, the number; no bytes are nothing.
     pub fn long_text(&self, field: &Field) -> String {
         let text = self.text(field);
         match self {
+            Self::Bytes(bytes) if bytes.is_empty() => "nothing".into(),
             Self::Number(number) if !field.values.is_empty() => {
                 let plain = plain(field, *number);
                 if text == plain {

@@ -116,7 +116,6 @@ pub static ARP: Description = Description {
     ]),
     under: &[under(ETHERTYPE, 0x0806)],
     payload: Payload::None,
-    ..PLAIN
 };
 
 static PROTOCOLS: [Named; 8] = [
@@ -168,7 +167,6 @@ pub static IPV4: Description = Description {
     ]),
     under: &[under(ETHERTYPE, 0x0800), under(IP_PROTOCOL, 4)],
     payload: Payload::SelectedIfZero("frag"),
-    ..PLAIN
 };
 
 /// IPv6: [`crate::Ipv6`].
@@ -208,7 +206,6 @@ pub static IP6_FRAG: Description = Description {
     ]),
     under: &[under(IP_PROTOCOL, 44)],
     payload: Payload::SelectedIfZero("frag"),
-    ..PLAIN
 };
 
 /// UDP: [`crate::Udp`].
@@ -359,7 +356,6 @@ pub static ICMP_ERROR: Description = Description {
         under("icmp.type", 12),
     ],
     payload: Payload::Always("ipv4"),
-    ..PLAIN
 };
 
 /// As [`ICMP_ERROR`], in ICMPv6.
@@ -376,7 +372,6 @@ pub static ICMP6_ERROR: Description = Description {
         under("icmp6.type", 4),
     ],
     payload: Payload::Always("ipv6"),
-    ..PLAIN
 };
 
 /// Router solicitation.
@@ -386,7 +381,6 @@ pub static ND_RS: Description = Description {
     fields: &layout([Field::uint("reserved", 32)]),
     under: &[under("icmp6.type", 133)],
     payload: Payload::Always("nd_option"),
-    ..PLAIN
 };
 
 /// Router advertisement.
@@ -404,7 +398,6 @@ pub static ND_RA: Description = Description {
     ]),
     under: &[under("icmp6.type", 134)],
     payload: Payload::Always("nd_option"),
-    ..PLAIN
 };
 
 /// Neighbour solicitation.
@@ -417,7 +410,6 @@ pub static ND_NS: Description = Description {
     ]),
     under: &[under("icmp6.type", 135)],
     payload: Payload::Always("nd_option"),
-    ..PLAIN
 };
 
 /// Neighbour advertisement.
@@ -433,7 +425,6 @@ pub static ND_NA: Description = Description {
     ]),
     under: &[under("icmp6.type", 136)],
     payload: Payload::Always("nd_option"),
-    ..PLAIN
 };
 
 /// An option of neighbour discovery; others follow it.

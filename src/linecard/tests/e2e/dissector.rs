@@ -4,7 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use linecard::wire::describe::Headers;
+use std::net::Ipv6Addr;
+
+use linecard::wire::describe::lua::Dissector;
+use linecard::wire::describe::{Header as _, Headers};
 use tempfile::TempDir;
 
 use crate::files::{linecard, path};
@@ -27,11 +30,16 @@ impl Bench {
     }
 
     /// Adds what the command prints with these arguments.
-    fn dissector(mut self, arguments: &[&str]) -> Self {
+    fn dissector(self, arguments: &[&str]) -> Self {
         let ended = linecard(&[&["dissector"], arguments].concat());
         assert_eq!(ended.code, 0, "{ended:#?}");
+        self.script(&ended.stdout)
+    }
+
+    /// Adds a script.
+    fn script(mut self, text: &str) -> Self {
         let script = self.dir.path().join(format!("{}.lua", self.scripts.len()));
-        fs::write(&script, ended.stdout).unwrap();
+        fs::write(&script, text).unwrap();
         self.scripts.push(script);
         self
     }
@@ -347,6 +355,93 @@ fn our_dissectors_agree_with_wiresharks_own() {
         .concat(),
     );
     assert_eq!(bad, "");
+}
+
+/// A header of a program of one's own, with every kind of field in awkward places.
+#[derive(linecard::Header)]
+#[header(ethertype = 0x88b5)]
+struct Motley {
+    #[field(bits = 4, flags(a = 1, d = 8))]
+    flags: u8,
+    eight: u8,
+    on: bool,
+    #[field(bits = 17)]
+    seventeen: u32,
+    #[field(bits = 34)]
+    long: u64,
+    wide: u64,
+    #[field(bits = 24, little)]
+    odd: u32,
+    #[field(bits = 40)]
+    forty: u64,
+    #[field(little)]
+    little: u64,
+    #[field(constant = 0xfedc_ba98_7654_3210)]
+    constant: u64,
+    v6: Ipv6Addr,
+    #[field(checksum = "internet")]
+    checksum: u16,
+    raw: [u8; 3],
+    #[field(values(much = 0x8000_0000))]
+    word: u32,
+}
+
+#[test]
+fn wireshark_reads_every_kind_of_field() {
+    let motley = Motley {
+        flags: 9,
+        eight: 0xa5,
+        on: true,
+        seventeen: 0x1_0001,
+        long: 0x2_0000_0001,
+        wide: 0xfedc_ba98_7654_3210,
+        odd: 0x80_0001,
+        forty: 0x80_0000_0001,
+        little: 0x8000_0000_0000_0001,
+        v6: "2001:db8::1".parse().unwrap(),
+        raw: [1, 2, 3],
+        word: Motley::WORD_MUCH,
+        ..Motley::default()
+    };
+    let mut packet = vec![0; motley.header_len() + 1];
+    motley.emit(&mut packet, 1).unwrap().fill_checksum();
+    let view = MotleyView::parse(&packet).unwrap();
+    let checksum = view.checksum().to_string();
+    // The nine bytes of a number that begins within one.
+    assert_eq!((view.long(), view.wide()), (motley.long, motley.wide));
+
+    let lua = Dissector::of(Motley::DESCRIPTION).to_string();
+    let bench = Bench::new(&[ethernet(mac(2), mac(1), 0x88b5, &packet)]).script(&lua);
+    let want = [
+        ("flags", "9"),
+        ("flags.a", "1"),
+        ("flags.d", "1"),
+        ("eight", "165"),
+        ("on", "1"),
+        ("seventeen", "65537"),
+        ("long", "8589934593"),
+        ("wide", "18364758544493064720"),
+        ("odd", "8388609"),
+        ("forty", "549755813889"),
+        ("little", "9223372036854775809"),
+        ("constant", "18364758544493064720"),
+        ("v6", "2001:db8::1"),
+        ("checksum", &checksum),
+        ("raw", "10203"),
+        ("word", "2147483648"),
+    ];
+    let names: Vec<String> = want
+        .iter()
+        .map(|(name, _)| format!("motley.{name}"))
+        .collect();
+    let values: Vec<&str> = want.iter().map(|(_, value)| *value).collect();
+    assert_eq!(bench.fields(&names), [values]);
+    let page = bench.tshark(&["-V", "-O", "motley"]);
+    assert!(
+        page.contains("word: much (2147483648)") && page.contains("[right]"),
+        "{page}"
+    );
+    assert!(!page.contains("Expert"), "{page}");
 }
 
 #[test]

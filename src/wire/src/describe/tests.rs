@@ -180,6 +180,7 @@ fn errors_say_where_and_what_would_be_right() {
         ("ipv4(dst=10.0.0)", 9, "no IPv4 address"),
         ("ipv6(dst=10.0.0.1)", 9, "no IPv6 address"),
         ("eth(dst=02:00)", 8, "no Ethernet address"),
+        ("eth(dst=2:0:0:0:0:+1)", 8, "no Ethernet address"),
         ("data", 4, "bytes in parentheses"),
         ("data(0x123)", 5, "odd number"),
         ("data(0xgg)", 5, "other characters"),

@@ -1,6 +1,7 @@
 //! What a struct says, before any code is made of it.
 
 use proc_macro2::Span;
+use syn::ext::IdentExt as _;
 use syn::{Ident, Lifetime, Path, Type, Visibility};
 
 /// A header.
@@ -122,6 +123,15 @@ impl Model {
 }
 
 impl Field {
+    /// What is written above everything that is made of it.
+    pub(crate) fn documentation(&self) -> String {
+        if self.docs.is_empty() {
+            format!("The field `{}`.", self.ident.unraw())
+        } else {
+            self.docs.clone()
+        }
+    }
+
     pub(crate) fn is_tail(&self) -> bool {
         self.kind == Kind::Tail
     }

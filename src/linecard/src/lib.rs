@@ -26,6 +26,9 @@
 //! | `pcap:in.pcap` | frames of a capture file ([`linecard_sim`]) |
 //! | `null:` | endless receive, transmit discarded ([`linecard_sim`]) |
 //!
+//! A protocol of your own begins with its header: [`Header`](macro@Header) makes a view, a writer and more of a
+//! struct of fields.
+//!
 //! The crate is a façade: [`linecard_hal`] has the mbufs, pools, rings and port traits,
 //! [`linecard_engine`] the workers, [`linecard_wire`] the header views. The packet's path is
 //! `RxQueue::receive` → [`Stage::process`] → `TxQueue::transmit`, called from the engine's

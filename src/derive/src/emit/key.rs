@@ -15,7 +15,7 @@ pub(super) fn key(model: &Model) -> TokenStream {
     let docs = format!("The part of [`{header}`] that names a flow.");
     let fields: Vec<_> = model.keys().map(|field| &field.ident).collect();
     let types: Vec<_> = model.keys().map(|field| &field.ty).collect();
-    let docs_of = model.keys().map(|field| &field.docs);
+    let docs_of = model.keys().map(|field| field.documentation());
     let values = model
         .keys()
         .map(|field| access::read(field, &quote!(self.fixed)));

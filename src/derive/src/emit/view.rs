@@ -86,12 +86,7 @@ fn parse(model: &Model, split: &TokenStream, cut: &TokenStream) -> TokenStream {
 }
 
 fn getter(field: &Field) -> TokenStream {
-    let (ident, ty, docs) = (&field.ident, &field.ty, &field.docs);
-    let docs = if docs.is_empty() {
-        format!("The field `{}`.", ident.unraw())
-    } else {
-        docs.clone()
-    };
+    let (ident, ty, docs) = (&field.ident, &field.ty, field.documentation());
     if field.kind == Kind::Tail {
         return quote! {
             #[doc = #docs]

@@ -109,7 +109,7 @@ fn reading(seq: u8) -> Vec<u8> {
     let fixed = [
         0x5e, 0x05, 0x12, 0xc2, 0, 0, 0, 7, seq, 1, 0, 4, 2, 0, 0, 0, 0, 7,
     ];
-    let rest = b"cellar\0\021.5";
+    let rest = b"cellar\x00\x0021.5";
     let sum = crc32(&[&fixed[..], &[0; 4], rest].concat());
     [&fixed[..], &sum.to_be_bytes(), rest].concat()
 }
@@ -214,8 +214,15 @@ fn wireshark_finds_messages_in_a_tcp_stream() {
     assert!(!page.contains("Expert Info"), "{page}");
 }
 
+/// A header, a packet with it, and its fields as we and as Wireshark call them.
+type Both = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
 /// Headers of which Wireshark has a dissector, which has to agree with ours.
-const BOTH: [(&str, &str, &[(&str, &str)]); 8] = [
+const BOTH: [Both; 8] = [
     (
         "vlan",
         "eth/vlan(pcp=5, dei=1, vid=2748)/ipv4",

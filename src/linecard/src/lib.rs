@@ -28,6 +28,8 @@
 //!
 //! What is done with a frame is a [`Stage`], one for all frames, or [protocols](protocol) side by side, each of which
 //! claims its own.
+//! A protocol of your own begins with its header: [`Header`](macro@Header) makes a view, a writer and more of a
+//! struct of fields.
 //!
 //! The crate is a façade: [`linecard_hal`] has the mbufs, pools, rings and port traits,
 //! [`linecard_engine`] the workers, [`linecard_wire`] the header views. The packet's path is
@@ -42,6 +44,8 @@ pub mod pci;
 pub use linecard_engine::protocol::{
     self, Claim, Outbox, Packet, Packets, Protocol, Protocols, Rights,
 };
+/// What headers of your own are derived from, and the trait that says that they were: [`linecard_derive`].
+pub use linecard_derive::Header;
 pub use linecard_engine::{
     Account, Context, DropReason, Engine, EngineConfig, EngineError, Idle, PortIndex, PortRule,
     Report, Running, Stage, StopHandle, Verdict, WorkerIndex,
@@ -50,6 +54,7 @@ pub use linecard_hal::{
     Burst, Mbuf, MbufFlags, Mempool, MempoolConfig, Offloads, Port, PortConfig, PortError,
     PortErrorKind, PortInfo, PortName, Rung,
 };
+pub use linecard_wire::describe::Header;
 pub use open::{DRIVERS, DriverInfo, open, open_all};
 
 pub use linecard_af_xdp as af_xdp;

@@ -29,6 +29,7 @@ enum Command {
     Ports(cmd::interfaces::PortsArgs),
     Bind(cmd::bind::BindArgs),
     Unbind(cmd::bind::UnbindArgs),
+    Dissector(cmd::dissector::DissectorArgs),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Ports(args) => cmd::interfaces::run(&args),
         Command::Bind(args) => cmd::bind::run_bind(&args),
         Command::Unbind(args) => cmd::bind::run_unbind(&args),
+        Command::Dissector(args) => cmd::dissector::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

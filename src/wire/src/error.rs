@@ -1,5 +1,6 @@
 //! Why bytes were not accepted, or could not be written.
 
+use crate::describe::{Field, Role};
 use core::fmt;
 
 /// Why a header was not accepted. The reasons are closed: a counter per reason is possible.
@@ -40,6 +41,14 @@ pub enum ParseError {
     TooManyExtensions,
     /// An ARP packet that is not for IPv4 over Ethernet.
     BadAddressType,
+    /// A field of a [described](crate::describe) header has a value that it cannot have: a constant another one,
+    /// or a length one that contradicts the header.
+    BadField {
+        /// The field.
+        field: &'static Field,
+        /// What it says.
+        found: u64,
+    },
 }
 
 impl fmt::Display for ParseError {
@@ -62,6 +71,12 @@ impl fmt::Display for ParseError {
                 )
             }
             Self::BadAddressType => write!(f, "not ARP for IPv4 over Ethernet"),
+            Self::BadField { field, found } => match field.role {
+                Role::Constant(right) => {
+                    write!(f, "bad {}: {found:#x}, not {right:#x}", field.name)
+                }
+                _ => write!(f, "bad {}: {found}", field.name),
+            },
         }
     }
 }

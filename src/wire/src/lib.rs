@@ -1,8 +1,8 @@
 //! Checked header views, checksums and flow keys: bytes only, no I/O, no clock.
 //!
-//! This is the part of Linecard that knows what packets look like. It allocates nothing, reads no
-//! clock, contains no `unsafe` code and imports nothing else of Linecard, so that it can be used,
-//! tested and fuzzed alone.
+//! This is the part of Linecard that knows what packets look like. It allocates nothing (but for the
+//! texts of [`describe`]), reads no clock, contains no `unsafe` code and imports nothing else of Linecard,
+//! so that it can be used, tested and fuzzed alone.
 //!
 //! # Parse once, then cannot panic
 //!
@@ -84,6 +84,7 @@
 //! | sums | [`mod@checksum`], [`pseudo`], [`delta`] |
 //! | flows | [`layers`], [`flow`], [`rss`] |
 //! | work on frames | [`offload`], [`echo`], [`swap`] |
+//! | headers as data | [`describe`]: packets as text and back, differences, Wireshark dissectors |
 //!
 //! What is left out: ND message bodies, SCTP chunks, IPv6 jumbograms (RFC 2675; a payload length
 //! of zero means an empty payload here), 802.3 LLC/SNAP.
@@ -103,6 +104,7 @@
     )
 )]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
@@ -114,6 +116,7 @@ mod testing;
 pub mod arp;
 pub mod checksum;
 pub mod delta;
+pub mod describe;
 pub mod echo;
 pub mod ethernet;
 pub mod flow;

@@ -114,6 +114,11 @@ proptest! {
     }
 
     #[test]
+    fn damaged_packets_come_back_from_text(frame in damaged("describe")) {
+        harness::describe(&frame);
+    }
+
+    #[test]
     fn any_bytes(bytes: Vec<u8>) {
         for (_, check) in TARGETS {
             check(&bytes);

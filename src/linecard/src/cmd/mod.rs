@@ -7,9 +7,11 @@
 pub mod bind;
 pub mod cards;
 pub mod config;
+pub mod dissector;
 pub mod doctor;
 pub mod forward;
 pub mod fwd;
+pub mod headers;
 pub mod interfaces;
 pub mod run;
 pub mod table;

@@ -16,6 +16,7 @@ mod frames;
 
 mod auto;
 mod bind;
+mod dissector;
 #[cfg(feature = "dpdk")]
 mod dpdk;
 #[cfg(feature = "dpdk")]

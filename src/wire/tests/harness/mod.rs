@@ -4,11 +4,13 @@
 
 #![allow(dead_code, reason = "each of its users takes a part")]
 
+mod describe;
 mod flow;
 mod parse;
 pub(crate) mod seeds;
 mod segment;
 
+pub(crate) use describe::describe;
 pub(crate) use flow::flow;
 pub(crate) use parse::parse;
 pub(crate) use segment::segment;
@@ -20,11 +22,12 @@ use linecard_wire::*;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All checks, by the names of their fuzz targets.
-pub(crate) const TARGETS: [Target; 4] = [
+pub(crate) const TARGETS: [Target; 5] = [
     ("parse", parse),
     ("segment", segment),
     ("echo_reply", reply),
     ("flow", flow),
+    ("describe", describe),
 ];
 
 /// The one's complement sum, word by word.

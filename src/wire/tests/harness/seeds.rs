@@ -83,6 +83,7 @@ pub(crate) fn seeds() -> Vec<Input> {
     for (name, frame) in frames() {
         list.push(("parse", name, frame.clone()));
         list.push(("flow", name, frame.clone()));
+        list.push(("describe", name, [&[0], &frame[..]].concat()));
         if name.ends_with("icmp") {
             list.push(("echo_reply", name, [&[1], &frame[..]].concat()));
         }
@@ -95,6 +96,8 @@ pub(crate) fn seeds() -> Vec<Input> {
             list.push(("segment", name, [control(3), frame, payload].concat()));
         }
     }
+    let text = "eth(dst=02:00:00:00:00:02)/ipv4(ihl=6, dst=10.0.0.2)/tcp(flags=syn|ack)/data(\"a\\x00\"*3)/pad(0x00*9)";
+    list.push(("describe", "text", [&[0], text.as_bytes()].concat()));
     list
 }
 
@@ -242,6 +245,7 @@ pub(crate) fn nasty() -> Vec<Input> {
     for (name, frame) in frames {
         list.push(("parse", name, frame.clone()));
         list.push(("echo_reply", name, [&[1], &frame[..]].concat()));
+        list.push(("describe", name, [&[0], &frame[..]].concat()));
         list.push(("flow", name, frame));
     }
 

@@ -12,6 +12,8 @@ pub const HEADER_LEN: usize = 8;
 pub const ECHO_REPLY: u8 = 0;
 /// Destination unreachable.
 pub const UNREACHABLE: u8 = 3;
+/// Source quench; nobody sends it any more (RFC 6633).
+pub const SOURCE_QUENCH: u8 = 4;
 /// Redirect.
 pub const REDIRECT: u8 = 5;
 /// Echo request.
@@ -20,6 +22,22 @@ pub const ECHO_REQUEST: u8 = 8;
 pub const TIME_EXCEEDED: u8 = 11;
 /// Parameter problem.
 pub const PARAMETER_PROBLEM: u8 = 12;
+
+/// Codes of destination unreachable (RFC 792, RFC 1122 section 3.2.2.1).
+pub mod unreachable {
+    /// No route.
+    pub const NET: u8 = 0;
+    /// The host does not answer.
+    pub const HOST: u8 = 1;
+    /// The host has no such protocol.
+    pub const PROTOCOL: u8 = 2;
+    /// Nobody listens at the port.
+    pub const PORT: u8 = 3;
+    /// Too long for the next link, and not to be fragmented; the MTU is in the header (RFC 1191).
+    pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// Forbidden (RFC 1812 section 5.2.7.1).
+    pub const PROHIBITED: u8 = 13;
+}
 
 /// The fixed header, as on the wire. ICMPv6 has the same one, with other types.
 #[derive(
@@ -143,6 +161,15 @@ impl<'a> Icmpv4<'a> {
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
+    }
+
+    /// Whether this reports an error and is not to be answered with one (RFC 1122 section 3.2.2).
+    #[inline]
+    pub fn is_error(&self) -> bool {
+        matches!(
+            self.kind(),
+            UNREACHABLE | SOURCE_QUENCH | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM
+        )
     }
 
     /// Whether this is an echo request.

@@ -44,9 +44,6 @@ pub(crate) fn neighbor(
     header.set_hop_limit(nd::HOP_LIMIT);
     let ip = Ipv6Mut::emit(body, &header, len).ok()?;
     let pseudo = ip.pseudo();
-    message
-        .emit(ip.into_payload())
-        .ok()?
-        .fill_checksum(pseudo);
+    message.emit(ip.into_payload()).ok()?.fill_checksum(pseudo);
     Some(frame)
 }

@@ -184,7 +184,11 @@ pub(crate) fn report(
     let (ethertype, ip_len, most) = match layers.l3 {
         L3::Ipv4 => {
             let ip = Ipv4::parse_partial(packet).ok()?;
-            (EtherType::IPV4, usize::from(ip.total_len()), MOST_V4 - ipv4::HEADER_LEN)
+            (
+                EtherType::IPV4,
+                usize::from(ip.total_len()),
+                MOST_V4 - ipv4::HEADER_LEN,
+            )
         }
         _ => {
             let ip = Ipv6::parse_partial(packet).ok()?;
@@ -257,9 +261,21 @@ mod tests {
     #[test]
     fn an_error_quotes_what_it_is_about() {
         for (frame, source, most) in [
-            (v4("192.0.2.9", IpProtocol::UDP, &[7; 1000]), ip("192.0.2.9"), 576),
-            (v6("2001:db8::9", IpProtocol::UDP, &[7; 1400]), ip("2001:db8::9"), 1280),
-            (v4("192.0.2.9", IpProtocol::UDP, &[7; 10]), ip("192.0.2.9"), 58),
+            (
+                v4("192.0.2.9", IpProtocol::UDP, &[7; 1000]),
+                ip("192.0.2.9"),
+                576,
+            ),
+            (
+                v6("2001:db8::9", IpProtocol::UDP, &[7; 1400]),
+                ip("2001:db8::9"),
+                1280,
+            ),
+            (
+                v4("192.0.2.9", IpProtocol::UDP, &[7; 10]),
+                ip("192.0.2.9"),
+                58,
+            ),
         ] {
             let pool = pool(8);
             let layers = parse_layers(&frame);
@@ -283,7 +299,10 @@ mod tests {
             } else {
                 let packet = Ipv6::parse(&error[14..]).unwrap();
                 assert!(Icmpv6::parse(icmp).unwrap().checksum_ok(packet.pseudo()));
-                assert_eq!((&icmp[..2], &icmp[4..8]), (&[2, 0][..], &[0, 0, 5, 120][..]));
+                assert_eq!(
+                    (&icmp[..2], &icmp[4..8]),
+                    (&[2, 0][..], &[0, 0, 5, 120][..])
+                );
             }
         }
     }
@@ -299,18 +318,43 @@ mod tests {
         }
         let group = v6("ff02::1", IpProtocol::UDP, &udp);
         assert!(!reportable(&group));
-        assert!(is_reportable(&group, &parse_layers(&group), Problem::TooBig { mtu: 1280 }));
+        assert!(is_reportable(
+            &group,
+            &parse_layers(&group),
+            Problem::TooBig { mtu: 1280 }
+        ));
         let mut broadcast = v4("192.0.2.9", IpProtocol::UDP, &udp);
         broadcast[..6].fill(0xff);
         assert!(!reportable(&broadcast));
         // About errors; about echo it is fine.
-        for (kind, yes) in [(3, false), (5, false), (11, false), (12, false), (42, false), (8, true)] {
+        for (kind, yes) in [
+            (3, false),
+            (5, false),
+            (11, false),
+            (12, false),
+            (42, false),
+            (8, true),
+        ] {
             let message = [kind, 0, 0, 0, 0, 0, 0, 0];
-            assert_eq!(reportable(&v4("192.0.2.9", IpProtocol::ICMP, &message)), yes, "{kind}");
+            assert_eq!(
+                reportable(&v4("192.0.2.9", IpProtocol::ICMP, &message)),
+                yes,
+                "{kind}"
+            );
         }
-        for (kind, yes) in [(1, false), (4, false), (127, false), (137, false), (128, true)] {
+        for (kind, yes) in [
+            (1, false),
+            (4, false),
+            (127, false),
+            (137, false),
+            (128, true),
+        ] {
             let message = [kind, 0, 0, 0, 0, 0, 0, 0];
-            assert_eq!(reportable(&v6("2001:db8::9", IpProtocol::ICMPV6, &message)), yes, "{kind}");
+            assert_eq!(
+                reportable(&v6("2001:db8::9", IpProtocol::ICMPV6, &message)),
+                yes,
+                "{kind}"
+            );
         }
         assert!(!reportable(&v4("192.0.2.9", IpProtocol::ICMP, &[8, 0])));
         // About later fragments.
@@ -340,7 +384,10 @@ mod tests {
         let frame = v6("2001:db8::9", IpProtocol(200), &body);
         assert_eq!(protocol_at(&frame[14..]), 6);
         let header = Problem::ProtocolUnreachable.v6(&frame[14..]);
-        assert_eq!((header.kind(), header.code(), header.rest()), (4, 1, [0, 0, 0, 6]));
+        assert_eq!(
+            (header.kind(), header.code(), header.rest()),
+            (4, 1, [0, 0, 0, 6])
+        );
     }
 
     #[test]

@@ -23,13 +23,13 @@ pub struct Route {
 
 /// A small table, searched from the longest prefix to the shortest: the first that fits is the best.
 #[derive(Debug, Default)]
-pub struct Routes {
+pub(crate) struct Routes {
     routes: Vec<Route>,
 }
 
 impl Routes {
     /// Adds a route. `false` if there is no room for it, or if its gateway is of another family.
-    pub fn insert(&mut self, mut route: Route) -> bool {
+    pub(crate) fn insert(&mut self, mut route: Route) -> bool {
         let other = |gateway: IpAddr| gateway.is_ipv4() != route.prefix.addr().is_ipv4();
         if self.routes.len() >= MOST_ROUTES || route.gateway.is_some_and(other) {
             return false;
@@ -43,17 +43,17 @@ impl Routes {
 
     /// The route for a destination.
     #[inline]
-    pub fn find(&self, dst: IpAddr) -> Option<&Route> {
+    pub(crate) fn find(&self, dst: IpAddr) -> Option<&Route> {
         self.routes.iter().find(|route| route.prefix.contains(&dst))
     }
 
     /// All routes, those with the longest prefixes first.
-    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter()
     }
 
     /// Forgets all routes.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.routes.clear();
     }
 }

@@ -12,8 +12,6 @@ pub const HEADER_LEN: usize = 8;
 pub const ECHO_REPLY: u8 = 0;
 /// Destination unreachable.
 pub const UNREACHABLE: u8 = 3;
-/// Source quench; nobody sends it any more (RFC 6633).
-pub const SOURCE_QUENCH: u8 = 4;
 /// Redirect.
 pub const REDIRECT: u8 = 5;
 /// Echo request.
@@ -161,15 +159,6 @@ impl<'a> Icmpv4<'a> {
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
-    }
-
-    /// Whether this reports an error and is not to be answered with one (RFC 1122 section 3.2.2).
-    #[inline]
-    pub fn is_error(&self) -> bool {
-        matches!(
-            self.kind(),
-            UNREACHABLE | SOURCE_QUENCH | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM
-        )
     }
 
     /// Whether this is an echo request.

@@ -30,7 +30,7 @@ use crate::lists::Lists;
 use crate::reason::{Drops, Reason};
 use crate::secret::Secret;
 use pieces::{Pieces, Placed, Run};
-
+pub(crate) use whole::{FragmentAt, cut_fragment, find_fragment};
 /// Places that a datagram can wait in.
 const WAYS: usize = 8;
 /// Keeps this use of the secret apart from others.
@@ -195,7 +195,7 @@ impl Reassembly {
     pub fn add(&mut self, frame: Mbuf, fragment: Fragment, pool: &Mempool, now_ns: u64) -> Added {
         self.now_ns = self.now_ns.max(now_ns);
         let end = u32::from(fragment.offset) + u32::from(fragment.len);
-        let aligned = !fragment.more || fragment.len % 8 == 0;
+        let aligned = !fragment.more || fragment.len.is_multiple_of(8);
         if fragment.len == 0 || end > MOST_BYTES || !aligned {
             return Added::Refused(frame, Reason::BadFragment);
         }

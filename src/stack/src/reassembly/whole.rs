@@ -1,7 +1,7 @@
 //! From fragments to a datagram: a chain, with the headers of the first.
 
 use linecard_hal::{Mbuf, MbufFlags, Mempool};
-use linecard_wire::ipv6::ext::{FRAGMENT_LEN, Ipv6Extensions};
+use linecard_wire::ipv6::ext::{FRAGMENT_LEN, FragmentInfo, Ipv6Extensions};
 use linecard_wire::{IpProtocol, Ipv4Mut, Ipv6, Ipv6Mut, ipv4, ipv6};
 
 use super::pieces::{Pieces, Run};
@@ -104,6 +104,8 @@ pub(crate) struct FragmentAt {
     pub(crate) named_at: usize,
     /// What follows it.
     pub(crate) next: IpProtocol,
+    /// What it says.
+    pub(crate) info: FragmentInfo,
 }
 
 /// Finds the Fragment header of a packet that may be cut short behind its headers.
@@ -113,12 +115,12 @@ pub(crate) fn find_fragment(packet: &[u8]) -> Option<FragmentAt> {
     let (mut header, mut named_at) = (ipv6::HEADER_LEN, NEXT_HEADER_AT);
     for extension in Ipv6Extensions::new(ip.next_header(), ip.payload()) {
         let extension = extension.ok()?;
-        if extension.kind() == IpProtocol::FRAGMENT {
-            let next = extension.next();
+        if let Some(info) = extension.fragment() {
             return Some(FragmentAt {
                 header,
                 named_at,
-                next,
+                next: extension.next(),
+                info,
             });
         }
         (named_at, header) = (header, header + extension.wire_len());

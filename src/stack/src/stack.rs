@@ -1,0 +1,444 @@
+//! The stack: all parts together, hosted by whoever has the ports.
+
+use std::net::IpAddr;
+
+use linecard_hal::{Mbuf, Mempool};
+use linecard_wire::{Layers, MacAddr, parse_layers};
+use serde::Serialize;
+
+use crate::icmp::{self, Problem};
+use crate::ident::Idents;
+use crate::interface::{AddressState, Interface, InterfaceConfig};
+use crate::limit::{Bucket, Rate};
+use crate::neighbor::{Due, NeighborConfig, NeighborKey, NeighborState, Neighbors};
+use crate::reason::{Drops, Reason};
+use crate::reassembly::{Reassembly, ReassemblyConfig};
+use crate::route::{Route, Routes};
+use crate::secret::{Random, Secret};
+use ipnet::IpNet;
+
+/// What a stack needs of whoever hosts it.
+pub trait Host {
+    /// Where mbufs for frames of the stack's own come from.
+    fn pool(&self) -> &Mempool;
+
+    /// Sends a frame by a port.
+    fn emit(&mut self, port: u16, frame: Mbuf);
+}
+
+/// What a stack is to be.
+#[derive(Debug, Clone)]
+pub struct StackConfig {
+    /// Its interfaces. Their number elsewhere is their place here.
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Routes, besides those to the prefixes of the interfaces' addresses.
+    pub routes: Vec<Route>,
+    /// Neighbours that are known and do not change.
+    pub permanent: Vec<(NeighborKey, MacAddr)>,
+    /// The neighbour cache.
+    pub neighbors: NeighborConfig,
+    /// Reassembly.
+    pub reassembly: ReassemblyConfig,
+    /// How many ICMP errors may be sent.
+    pub errors: Rate,
+}
+
+impl Default for StackConfig {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            routes: Vec::new(),
+            permanent: Vec::new(),
+            neighbors: NeighborConfig::default(),
+            reassembly: ReassemblyConfig::default(),
+            errors: Rate {
+                burst: 50,
+                per_second: 1000,
+            },
+        }
+    }
+}
+
+/// Why a stack cannot be what it was to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Two interfaces are the same port.
+    #[error("two interfaces are port {port}; a port has one")]
+    SamePort {
+        /// The port.
+        port: u16,
+    },
+    /// An interface's Ethernet address is a group's.
+    #[error("{mac} of port {port} is a group's address; a port needs one of its own")]
+    GroupMac {
+        /// The port.
+        port: u16,
+        /// Its address.
+        mac: MacAddr,
+    },
+    /// An interface's MTU is below what IP asks for.
+    #[error("an MTU of {mtu} at port {port} is too small; {needed} is the least")]
+    SmallMtu {
+        /// The port.
+        port: u16,
+        /// Its MTU.
+        mtu: u16,
+        /// What it must be.
+        needed: u16,
+    },
+    /// An address that no host can have.
+    #[error("{address} at port {port} cannot be a host's address")]
+    BadAddress {
+        /// The port.
+        port: u16,
+        /// The address.
+        address: IpNet,
+    },
+    /// A route or a neighbour names an interface that is not there.
+    #[error("{what} names interface {interface}, and there are {count}")]
+    NoInterface {
+        /// What.
+        what: String,
+        /// Which interface.
+        interface: u16,
+        /// How many there are.
+        count: usize,
+    },
+    /// A route that the table does not take.
+    #[error(
+        "the route to {prefix} cannot be added: its gateway is of another family, or there are too many routes"
+    )]
+    BadRoute {
+        /// Its prefix.
+        prefix: IpNet,
+    },
+    /// More permanent neighbours than the cache has entries.
+    #[error("{count} permanent neighbours do not fit a cache of {entries}")]
+    TooManyNeighbors {
+        /// How many.
+        count: usize,
+        /// The size of the cache.
+        entries: u32,
+    },
+}
+
+/// What became of a received frame.
+#[derive(Debug)]
+pub enum Received {
+    /// It was changed in place into the answer: send it by the port that it came by.
+    Reply(Mbuf),
+    /// A whole IP packet for us, which is not the stack's own business. It may be a chain, and its layers others
+    /// than those of the frame that came last: parse them again.
+    Deliver(Mbuf),
+    /// The stack has taken note, or answered by a frame of its own; the mbuf is not needed any more.
+    Consume(Mbuf),
+    /// The stack has taken the mbuf: a fragment that waits for others, or a reply that left in fragments. The frame
+    /// counts as consumed.
+    Kept,
+    /// To be discarded. A router may do otherwise with what is [not for us](Reason::NotForUs).
+    Drop(Mbuf, Reason),
+    /// Neither ARP nor IP, or tagged, or of a port that is no interface of ours.
+    Pass(Mbuf),
+}
+
+/// What the stack has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Echo requests that were answered.
+    pub echoes: u64,
+    /// ARP requests and neighbour solicitations that were answered.
+    pub answers: u64,
+    /// ARP requests and neighbour solicitations that were sent, probes and announcements included.
+    pub solicitations: u64,
+    /// ICMP errors that were sent.
+    pub errors: u64,
+    /// Datagrams that became whole.
+    pub reassembled: u64,
+    /// Fragments that were sent.
+    pub fragments: u64,
+    /// Times that somebody else claimed an address of ours.
+    pub conflicts: u64,
+    /// What was discarded.
+    pub drops: Drops,
+}
+
+/// Neighbours, routes, ICMP, output and reassembly for the interfaces of one worker.
+///
+/// It owns no port, clock or thread: frames come by [`receive`](Self::receive), packets of other protocols by
+/// [`send`](Self::send), time by the argument of both and of [`poll`](Self::poll), which is to be called at
+/// [`deadline_ns`](Self::deadline_ns). After it was made, it allocates nothing.
+#[derive(Debug)]
+pub struct Stack {
+    pub(crate) interfaces: Vec<Interface>,
+    pub(crate) routes: Routes,
+    pub(crate) neighbors: Neighbors,
+    pub(crate) reassembly: Reassembly,
+    pub(crate) idents: Idents,
+    pub(crate) errors: Bucket,
+    pub(crate) random: Random,
+    pub(crate) counters: Counters,
+}
+
+/// What [`Stack::poll`] does at most in one call.
+const MOST_DUE: usize = 64;
+
+impl Stack {
+    /// A stack. `secret` is what peers must not guess; see [`Secret`].
+    ///
+    /// # Errors
+    /// A configuration that contradicts itself, with what is wrong.
+    pub fn new(config: StackConfig, secret: Secret, now_ns: u64) -> Result<Self, ConfigError> {
+        check(&config)?;
+        let mut random = Random::new(secret);
+        let interfaces: Vec<Interface> = config
+            .interfaces
+            .iter()
+            .map(|interface| Interface::new(interface, now_ns, &mut random))
+            .collect();
+        let mut neighbors = Neighbors::new(config.neighbors.clone(), secret);
+        for (key, mac) in &config.permanent {
+            // Fits: `check` has counted them.
+            neighbors.insert_permanent(*key, *mac);
+        }
+        let mut this = Self {
+            interfaces,
+            routes: Routes::default(),
+            neighbors,
+            reassembly: Reassembly::new(config.reassembly, secret),
+            idents: Idents::new(secret),
+            errors: Bucket::new(config.errors),
+            random,
+            counters: Counters::default(),
+        };
+        this.set_routes(&config.routes)?;
+        Ok(this)
+    }
+
+    /// Replaces the routes, but for those to the prefixes of the interfaces' addresses.
+    ///
+    /// # Errors
+    /// A route that names no interface of ours, or that the table does not take. The routes before it are
+    /// in force.
+    pub fn set_routes(&mut self, routes: &[Route]) -> Result<(), ConfigError> {
+        self.routes.clear();
+        let mut all = Vec::new();
+        for (number, interface) in self.interfaces.iter().enumerate() {
+            all.extend(interface.addresses().map(|(net, _)| Route {
+                prefix: net,
+                interface: number as u16,
+                gateway: None,
+                metric: 0,
+            }));
+        }
+        all.extend_from_slice(routes);
+        for route in all {
+            let prefix = route.prefix;
+            let what = || format!("the route to {prefix}");
+            check_interface(self.interfaces.len(), route.interface, what)?;
+            if !self.routes.insert(route) {
+                return Err(ConfigError::BadRoute { prefix });
+            }
+        }
+        Ok(())
+    }
+
+    /// How many mbufs the stack may hold: what its pool needs on top.
+    pub fn most_mbufs(&self) -> usize {
+        self.neighbors.most_mbufs() + self.reassembly.most_mbufs()
+    }
+
+    /// What the stack has done and discarded.
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.counters;
+        counters.drops.merge(self.neighbors.drops());
+        counters.drops.merge(self.reassembly.drops());
+        counters
+    }
+
+    /// The neighbours.
+    pub fn neighbors(&self) -> impl Iterator<Item = (NeighborKey, NeighborState, Option<MacAddr>)> {
+        self.neighbors.iter()
+    }
+
+    /// The routes, those with the longest prefixes first.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter()
+    }
+
+    /// The addresses of an interface, and how far we are with them.
+    pub fn addresses(&self, interface: u16) -> impl Iterator<Item = (IpNet, AddressState)> {
+        let found = self.interfaces.get(usize::from(interface));
+        found.into_iter().flat_map(Interface::addresses)
+    }
+
+    /// Something else shows that a neighbour receives what we send to it.
+    pub fn confirm(&mut self, key: NeighborKey, now_ns: u64) {
+        self.neighbors.confirm(key, now_ns);
+    }
+
+    /// When [`poll`](Self::poll) is to be called.
+    pub fn deadline_ns(&self) -> Option<u64> {
+        let interfaces = self.interfaces.iter().filter_map(Interface::deadline_ns);
+        let others = [self.neighbors.deadline_ns(), self.reassembly.deadline_ns()];
+        interfaces.chain(others.into_iter().flatten()).min()
+    }
+
+    /// Does what is due. A bounded amount in one call: if there is more, the deadline stays in the past.
+    pub fn poll<H: Host>(&mut self, now_ns: u64, host: &mut H) {
+        for number in 0..self.interfaces.len() {
+            while let Some(duty) = self.interfaces[number].poll(now_ns, &mut self.random) {
+                self.carry_out(number as u16, duty, host);
+            }
+        }
+        for _ in 0..MOST_DUE {
+            match self.neighbors.poll(now_ns) {
+                Some(Due::Solicit(key, to)) => self.solicit(key, to, host),
+                // Counted there; the mbufs are freed.
+                Some(Due::Failed(_, waiting)) => drop(waiting),
+                None => break,
+            }
+        }
+        for _ in 0..MOST_DUE {
+            match self.reassembly.poll(now_ns) {
+                Some(expired) => {
+                    if let Some(first) = expired.first {
+                        let layers = parse_layers(first.data());
+                        self.report(&first, &layers, Problem::ReassemblyTime, now_ns, host);
+                    }
+                }
+                None => break,
+            }
+        }
+    }
+
+    /// Tells the sender of a frame what is wrong with it, if that may be told and the rate allows it. For what
+    /// nobody wants, see [`Problem::PortUnreachable`] and [`Problem::ProtocolUnreachable`]; for a router,
+    /// [`Problem::HopLimit`] and others. Returns whether an error was sent; if not, why is counted.
+    pub fn report<H: Host>(
+        &mut self,
+        frame: &Mbuf,
+        layers: &Layers,
+        problem: Problem,
+        now_ns: u64,
+        host: &mut H,
+    ) -> bool {
+        let sent = self.try_report(frame, layers, problem, now_ns, host);
+        match sent {
+            Ok(()) => self.counters.errors += 1,
+            Err(reason) => self.counters.drops.add(reason, 1),
+        }
+        sent.is_ok()
+    }
+
+    fn try_report<H: Host>(
+        &mut self,
+        frame: &Mbuf,
+        layers: &Layers,
+        problem: Problem,
+        now_ns: u64,
+        host: &mut H,
+    ) -> Result<(), Reason> {
+        if !icmp::is_reportable(frame.data(), layers, problem) {
+            return Err(Reason::NotReportable);
+        }
+        let number = self.interface_of(frame.port()).ok_or(Reason::NotForUs)?;
+        let interface = &self.interfaces[number];
+        let (src, dst) = addresses(frame, layers).ok_or(Reason::Malformed)?;
+        let source = if interface.is_ours(dst) {
+            dst
+        } else {
+            interface.source(src, src).ok_or(Reason::NoSource)?
+        };
+        let us = (interface.mac, source);
+        let port = interface.port;
+        if !self.may_report(now_ns) {
+            return Err(Reason::RateLimited);
+        }
+        let error = icmp::report(host.pool(), frame, layers, us, problem);
+        host.emit(port, error.ok_or(Reason::NoMbuf)?);
+        Ok(())
+    }
+
+    /// Takes a token, and now and then one or two more: who watches how many errors are left could learn
+    /// from it what others provoke (CVE-2020-25705).
+    fn may_report(&mut self, now_ns: u64) -> bool {
+        for _ in 0..self.random.below(3) {
+            if self.random.below(8) == 0 {
+                self.errors.take(now_ns);
+            }
+        }
+        self.errors.take(now_ns)
+    }
+
+    /// The number of the interface that a port is.
+    #[inline]
+    pub(crate) fn interface_of(&self, port: u16) -> Option<usize> {
+        self.interfaces.iter().position(|i| i.port == port)
+    }
+}
+
+/// Source and destination of an IP packet.
+pub(crate) fn addresses(frame: &Mbuf, layers: &Layers) -> Option<(IpAddr, IpAddr)> {
+    use linecard_wire::{Ipv4, Ipv6, L3};
+    let packet = frame.data().get(layers.l3_offset()..)?;
+    match layers.l3 {
+        L3::Ipv4 => {
+            let ip = Ipv4::parse_partial(packet).ok()?;
+            Some((ip.src().into(), ip.dst().into()))
+        }
+        L3::Ipv6 => {
+            let ip = Ipv6::parse_partial(packet).ok()?;
+            Some((ip.src().into(), ip.dst().into()))
+        }
+        _ => None,
+    }
+}
+
+fn check(config: &StackConfig) -> Result<(), ConfigError> {
+    let interfaces = &config.interfaces;
+    for (i, interface) in interfaces.iter().enumerate() {
+        let (port, mac, mtu) = (interface.port, interface.mac, interface.mtu);
+        if interfaces[..i].iter().any(|other| other.port == port) {
+            return Err(ConfigError::SamePort { port });
+        }
+        if mac.is_multicast() || mac == MacAddr::default() {
+            return Err(ConfigError::GroupMac { port, mac });
+        }
+        let v6 = interface.link_local || interface.addresses.iter().any(|a| a.addr().is_ipv6());
+        // RFC 8200 section 5 and RFC 791 section 3.2.
+        let needed = if v6 { 1280 } else { 68 };
+        if mtu < needed {
+            return Err(ConfigError::SmallMtu { port, mtu, needed });
+        }
+        for address in &interface.addresses {
+            if !crate::frames::is_one_host(address.addr()) {
+                let address = *address;
+                return Err(ConfigError::BadAddress { port, address });
+            }
+        }
+    }
+    for (key, mac) in &config.permanent {
+        let what = || format!("the neighbour {} at {mac}", key.address);
+        check_interface(interfaces.len(), key.interface, what)?;
+    }
+    let (count, entries) = (config.permanent.len(), config.neighbors.entries);
+    if count > entries as usize {
+        return Err(ConfigError::TooManyNeighbors { count, entries });
+    }
+    Ok(())
+}
+
+fn check_interface(
+    count: usize,
+    interface: u16,
+    what: impl FnOnce() -> String,
+) -> Result<(), ConfigError> {
+    if usize::from(interface) < count {
+        return Ok(());
+    }
+    Err(ConfigError::NoInterface {
+        what: what(),
+        interface,
+        count,
+    })
+}

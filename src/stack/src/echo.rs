@@ -25,40 +25,29 @@ impl Stack {
         &mut self,
         number: usize,
         cast: Cast,
-        mut frame: Mbuf,
+        frame: &mut Mbuf,
         layers: &Layers,
         host: &mut H,
-    ) -> Received {
+    ) -> Result<Received, Reason> {
         if cast != Cast::Host {
-            return Received::Drop(frame, Reason::NotForUs);
+            return Err(Reason::NotForUs);
         }
         if frame.is_shared() && !frame.unshare(host.pool()) {
-            return Received::Drop(frame, Reason::NoMbuf);
+            return Err(Reason::NoMbuf);
         }
-        let mtu = usize::from(self.interfaces[number].mtu);
-        let answered = if frame.segment_count() == 1 {
-            reply_in_place(&mut frame)
+        if frame.segment_count() == 1 {
+            reply_in_place(frame)?;
         } else {
-            reply_chain(&mut frame, layers, &mut self.idents)
-        };
-        if let Err(reason) = answered {
-            return Received::Drop(frame, reason);
+            reply_chain(frame, layers, &mut self.idents)?;
         }
         self.counters.echoes += 1;
         // Whatever the port found out was about the request.
         frame.set_flags(MbufFlags::empty());
-        if packet_len(&frame) <= mtu {
-            return Received::Reply(frame);
+        if packet_len(frame) <= usize::from(self.interfaces[number].mtu) {
+            return Ok(Received::Reply);
         }
-        let to = linecard_wire::Ethernet::parse(frame.data()).map(|ethernet| ethernet.dst());
-        let sent = match to {
-            Ok(mac) => self.dispatch(number, mac, frame, host),
-            Err(_) => return Received::Drop(frame, Reason::Malformed),
-        };
-        if let Err(reason) = sent {
-            self.counters.drops.add(reason, 1);
-        }
-        Received::Kept
+        self.send_fragments(number, frame, host)?;
+        Ok(Received::Consume)
     }
 }
 

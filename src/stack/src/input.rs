@@ -9,7 +9,7 @@ use linecard_hal::{Mbuf, MbufFlags};
 use linecard_wire::icmpv6::{NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION};
 use linecard_wire::ipv4::options::{LOOSE_SOURCE_ROUTE, STRICT_SOURCE_ROUTE};
 use linecard_wire::{
-    EtherType, Ethernet, Icmpv4, Icmpv6, IpProtocol, Ipv4, Ipv6, Ipv6Mut, L3, L4, Layers, ethernet,
+    EtherType, Ethernet, Icmpv4, Icmpv6, IpProtocol, Ipv4, Ipv6, L3, L4, Layers, ethernet, icmpv6,
     ipv6, parse_layers,
 };
 
@@ -18,74 +18,100 @@ use crate::frames::is_one_host;
 use crate::icmp::Problem;
 use crate::interface::Cast;
 use crate::reason::Reason;
-use crate::reassembly::{Added, Fragment, FragmentAt, FragmentKey, cut_fragment, find_fragment};
-use crate::stack::{Host, Received, Stack};
+use crate::reassembly::{Added, Fragment, FragmentAt, FragmentKey, find_fragment};
+use crate::stack::{Host, Reassembled, Received, Stack};
 
 /// Where things are in an IPv6 header, for those who are told what is wrong.
 const PAYLOAD_LEN_AT: u16 = 4;
 
-/// What is known about a packet when its destination was found to be us.
-#[derive(Debug, Clone, Copy)]
-struct Inbound {
-    interface: usize,
-    cast: Cast,
-    /// It came in fragments, be it a single one.
-    fragmented: bool,
-}
-
 impl Stack {
-    /// Takes a frame that was received. `layers` are those of its [port](Mbuf::port)'s frame as it is now.
+    /// Looks at a frame that was received, and changes it into the answer if it has one. `layers` are what
+    /// [`parse_layers`] finds in it.
     pub fn receive<H: Host>(
         &mut self,
-        frame: Mbuf,
+        frame: &mut Mbuf,
         layers: &Layers,
         now_ns: u64,
         host: &mut H,
     ) -> Received {
         let Some(number) = self.interface_of(frame.port()) else {
-            return Received::Pass(frame);
+            return Received::Pass;
         };
         let tagged = layers.vlan_count > 0 || frame.flags().contains(MbufFlags::RX_VLAN);
         if tagged {
-            return Received::Pass(frame);
+            return Received::Pass;
         }
         let received = self.receive_at(number, frame, layers, now_ns, host);
-        if let Received::Drop(_, reason) = &received {
-            self.counters.drops.add(*reason, 1);
-        }
-        received
+        received.unwrap_or_else(|reason| {
+            self.counters.drops.add(reason, 1);
+            Received::Drop(reason)
+        })
+    }
+
+    /// Takes a fragment, as [`receive`](Self::receive) found it. What becomes whole is to be received anew.
+    ///
+    /// A stack that is hosted beside other protocols is so the one that puts packets together, for itself and for them.
+    pub fn reassemble<H: Host>(
+        &mut self,
+        frame: Mbuf,
+        fragment: &Fragment,
+        now_ns: u64,
+        host: &mut H,
+    ) -> Reassembled {
+        let port = frame.port();
+        let added = self.reassembly.add(frame, fragment, host.pool(), now_ns);
+        let (frame, reason) = match added {
+            Added::Kept => return Reassembled::Kept,
+            Added::Whole(mut frame) => {
+                // Those of one datagram may have come by several ports of a bond; it is the last one's.
+                frame.set_port(port);
+                match refusal_of_whole(&frame) {
+                    Some(reason) => (frame, reason),
+                    None => {
+                        self.counters.reassembled += 1;
+                        return Reassembled::Whole(frame);
+                    }
+                }
+            }
+            Added::Refused(frame, reason) => (frame, reason),
+        };
+        self.counters.drops.add(reason, 1);
+        Reassembled::Drop(frame, reason)
     }
 
     fn receive_at<H: Host>(
         &mut self,
         number: usize,
-        frame: Mbuf,
+        frame: &mut Mbuf,
         layers: &Layers,
         now_ns: u64,
         host: &mut H,
-    ) -> Received {
-        let Ok(link) = Ethernet::parse(frame.data()) else {
-            return Received::Drop(frame, Reason::Malformed);
-        };
+    ) -> Result<Received, Reason> {
+        let link = Ethernet::parse(frame.data()).map_err(|_| Reason::Malformed)?;
         if link.src().is_multicast() {
-            return Received::Drop(frame, Reason::BadSource);
+            return Err(Reason::BadSource);
         }
         let alone = link.dst() == self.interfaces[number].mac;
         if !alone && !link.dst().is_multicast() {
             // A promiscuous port sees what is for others.
-            return Received::Drop(frame, Reason::NotForUs);
+            return Err(Reason::NotForUs);
         }
-        match layers.l3 {
-            L3::Arp => self.arp(number, frame, layers, now_ns, host),
-            L3::Ipv4 => self.ipv4(number, alone, frame, layers, now_ns, host),
-            L3::Ipv6 => self.ipv6(number, alone, frame, layers, now_ns, host),
+        let cast = match layers.l3 {
+            L3::Arp => return self.arp(number, frame, layers, now_ns, host),
+            L3::Ipv4 => self.check_v4(number, alone, frame, layers)?,
+            L3::Ipv6 => self.check_v6(number, alone, frame, layers, now_ns, host)?,
             L3::Other => match layers.ethertype {
                 EtherType::ARP | EtherType::IPV4 | EtherType::IPV6 => {
-                    Received::Drop(frame, Reason::Malformed)
+                    return Err(Reason::Malformed);
                 }
-                _ => Received::Pass(frame),
+                _ => return Ok(Received::Pass),
             },
+        };
+        if layers.is_fragment() {
+            let fragment = self.fragment(number, frame, layers, now_ns, host)?;
+            return Ok(Received::Fragment(fragment));
         }
+        self.whole(number, cast, frame, layers, now_ns, host)
     }
 
     /// For whom a packet is; or why it is not for us.
@@ -111,35 +137,13 @@ impl Stack {
         }
     }
 
-    fn ipv4<H: Host>(
-        &mut self,
-        number: usize,
-        alone: bool,
-        frame: Mbuf,
-        layers: &Layers,
-        now_ns: u64,
-        host: &mut H,
-    ) -> Received {
-        let inbound = match self.check_v4(number, alone, &frame, layers) {
-            Ok(inbound) => inbound,
-            Err(reason) => return Received::Drop(frame, reason),
-        };
-        if !inbound.fragmented {
-            return self.whole(inbound, frame, layers, now_ns, host);
-        }
-        let Some(fragment) = fragment_v4(number, &frame, layers) else {
-            return Received::Drop(frame, Reason::Malformed);
-        };
-        self.reassemble(inbound, frame, fragment, now_ns, host)
-    }
-
     fn check_v4(
         &self,
         number: usize,
         alone: bool,
         frame: &Mbuf,
         layers: &Layers,
-    ) -> Result<Inbound, Reason> {
+    ) -> Result<Cast, Reason> {
         let packet = frame.data().get(layers.l3_offset()..).unwrap_or_default();
         let ip = Ipv4::parse_partial(packet).map_err(|_| Reason::Malformed)?;
         if usize::from(ip.total_len()) > frame.frame_len() - layers.l3_offset() {
@@ -159,138 +163,54 @@ impl Stack {
         {
             return Err(Reason::BadOption);
         }
-        Ok(Inbound {
-            interface: number,
-            cast,
-            fragmented: ip.is_fragment(),
-        })
+        Ok(cast)
     }
 
-    fn ipv6<H: Host>(
+    fn check_v6<H: Host>(
         &mut self,
         number: usize,
         alone: bool,
-        frame: Mbuf,
+        frame: &Mbuf,
         layers: &Layers,
         now_ns: u64,
         host: &mut H,
-    ) -> Received {
+    ) -> Result<Cast, Reason> {
         let packet = frame.data().get(layers.l3_offset()..).unwrap_or_default();
-        let Ok(ip) = Ipv6::parse_partial(packet) else {
-            return Received::Drop(frame, Reason::Malformed);
-        };
+        let ip = Ipv6::parse_partial(packet).map_err(|_| Reason::Malformed)?;
         let len = ipv6::HEADER_LEN + usize::from(ip.payload_len());
         if len > frame.frame_len() - layers.l3_offset() {
-            return Received::Drop(frame, Reason::Malformed);
+            return Err(Reason::Malformed);
         }
-        let (src, dst) = (ip.src().into(), ip.dst().into());
-        let cast = match self.check_addresses(number, alone, src, dst) {
-            Ok(cast) => cast,
-            Err(reason) => return Received::Drop(frame, reason),
-        };
+        let cast = self.check_addresses(number, alone, ip.src().into(), ip.dst().into())?;
         if let Err(refusal) = extensions::check(packet) {
             if let Some(problem) = refusal {
-                self.report(&frame, layers, problem, now_ns, host);
+                self.report(frame, layers, problem, now_ns, host);
             }
-            return Received::Drop(frame, Reason::BadOption);
+            return Err(Reason::BadOption);
         }
-        let inbound = Inbound {
-            interface: number,
-            cast,
-            fragmented: layers.is_fragment(),
-        };
-        if !inbound.fragmented {
-            return self.whole(inbound, frame, layers, now_ns, host);
-        }
-        match find_fragment(packet) {
-            Some(at) => self.fragment_v6(inbound, frame, layers, at, now_ns, host),
-            None => Received::Drop(frame, Reason::Malformed),
-        }
+        Ok(cast)
     }
 
-    fn fragment_v6<H: Host>(
+    /// Where a fragment belongs. What is wrong with an IPv6 one is reported (RFC 8200 section 4.5).
+    fn fragment<H: Host>(
         &mut self,
-        inbound: Inbound,
-        frame: Mbuf,
+        number: usize,
+        frame: &Mbuf,
         layers: &Layers,
-        at: FragmentAt,
         now_ns: u64,
         host: &mut H,
-    ) -> Received {
-        if at.info.is_atomic() {
-            // The whole packet, whatever else is about with the same identification (RFC 6946).
-            return self.atomic(inbound, frame, layers, at, now_ns, host);
-        }
-        let (fragment, problem) = match read_fragment_v6(inbound.interface, &frame, layers, at) {
-            Ok(fragment) => (fragment, None),
-            Err(problem) => (None, Some(problem)),
-        };
-        if let Some(problem) = problem {
-            self.report(&frame, layers, problem, now_ns, host);
-        }
-        match fragment {
-            Some(fragment) => self.reassemble(inbound, frame, fragment, now_ns, host),
-            None => Received::Drop(frame, Reason::BadFragment),
-        }
-    }
-
-    fn atomic<H: Host>(
-        &mut self,
-        inbound: Inbound,
-        mut frame: Mbuf,
-        layers: &Layers,
-        at: FragmentAt,
-        now_ns: u64,
-        host: &mut H,
-    ) -> Received {
-        if frame.is_shared() && !frame.unshare(host.pool()) {
-            return Received::Drop(frame, Reason::NoMbuf);
-        }
+    ) -> Result<Fragment, Reason> {
         let l3 = layers.l3_offset();
-        let shortened = frame.data_mut().and_then(|data| {
-            let mut ip = Ipv6Mut::parse_partial(data.get_mut(l3..)?).ok()?;
-            let len = ip.payload_len().checked_sub(FRAGMENT_LEN)?;
-            ip.set_payload_len(len);
-            Some(())
-        });
-        if shortened.is_none() || cut_fragment(&mut frame, l3, at).is_err() {
-            return Received::Drop(frame, Reason::Malformed);
+        let packet = frame.data().get(l3..).unwrap_or_default();
+        if layers.l3 == L3::Ipv4 {
+            return fragment_v4(number, packet, l3).ok_or(Reason::Malformed);
         }
-        let layers = parse_layers(frame.data());
-        if layers.is_fragment() {
-            // A second Fragment header.
-            return Received::Drop(frame, Reason::BadFragment);
-        }
-        self.whole(inbound, frame, &layers, now_ns, host)
-    }
-
-    fn reassemble<H: Host>(
-        &mut self,
-        inbound: Inbound,
-        frame: Mbuf,
-        fragment: Fragment,
-        now_ns: u64,
-        host: &mut H,
-    ) -> Received {
-        match self.reassembly.add(frame, fragment, host.pool(), now_ns) {
-            Added::Kept => Received::Kept,
-            Added::Refused(frame, reason) => Received::Drop(frame, reason),
-            Added::Whole(frame) => {
-                self.counters.reassembled += 1;
-                let layers = parse_layers(frame.data());
-                if layers.is_fragment() {
-                    return Received::Drop(frame, Reason::BadFragment);
-                }
-                let packet = frame.data().get(layers.l3_offset()..).unwrap_or_default();
-                if layers.l3 == L3::Ipv6
-                    && let Err(refusal) = extensions::check(packet)
-                {
-                    if let Some(problem) = refusal {
-                        self.report(&frame, &layers, problem, now_ns, host);
-                    }
-                    return Received::Drop(frame, Reason::BadOption);
-                }
-                self.whole(inbound, frame, &layers, now_ns, host)
+        let at = find_fragment(packet).ok_or(Reason::Malformed)?;
+        match fragment_v6(number, packet, l3, at) {
+            Ok(fragment) => fragment.ok_or(Reason::Malformed),
+            Err(problem) => {
+                self.report(frame, layers, problem, now_ns, host);
+                Err(Reason::BadFragment)
             }
         }
     }
@@ -298,49 +218,56 @@ impl Stack {
     /// A whole packet for us.
     fn whole<H: Host>(
         &mut self,
-        inbound: Inbound,
-        frame: Mbuf,
+        number: usize,
+        cast: Cast,
+        frame: &mut Mbuf,
         layers: &Layers,
         now_ns: u64,
         host: &mut H,
-    ) -> Received {
+    ) -> Result<Received, Reason> {
         if layers.malformed {
-            return Received::Drop(frame, Reason::Malformed);
+            return Err(Reason::Malformed);
         }
         let message = frame.data().get(layers.l4_offset()..).unwrap_or_default();
-        match layers.l4 {
-            L4::Icmpv4 if Icmpv4::parse(message).is_ok_and(|icmp| icmp.is_echo_request()) => {
-                self.echo(inbound.interface, inbound.cast, frame, layers, host)
-            }
-            L4::Icmpv6 => match Icmpv6::parse(message).map(|icmp| icmp.kind()) {
-                Ok(NEIGHBOR_SOLICITATION | NEIGHBOR_ADVERTISEMENT) if inbound.fragmented => {
-                    Received::Drop(frame, Reason::BadNeighborMessage)
+        let echo = match layers.l4 {
+            L4::Icmpv4 => Icmpv4::parse(message).is_ok_and(|icmp| icmp.is_echo_request()),
+            L4::Icmpv6 => match Icmpv6::parse(message)
+                .map_err(|_| Reason::Malformed)?
+                .kind()
+            {
+                NEIGHBOR_SOLICITATION | NEIGHBOR_ADVERTISEMENT => {
+                    return self.neighbor_message(number, frame, layers, now_ns, host);
                 }
-                Ok(NEIGHBOR_SOLICITATION | NEIGHBOR_ADVERTISEMENT) => {
-                    self.neighbor_message(inbound.interface, frame, layers, now_ns, host)
-                }
-                Ok(linecard_wire::icmpv6::ECHO_REQUEST) => {
-                    self.echo(inbound.interface, inbound.cast, frame, layers, host)
-                }
-                Ok(_) => deliver(frame, layers),
-                Err(_) => Received::Drop(frame, Reason::Malformed),
+                kind => kind == icmpv6::ECHO_REQUEST,
             },
-            _ => deliver(frame, layers),
+            _ => false,
+        };
+        if echo {
+            return self.echo(number, cast, frame, layers, host);
+        }
+        // Only a neighbour solicitation may come from nobody.
+        match crate::stack::addresses(frame, layers) {
+            Some((src, _)) if !src.is_unspecified() => Ok(Received::Deliver),
+            _ => Err(Reason::BadSource),
         }
     }
 }
 
-/// Only a neighbour solicitation may come from nobody, and that is not delivered.
-fn deliver(frame: Mbuf, layers: &Layers) -> Received {
-    match crate::stack::addresses(&frame, layers) {
-        Some((src, _)) if !src.is_unspecified() => Received::Deliver(frame),
-        _ => Received::Drop(frame, Reason::BadSource),
+/// Why a packet may not come in fragments: neighbour discovery (RFC 6980 section 5), and fragments of fragments, of which
+/// one packet could have thousands.
+fn refusal_of_whole(frame: &Mbuf) -> Option<Reason> {
+    let layers = parse_layers(frame.data());
+    if layers.is_fragment() {
+        return Some(Reason::BadFragment);
     }
+    let message = frame.data().get(layers.l4_offset()..).unwrap_or_default();
+    let discovery = |icmp: Icmpv6<'_>| (133..=137).contains(&icmp.kind());
+    let refused = layers.l4 == L4::Icmpv6 && Icmpv6::parse(message).is_ok_and(discovery);
+    refused.then_some(Reason::BadNeighborMessage)
 }
 
-fn fragment_v4(interface: usize, frame: &Mbuf, layers: &Layers) -> Option<Fragment> {
-    let l3 = layers.l3_offset();
-    let ip = Ipv4::parse_partial(frame.data().get(l3..)?).ok()?;
+fn fragment_v4(interface: usize, packet: &[u8], l3: usize) -> Option<Fragment> {
+    let ip = Ipv4::parse_partial(packet).ok()?;
     let header_len = ip.header_len();
     Some(Fragment {
         key: FragmentKey {
@@ -362,16 +289,14 @@ fn fragment_v4(interface: usize, frame: &Mbuf, layers: &Layers) -> Option<Fragme
 const FRAGMENT_LEN: u16 = ipv6::ext::FRAGMENT_LEN as u16;
 
 /// Reads a fragment; what is wrong with it is to be reported (RFC 8200 section 4.5, RFC 7112).
-fn read_fragment_v6(
+fn fragment_v6(
     interface: usize,
-    frame: &Mbuf,
-    layers: &Layers,
+    packet: &[u8],
+    l3: usize,
     at: FragmentAt,
 ) -> Result<Option<Fragment>, Problem> {
     use linecard_wire::icmpv6::parameter::{HEADER_FIELD, INCOMPLETE_CHAIN};
     let wrong = |code, pointer| Err(Problem::Parameter { code, pointer });
-    let l3 = layers.l3_offset();
-    let packet = frame.data().get(l3..).unwrap_or_default();
     let Ok(ip) = Ipv6::parse_partial(packet) else {
         return Ok(None);
     };

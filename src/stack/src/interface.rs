@@ -225,6 +225,22 @@ impl Interface {
         best.map(|(net, _)| net.addr())
     }
 
+    /// Has these addresses from now on. They are assigned at once; those that stay keep their state.
+    pub(crate) fn replace_addresses(&mut self, nets: &[IpNet], now_ns: u64) {
+        self.addresses.retain(|a| nets.contains(&a.net));
+        for net in nets {
+            if !self.addresses.iter().any(|a| a.net == *net) {
+                self.addresses.push(Address {
+                    net: *net,
+                    state: AddressState::Assigned,
+                    left: announcements(*net),
+                    due_ns: Some(now_ns),
+                    defended_ns: None,
+                });
+            }
+        }
+    }
+
     /// Somebody else showed that he uses or wants this address. `true` if it is to be defended now, by an
     /// announcement.
     pub(crate) fn conflict(&mut self, address: IpAddr, now_ns: u64) -> bool {

@@ -34,10 +34,8 @@
 //! frame.set_port(0);
 //!
 //! let layers = parse_layers(frame.data());
-//! let Received::Reply(reply) = stack.receive(frame, &layers, 0, &mut port) else {
-//!     return Err("not answered".into());
-//! };
-//! assert_eq!(reply.data()[..6], peer.0);
+//! assert_eq!(stack.receive(&mut frame, &layers, 0, &mut port), Received::Reply);
+//! assert_eq!(frame.data()[..6], peer.0);
 //! # Ok(())
 //! # }
 //! ```
@@ -47,9 +45,9 @@
 //! ```text
 //!   receive ─► ours on the link? ─► ARP, ND ─► neighbours ─► packets that waited ─┐
 //!                     │                                                           │
-//!                     └─► IP ─► ours? ─► options ─► fragments ─► echo ─► Reply    │
-//!                                                      │                          ▼
-//!                                                      └──────► Deliver      fragments ─► Host::emit
+//!                     └─► IP ─► ours? ─► options ─┬─► echo ─► Reply              │
+//!                         ▲                        ├─► Deliver                    ▼
+//!                         └─ whole ◄─ reassemble ◄─┘ Fragment                fragments ─► Host::emit
 //!                                                                                 ▲
 //!   send ─► route ─► source ─► headers ─► neighbour known? ───────────────────────┘
 //! ```
@@ -113,7 +111,7 @@ pub use limit::Rate;
 pub use neighbor::{NeighborConfig, NeighborKey, NeighborState};
 pub use output::{Outgoing, Path};
 pub use reason::{Drops, Reason};
-pub use reassembly::ReassemblyConfig;
+pub use reassembly::{Fragment, ReassemblyConfig};
 pub use route::{MOST_ROUTES, Route};
 pub use secret::Secret;
-pub use stack::{ConfigError, Counters, Host, Received, Stack, StackConfig};
+pub use stack::{ConfigError, Counters, Host, Reassembled, Received, Stack, StackConfig};

@@ -22,14 +22,15 @@ impl Stack {
     pub(crate) fn arp<H: Host>(
         &mut self,
         number: usize,
-        mut frame: Mbuf,
+        frame: &mut Mbuf,
         layers: &Layers,
         now_ns: u64,
         host: &mut H,
-    ) -> Received {
+    ) -> Result<Received, Reason> {
         let read = frame.data().get(layers.l3_offset()..).map(ArpPacket::parse);
-        let Some(Ok(packet)) = read.map(|packet| packet.copied()) else {
-            return Received::Drop(frame, Reason::Malformed);
+        let packet = match read {
+            Some(Ok(packet)) => *packet,
+            _ => return Err(Reason::Malformed),
         };
         let interface = &self.interfaces[number];
         let (ours, sender_mac) = (interface.mac, packet.sender_mac());
@@ -38,21 +39,21 @@ impl Stack {
         let request = packet.operation() == ArpOperation::REQUEST;
         // What we said ourselves may come back on a looped link; it proves nothing.
         if sender_mac.is_multicast() || sender_mac == NOBODY || sender_mac == ours {
-            return Received::Drop(frame, Reason::BadSource);
+            return Err(Reason::BadSource);
         }
         if !request && packet.operation() != ArpOperation::REPLY {
-            return Received::Drop(frame, Reason::BadNeighborMessage);
+            return Err(Reason::BadNeighborMessage);
         }
         let tentative = interface.state(target.into()) == Some(AddressState::Tentative);
         if !probe && interface.state(sender.into()).is_some() {
-            return self.conflict(number, sender.into(), frame, now_ns, host);
+            return self.conflict(number, sender.into(), now_ns, host);
         }
         if probe && request && tentative {
             // Somebody else tries the same address at the same time (RFC 5227 section 2.1.1).
-            return self.conflict(number, target.into(), frame, now_ns, host);
+            return self.conflict(number, target.into(), now_ns, host);
         }
         if !probe && (!frames::is_one_host(sender.into()) || interface.is_broadcast(sender)) {
-            return Received::Drop(frame, Reason::BadSource);
+            return Err(Reason::BadSource);
         }
         let for_us = interface.is_ours(target.into());
         let known_way = !probe && interface.on_link(sender.into());
@@ -70,11 +71,11 @@ impl Stack {
             self.learn(number, sender.into(), claim, now_ns, host);
         }
         if !(request && for_us) {
-            return Received::Consume(frame);
+            return Ok(Received::Consume);
         }
         // The answer goes out in the question's mbuf.
         if !frame.unshare(host.pool()) {
-            return Received::Drop(frame, Reason::NoMbuf);
+            return Err(Reason::NoMbuf);
         }
         let written = frame.data_mut().and_then(|data| {
             let mut ethernet = EthernetMut::parse(data).ok()?;
@@ -84,36 +85,34 @@ impl Stack {
             packet.reply(ours).emit(body).ok().map(drop)
         });
         if written.is_none() {
-            return Received::Drop(frame, Reason::Malformed);
+            return Err(Reason::Malformed);
         }
         self.counters.answers += 1;
-        Received::Reply(frame)
+        Ok(Received::Reply)
     }
 
     /// A neighbour solicitation or advertisement, in a packet that is for us.
     pub(crate) fn neighbor_message<H: Host>(
         &mut self,
         number: usize,
-        frame: Mbuf,
+        frame: &Mbuf,
         layers: &Layers,
         now_ns: u64,
         host: &mut H,
-    ) -> Received {
-        let Some((from, src, dst, message)) = read(&frame, layers) else {
-            return Received::Drop(frame, Reason::BadNeighborMessage);
-        };
+    ) -> Result<Received, Reason> {
+        let (from, src, dst, message) = read(frame, layers).ok_or(Reason::BadNeighborMessage)?;
         let interface = &self.interfaces[number];
         if from == interface.mac || message.mac == Some(interface.mac) {
-            return Received::Drop(frame, Reason::BadSource);
+            return Err(Reason::BadSource);
         }
         let target = message.target;
         let state = interface.state(target.into());
         if message.kind == NEIGHBOR_ADVERTISEMENT {
             if state.is_some() {
-                return self.conflict(number, target.into(), frame, now_ns, host);
+                return self.conflict(number, target.into(), now_ns, host);
             }
             if dst.is_multicast() && message.flags.solicited {
-                return Received::Drop(frame, Reason::BadNeighborMessage);
+                return Err(Reason::BadNeighborMessage);
             }
             let claim = Claim::Answer {
                 mac: message.mac,
@@ -121,17 +120,17 @@ impl Stack {
                 replace: message.flags.replace,
             };
             self.learn(number, target.into(), claim, now_ns, host);
-            return Received::Consume(frame);
+            return Ok(Received::Consume);
         }
         match (state, src.is_unspecified()) {
             (Some(AddressState::Tentative), true) => {
-                self.conflict(number, target.into(), frame, now_ns, host)
+                self.conflict(number, target.into(), now_ns, host)
             }
             (Some(AddressState::Assigned), true) => {
                 // Whoever tries our address out has none to be answered at.
                 let to = (nd::multicast_mac(nd::ALL_NODES.into()), nd::ALL_NODES);
                 self.advertise(number, target, to, false, host);
-                Received::Consume(frame)
+                Ok(Received::Consume)
             }
             (Some(AddressState::Assigned), false) => {
                 if let Some(mac) = message.mac
@@ -141,9 +140,9 @@ impl Stack {
                 }
                 let to = (message.mac.unwrap_or(from), src);
                 self.advertise(number, target, to, true, host);
-                Received::Consume(frame)
+                Ok(Received::Consume)
             }
-            _ => Received::Drop(frame, Reason::NotForUs),
+            _ => Err(Reason::NotForUs),
         }
     }
 
@@ -178,15 +177,14 @@ impl Stack {
         &mut self,
         number: usize,
         address: IpAddr,
-        frame: Mbuf,
         now_ns: u64,
         host: &mut H,
-    ) -> Received {
+    ) -> Result<Received, Reason> {
         self.counters.conflicts += 1;
         if self.interfaces[number].conflict(address, now_ns) {
             self.carry_out(number as u16, Duty::Announce(address), host);
         }
-        Received::Drop(frame, Reason::AddressConflict)
+        Err(Reason::AddressConflict)
     }
 
     /// Asks for a neighbour: at the address where it should be, or everybody.

@@ -187,7 +187,19 @@ impl Stack {
             host.emit(port, frame);
             return Ok(());
         }
-        let mut cut = Cut::new(&frame, mtu, &mut self.idents)?;
+        self.send_fragments(interface, &frame, host)
+    }
+
+    /// Sends a frame in fragments.
+    pub(crate) fn send_fragments<H: Host>(
+        &mut self,
+        interface: usize,
+        frame: &Mbuf,
+        host: &mut H,
+    ) -> Result<(), Reason> {
+        let out = &self.interfaces[interface];
+        let (port, mtu) = (out.port, usize::from(out.mtu));
+        let mut cut = Cut::new(frame, mtu, &mut self.idents)?;
         while let Some(fragment) = cut.next(host.pool())? {
             self.counters.fragments += 1;
             host.emit(port, fragment);

@@ -12,7 +12,7 @@ use crate::interface::{AddressState, Interface, InterfaceConfig};
 use crate::limit::{Bucket, Rate};
 use crate::neighbor::{Due, NeighborConfig, NeighborKey, NeighborState, Neighbors};
 use crate::reason::{Drops, Reason};
-use crate::reassembly::{Reassembly, ReassemblyConfig};
+use crate::reassembly::{Fragment, Reassembly, ReassemblyConfig};
 use crate::route::{Route, Routes};
 use crate::secret::{Random, Secret};
 use ipnet::IpNet;
@@ -122,23 +122,33 @@ pub enum ConfigError {
     },
 }
 
-/// What became of a received frame.
-#[derive(Debug)]
+/// What is to be done with a received frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// It was changed in place into the answer: send it by the port that it came by.
-    Reply(Mbuf),
-    /// A whole IP packet for us, which is not the stack's own business. It may be a chain, and its layers others
-    /// than those of the frame that came last: parse them again.
-    Deliver(Mbuf),
-    /// The stack has taken note, or answered by a frame of its own; the mbuf is not needed any more.
-    Consume(Mbuf),
-    /// The stack has taken the mbuf: a fragment that waits for others, or a reply that left in fragments. The frame
-    /// counts as consumed.
-    Kept,
+    Reply,
+    /// A whole IP packet for us, which is not the stack's own business.
+    Deliver,
+    /// The stack has taken note, or answered by frames of its own.
+    Consume,
+    /// A fragment for us: give the mbuf to [`Stack::reassemble`].
+    Fragment(Fragment),
     /// To be discarded. A router may do otherwise with what is [not for us](Reason::NotForUs).
-    Drop(Mbuf, Reason),
+    Drop(Reason),
     /// Neither ARP nor IP, or tagged, or of a port that is no interface of ours.
-    Pass(Mbuf),
+    Pass,
+}
+
+/// What became of a fragment.
+#[derive(Debug)]
+pub enum Reassembled {
+    /// The stack keeps it until others come.
+    Kept,
+    /// It completed a datagram: a frame to be received like any other, perhaps by somebody else. It may be a
+    /// chain; its layers are to be parsed.
+    Whole(Mbuf),
+    /// To be discarded.
+    Drop(Mbuf, Reason),
 }
 
 /// What the stack has done.

@@ -30,7 +30,7 @@ use crate::lists::Lists;
 use crate::reason::{Drops, Reason};
 use crate::secret::Secret;
 use pieces::{Pieces, Placed, Run};
-pub(crate) use whole::{FragmentAt, cut_fragment, find_fragment};
+pub(crate) use whole::{FragmentAt, find_fragment};
 /// Places that a datagram can wait in.
 const WAYS: usize = 8;
 /// Keeps this use of the secret apart from others.
@@ -99,6 +99,13 @@ pub struct Fragment {
     pub data_offset: u16,
     /// Congestion notification (RFC 3168 section 5.3).
     pub ecn: u8,
+}
+
+impl Fragment {
+    /// Whether it is all there is: an atomic fragment.
+    pub fn is_whole(&self) -> bool {
+        self.offset == 0 && !self.more
+    }
 }
 
 /// What became of a fragment.
@@ -192,22 +199,29 @@ impl Reassembly {
     }
 
     /// Takes a fragment. `pool` is for what has to be copied.
-    pub fn add(&mut self, frame: Mbuf, fragment: Fragment, pool: &Mempool, now_ns: u64) -> Added {
+    pub fn add(&mut self, frame: Mbuf, fragment: &Fragment, pool: &Mempool, now_ns: u64) -> Added {
         self.now_ns = self.now_ns.max(now_ns);
         let end = u32::from(fragment.offset) + u32::from(fragment.len);
         let aligned = !fragment.more || fragment.len.is_multiple_of(8);
         if fragment.len == 0 || end > MOST_BYTES || !aligned {
             return Added::Refused(frame, Reason::BadFragment);
         }
+        if fragment.is_whole() {
+            // Whatever else is about with the same identification (RFC 6946).
+            return match whole::of_one(frame, fragment, pool) {
+                Ok(frame) => Added::Whole(frame),
+                Err((frame, reason)) => Added::Refused(frame, reason),
+            };
+        }
         let place = self.place(&fragment.key);
         if self.datagrams[place].dead {
             return Added::Refused(frame, Reason::FragmentLate);
         }
-        let frame = match fit_to_wait(frame, &fragment, pool) {
+        let frame = match fit_to_wait(frame, fragment, pool) {
             Ok(frame) => frame,
             Err((frame, reason)) => return Added::Refused(frame, reason),
         };
-        if let Err(reason) = self.admit(place, &fragment, end) {
+        if let Err(reason) = self.admit(place, fragment, end) {
             return self.kill(place, frame, reason);
         }
         if !self.make_room(place, frame.frame_len()) {
@@ -217,7 +231,7 @@ impl Reassembly {
         let start = fragment.offset.into();
         match self
             .pieces
-            .insert(&mut datagram.run, start..end, &fragment, frame)
+            .insert(&mut datagram.run, start..end, fragment, frame)
         {
             Placed::Kept => {}
             Placed::Duplicate(frame) => return Added::Refused(frame, Reason::FragmentDuplicate),

@@ -54,6 +54,21 @@ pub(super) fn join(
     Ok(head)
 }
 
+/// Makes the only fragment of a datagram the whole.
+pub(super) fn of_one(
+    mut frame: Mbuf,
+    fragment: &Fragment,
+    pool: &Mempool,
+) -> Result<Mbuf, (Mbuf, Reason)> {
+    if frame.is_shared() && !frame.unshare(pool) {
+        return Err((frame, Reason::NoMbuf));
+    }
+    match finish(&mut frame, fragment, fragment.len.into(), 0) {
+        Ok(()) => Ok(frame),
+        Err(reason) => Err((frame, reason)),
+    }
+}
+
 /// Makes the header of the first fragment that of the whole.
 fn finish(head: &mut Mbuf, first: &Fragment, total: u32, ecn_seen: u8) -> Result<(), Reason> {
     let marked = ecn_seen & 1 << CE != 0;
@@ -129,7 +144,7 @@ pub(crate) fn find_fragment(packet: &[u8]) -> Option<FragmentAt> {
 }
 
 /// Takes the Fragment header out of a frame; the payload length is the caller's.
-pub(crate) fn cut_fragment(frame: &mut Mbuf, l3: usize, at: FragmentAt) -> Result<(), Reason> {
+fn cut_fragment(frame: &mut Mbuf, l3: usize, at: FragmentAt) -> Result<(), Reason> {
     let data = frame.data_mut().ok_or(Reason::NoMbuf)?;
     let header = l3 + at.header;
     *data.get_mut(l3 + at.named_at).ok_or(Reason::Malformed)? = at.next.0;

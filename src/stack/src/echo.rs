@@ -16,7 +16,7 @@ use crate::ident::Idents;
 use crate::input::packet_len;
 use crate::interface::Cast;
 use crate::reason::Reason;
-use crate::stack::{Host, Received, Stack};
+use crate::stack::{Host, Received, Stack, addresses};
 
 impl Stack {
     /// Answers an echo request. One to a group is not answered (RFC 1122 section 3.2.2.6 allows it): groups
@@ -31,6 +31,10 @@ impl Stack {
     ) -> Result<Received, Reason> {
         if cast != Cast::Host {
             return Err(Reason::NotForUs);
+        }
+        // Nobody can be answered.
+        if addresses(frame, layers).is_none_or(|(src, _)| src.is_unspecified()) {
+            return Err(Reason::BadSource);
         }
         if frame.is_shared() && !frame.unshare(host.pool()) {
             return Err(Reason::NoMbuf);

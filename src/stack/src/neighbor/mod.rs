@@ -17,9 +17,9 @@
 //! - **Grow it.** Entries, packets that wait, and solicitations a second have limits, and everything
 //!   here takes constant time: states are [lists](crate::lists), a bucket of the hash table is found by a
 //!   keyed hash.
-//! - **Push out who answers.** A new entry takes a free place, or that of the entry longest unused
-//!   among the stale ones, or of the one that has not answered for longest; never that of a neighbour that is
-//!   reachable, about to be probed, or configured.
+//! - **Push out who answers.** A new entry takes a free place, or that of the entry that has been stale for
+//!   longest; one that we ask for may also take that of the one that has not answered for longest. Never that
+//!   of a neighbour that is reachable, about to be probed, or configured.
 //! - **Take over an address that is in use.** Whoever says that a *confirmed* address has moved is not
 //!   believed at once, whatever its override flag: the known neighbour is asked first, and only when it keeps silent
 //!   is everybody asked again. This is stricter than RFC 4861 section 7.2.5; a neighbour that really moved
@@ -248,7 +248,7 @@ impl Neighbors {
     /// Adds a neighbour that is neither asked nor changed; what waits for it is returned. `None` if there
     /// is no room.
     pub fn insert_permanent(&mut self, key: NeighborKey, mac: MacAddr) -> Option<Waiting> {
-        let slot = self.table.find(key).or_else(|| self.make_room(key))?;
+        let slot = self.table.find(key).or_else(|| self.insert(key))?;
         self.table.entry_mut(slot).mac = mac;
         self.table
             .lists
@@ -306,12 +306,13 @@ impl Neighbors {
         if !self.solicitations.take(now_ns) {
             return None;
         }
-        if self.table.lists.len(NeighborState::Incomplete as usize)
-            >= self.config.incomplete.max(1) as usize
-        {
+        // Who has not answered for longest makes room for the next; who only asked us never takes that place.
+        let incomplete = self.table.lists.len(NeighborState::Incomplete as usize);
+        let free = self.table.lists.len(FREE) + self.table.lists.len(NeighborState::Stale as usize);
+        if incomplete >= self.config.incomplete.max(1) as usize || free == 0 {
             self.evict(NeighborState::Incomplete);
         }
-        let slot = self.make_room(key)?;
+        let slot = self.insert(key)?;
         self.table.entry_mut(slot).probes = 1;
         self.enter(slot, NeighborState::Incomplete, now_ns);
         Some(slot)
@@ -322,7 +323,7 @@ impl Neighbors {
         let now_ns = self.clock(now_ns);
         let Some(slot) = self.table.find(key) else {
             if let Claim::Asked(mac) = claim
-                && let Some(slot) = self.make_room(key)
+                && let Some(slot) = self.insert(key)
             {
                 self.settle(slot, mac, NeighborState::Stale, now_ns);
             }
@@ -497,12 +498,9 @@ impl Neighbors {
         self.table.lists.move_to(slot, state as usize);
     }
 
-    /// A slot for a new entry.
-    fn make_room(&mut self, key: NeighborKey) -> Option<Slot> {
-        if self.table.lists.len(FREE) == 0
-            && !self.evict(NeighborState::Stale)
-            && !self.evict(NeighborState::Incomplete)
-        {
+    /// A slot for a new entry: a free one, or that of the stale one that has been so for longest.
+    fn insert(&mut self, key: NeighborKey) -> Option<Slot> {
+        if self.table.lists.len(FREE) == 0 && !self.evict(NeighborState::Stale) {
             return None;
         }
         self.table.insert(key)

@@ -351,7 +351,7 @@ mod tests {
         };
         let mut stack = Stack::new(config, Secret::from_seed(1), 0).unwrap();
         stack.follow(std::slice::from_ref(&tables), 0).unwrap();
-        let path = stack.path(ip("203.0.113.1")).unwrap();
+        let path = stack.path(ip("203.0.113.1"), None).unwrap();
         assert_eq!(
             (path.next_hop, path.source, path.mtu),
             (ip("192.0.2.1"), ip("192.0.2.9"), 1400)
@@ -362,9 +362,9 @@ mod tests {
         tables.addresses = vec![net("198.51.100.9/24")];
         tables.routes.clear();
         stack.follow(&[tables], 0).unwrap();
-        assert!(stack.path(ip("203.0.113.1")).is_err());
+        assert!(stack.path(ip("203.0.113.1"), None).is_err());
         assert_eq!(
-            stack.path(ip("198.51.100.1")).unwrap().source,
+            stack.path(ip("198.51.100.1"), None).unwrap().source,
             ip("198.51.100.9")
         );
         assert_eq!(stack.addresses(0).count(), 1);

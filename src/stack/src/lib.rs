@@ -79,8 +79,7 @@
 //! # What is left out
 //!
 //! Router discovery, MLD and IGMP reports, path MTU discovery (ICMP errors are delivered to the protocol above, which
-//! knows whether it sent what they quote: RFC 5927), IPv6 zones (a link-local destination goes by the first
-//! interface that has a link-local address), VLANs, forwarding.
+//! knows whether it sent what they quote: RFC 5927), VLANs, forwarding.
 
 mod echo;
 mod extensions;

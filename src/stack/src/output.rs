@@ -22,6 +22,9 @@ pub struct Outgoing {
     pub source: Option<IpAddr>,
     /// To whom.
     pub destination: IpAddr,
+    /// By which interface; `None` for that of the best route. An address of link-local scope means something only
+    /// together with an interface, and goes by the first one without.
+    pub interface: Option<u16>,
     /// What the payload is.
     pub protocol: IpProtocol,
     /// How many hops it may take.
@@ -40,6 +43,7 @@ impl Outgoing {
         Self {
             source: None,
             destination,
+            interface: None,
             protocol,
             hop_limit: 64,
             dscp: 0,
@@ -75,25 +79,23 @@ impl Path {
 }
 
 impl Stack {
-    /// The way to a destination: the route with the longest prefix, and the address that fits it.
+    /// The way to a destination: the route with the longest prefix, and the address that fits it. With an
+    /// interface, only its routes count.
     ///
     /// # Errors
     /// [`Reason::NoRoute`], or [`Reason::NoSource`] while we have no address there.
     #[inline]
-    pub fn path(&self, destination: IpAddr) -> Result<Path, Reason> {
-        let route = self.routes.find(destination);
-        let (interface, next_hop) = match route {
+    pub fn path(&self, destination: IpAddr, interface: Option<u16>) -> Result<Path, Reason> {
+        let (number, next_hop) = match self.routes.find(destination, interface) {
             Some(route) => (route.interface, route.gateway.unwrap_or(destination)),
             // A group of the link is on the link.
-            None if destination.is_multicast() && !self.interfaces.is_empty() => (0, destination),
+            None if destination.is_multicast() => (interface.unwrap_or(0), destination),
             None => return Err(Reason::NoRoute),
         };
-        let out = self
-            .interfaces
-            .get(usize::from(interface))
-            .ok_or(Reason::NoRoute)?;
+        let out = self.interfaces.get(usize::from(number));
+        let out = out.ok_or(Reason::NoRoute)?;
         Ok(Path {
-            interface,
+            interface: number,
             next_hop,
             source: out.source(destination, next_hop).ok_or(Reason::NoSource)?,
             mtu: out.mtu,
@@ -130,7 +132,7 @@ impl Stack {
         now_ns: u64,
         host: &mut H,
     ) -> Result<(), Reason> {
-        let mut path = self.path(to.destination)?;
+        let mut path = self.path(to.destination, to.interface)?;
         let number = usize::from(path.interface);
         if let Some(source) = to.source {
             if !self.interfaces.iter().any(|i| i.is_ours(source)) {

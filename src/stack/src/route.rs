@@ -41,10 +41,12 @@ impl Routes {
         true
     }
 
-    /// The route for a destination.
+    /// The route for a destination, by this interface if one is named.
     #[inline]
-    pub(crate) fn find(&self, dst: IpAddr) -> Option<&Route> {
-        self.routes.iter().find(|route| route.prefix.contains(&dst))
+    pub(crate) fn find(&self, dst: IpAddr, interface: Option<u16>) -> Option<&Route> {
+        let by = |route: &Route| interface.is_none_or(|number| number == route.interface);
+        let mut routes = self.routes.iter();
+        routes.find(|route| route.prefix.contains(&dst) && by(route))
     }
 
     /// All routes, those with the longest prefixes first.
@@ -79,7 +81,7 @@ mod tests {
         assert!(routes.insert(route("0.0.0.0/0", 0, Some("192.0.2.254"))));
         assert!(routes.insert(route("192.0.2.1/24", 1, None)));
         assert!(!routes.insert(route("::/0", 0, Some("192.0.2.254"))));
-        let find = |a: &str| routes.find(a.parse().unwrap()).map(|r| r.interface);
+        let find = |a: &str| routes.find(a.parse().unwrap(), None).map(|r| r.interface);
         assert_eq!(
             (find("192.0.2.9"), find("192.0.3.9"), find("::1")),
             (Some(1), Some(0), None)
@@ -90,7 +92,9 @@ mod tests {
         #[test]
         fn equals_a_search_of_all(
             list in proptest::collection::vec((any::<bool>(), 0u128..64, 0u8..=8, 0u32..3), 0..40),
-            probes in proptest::collection::vec((any::<bool>(), 0u128..64), 1..20),
+            probes in proptest::collection::vec(
+                (any::<bool>(), 0u128..64, proptest::option::of(0u16..4)), 1..20,
+            ),
         ) {
             // Few enough prefixes that they contain one another.
             let address = |v4: bool, bits: u128| -> IpAddr {
@@ -104,16 +108,17 @@ mod tests {
             let mut all = Vec::new();
             for (i, (v4, bits, len, metric)) in list.into_iter().enumerate() {
                 let prefix = IpNet::new(address(v4, bits), len).unwrap();
-                let route = Route { prefix, interface: i as u16, gateway: None, metric };
+                let route = Route { prefix, interface: i as u16 % 4, gateway: None, metric };
                 prop_assert!(routes.insert(route));
                 all.push(route);
             }
-            for (v4, bits) in probes {
+            for (v4, bits, by) in probes {
                 let dst = address(v4, bits);
-                let fits = all.iter().filter(|r| r.prefix.contains(&dst));
+                let mine = |r: &&Route| by.is_none_or(|by| by == r.interface);
+                let fits = all.iter().filter(|r| r.prefix.contains(&dst)).filter(mine);
                 // The first of equals.
                 let best = fits.min_by_key(|r| (-i16::from(r.prefix.prefix_len()), r.metric));
-                prop_assert_eq!(routes.find(dst).map(|r| r.interface), best.map(|r| r.interface));
+                prop_assert_eq!(routes.find(dst, by).map(|r| r.interface), best.map(|r| r.interface));
             }
         }
     }

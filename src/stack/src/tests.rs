@@ -792,11 +792,11 @@ fn routes_choose_the_next_hop() {
         metric: 0,
     }];
     let stack = Stack::new(config, Secret::from_seed(1), 0).unwrap();
-    let path = stack.path(ip("203.0.113.5")).unwrap();
+    let path = stack.path(ip("203.0.113.5"), None).unwrap();
     assert_eq!((path.next_hop, path.source), (ip("192.0.2.254"), ip(US4)));
     assert_eq!(path.payload_len(), 1480);
-    assert_eq!(stack.path(ip(PEER4)).unwrap().next_hop, ip(PEER4));
-    assert_eq!(stack.path(ip("2001:db8::1")), Err(Reason::NoRoute));
+    assert_eq!(stack.path(ip(PEER4), None).unwrap().next_hop, ip(PEER4));
+    assert_eq!(stack.path(ip("2001:db8::1"), None), Err(Reason::NoRoute));
 }
 
 #[test]

@@ -6,6 +6,8 @@
 
 use std::process::Stdio;
 
+use linecard::stack::kernel;
+
 use crate::lab::{Host, Lab, Process, wait_until};
 use crate::wire::{A4, A6, B4, B6};
 use crate::xdp;
@@ -26,23 +28,44 @@ fn the_host_itself() {
     example::run(&port, addresses.into_iter()).unwrap();
 }
 
+/// What the kernel of its namespace knows about `eth0`, for the test of that.
+#[test]
+#[ignore = "is run by the others, in a namespace"]
+fn the_kernels_tables() {
+    if std::env::var_os(PORT).is_none() {
+        return;
+    }
+    let mut watch = kernel::Watch::new().unwrap();
+    let tables = kernel::read("eth0").unwrap();
+    println!("{tables:?}");
+    assert!(!watch.changed());
+    let said = std::process::Command::new("ip")
+        .args(["address", "add", "10.78.0.1/24", "dev", "eth0"])
+        .output();
+    assert!(said.unwrap().status.success());
+    // The kernel tells before the command ends.
+    assert!(watch.changed());
+    let net = "10.78.0.1/24".parse().unwrap();
+    assert!(kernel::read("eth0").unwrap().addresses.contains(&net));
+}
+
 /// Starts the host at the lab's end of the cable.
 fn start(lab: &Lab, port: &str) -> Process {
-    let this = std::env::current_exe().unwrap();
-    let mut command = lab.here.command(this.to_str().unwrap());
-    command.args([
-        "--exact",
-        "host::the_host_itself",
-        "--ignored",
-        "--nocapture",
-    ]);
-    command.env(PORT, port).stdin(Stdio::piped());
-    let mut host = Process::start(command);
+    let mut host = start_test(&lab.here, "host::the_host_itself", port);
     wait_until("the host", || {
         host.assert_running();
         host.stdout().contains("answering on")
     });
     host
+}
+
+/// Runs a test of this program in a namespace.
+fn start_test(namespace: &Host, name: &str, port: &str) -> Process {
+    let this = std::env::current_exe().unwrap();
+    let mut command = namespace.command(this.to_str().unwrap());
+    command.args(["--exact", name, "--ignored", "--nocapture"]);
+    command.env(PORT, port).stdin(Stdio::piped());
+    Process::start(command)
 }
 
 /// Waits until the host has tried its addresses out and answers.
@@ -95,6 +118,31 @@ fn answers_all_that_is_asked(port: &str) {
     let ended = host.end();
     assert_eq!(ended.code, 0, "{ended:#?}");
     lab.assert_left(&["a"]);
+}
+
+#[test]
+fn the_kernels_tables_are_known() {
+    let lab = Lab::new();
+    let a = lab.host("a");
+    a.sh("ip link set eth0 mtu 1400 addrgenmode none");
+    a.up(&[&format!("{A4}/24"), &format!("{A6}/64")]);
+    a.sh(&format!("ip route add default via {B4} metric 7"));
+    a.sh(&format!("ip route add 2001:db8::/32 via {B6}"));
+    a.sh(&format!(
+        "ip neighbour add {B4} lladdr 02:00:00:00:00:42 dev eth0"
+    ));
+    let ended = start_test(&a, "host::the_kernels_tables", "").end();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    for word in [
+        "mtu: 1400",
+        &format!("{A4}/24"),
+        &format!("{A6}/64"),
+        &format!("(0.0.0.0/0, Some({B4}), 7)"),
+        &format!("(2001:db8::/32, Some({B6}), 1024)"),
+        &format!("({B4}, 02:00:00:00:00:42)"),
+    ] {
+        assert!(ended.stdout.contains(word), "no {word} in {}", ended.stdout);
+    }
 }
 
 #[test]

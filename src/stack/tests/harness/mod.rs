@@ -130,6 +130,21 @@ pub(crate) fn stack(data: &[u8]) {
     assert_eq!((stack.deadline_ns(), lab.pool.in_use()), (None, 0));
 }
 
+/// The frames of an input.
+pub(crate) fn frames(data: &[u8]) -> Vec<Vec<u8>> {
+    let (mut frames, mut rest) = (Vec::new(), data);
+    while let [kind, high, low, after @ ..] = rest {
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        let taken = if kind & 3 == PAUSE { 0 } else { len };
+        let (record, next) = after.split_at(taken.min(after.len()));
+        if kind & 3 == FRAME {
+            frames.push(record.to_vec());
+        }
+        rest = next;
+    }
+    frames
+}
+
 fn send(stack: &mut Stack, lab: &mut Lab, record: &[u8], now: u64) {
     let [last, body @ ..] = record else { return };
     let to: IpAddr = match last & 1 {
@@ -183,7 +198,7 @@ fn receive(stack: &mut Stack, lab: &mut Lab, record: &[u8], mend: bool, now: u64
 }
 
 /// Has the frame come to us, with right checksums.
-fn mend_frame(frame: &mut [u8]) {
+pub(crate) fn mend_frame(frame: &mut [u8]) {
     let layers = parse_layers(frame);
     if let Ok(mut ethernet) = EthernetMut::parse(frame)
         && !ethernet.dst().is_multicast()

@@ -146,7 +146,7 @@ impl Stack {
     ) -> Result<Cast, Reason> {
         let packet = frame.data().get(layers.l3_offset()..).unwrap_or_default();
         let ip = Ipv4::parse_partial(packet).map_err(|_| Reason::Malformed)?;
-        if usize::from(ip.total_len()) > frame.frame_len() - layers.l3_offset() {
+        if usize::from(ip.total_len()) > frame.frame_len().saturating_sub(layers.l3_offset()) {
             return Err(Reason::Malformed);
         }
         // Both bits together mean: not looked at.
@@ -178,7 +178,7 @@ impl Stack {
         let packet = frame.data().get(layers.l3_offset()..).unwrap_or_default();
         let ip = Ipv6::parse_partial(packet).map_err(|_| Reason::Malformed)?;
         let len = ipv6::HEADER_LEN + usize::from(ip.payload_len());
-        if len > frame.frame_len() - layers.l3_offset() {
+        if len > frame.frame_len().saturating_sub(layers.l3_offset()) {
             return Err(Reason::Malformed);
         }
         let cast = self.check_addresses(number, alone, ip.src().into(), ip.dst().into())?;

@@ -30,10 +30,11 @@ use netlink_packet_route::route::{
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
+use crate::config::ConfigError;
 use crate::interface::InterfaceConfig;
 use crate::neighbor::{Claim, NeighborKey};
 use crate::route::Route;
-use crate::stack::{ConfigError, Stack};
+use crate::stack::Stack;
 
 /// Groups of rtnetlink (linux/rtnetlink.h): links, neighbours, and addresses and routes of both families.
 const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];

@@ -54,7 +54,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | `stack`, `input`, `output`, `link`, `echo` | the parts together: frames in, packets out, ARP and ND, ping |
+//! | `stack`, `config`, `input`, `output`, `link`, `echo` | the parts together: frames in, packets out, ARP and ND, ping |
 //! | `interface` | addresses of our own: tried out, announced, defended; groups; which one to send from |
 //! | [`neighbor`] | one cache for ARP and ND |
 //! | `route` | the longest prefix |
@@ -81,6 +81,7 @@
 //! Router discovery, MLD and IGMP reports, path MTU discovery (ICMP errors are delivered to the protocol above, which
 //! knows whether it sent what they quote: RFC 5927), VLANs, forwarding.
 
+mod config;
 mod echo;
 mod extensions;
 mod frames;
@@ -104,6 +105,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use config::{ConfigError, StackConfig};
 pub use icmp::Problem;
 pub use interface::{AddressState, InterfaceConfig};
 pub use limit::Rate;
@@ -113,4 +115,4 @@ pub use reason::{Drops, Reason};
 pub use reassembly::{Fragment, ReassemblyConfig};
 pub use route::{MOST_ROUTES, Route};
 pub use secret::Secret;
-pub use stack::{ConfigError, Counters, Host, Reassembled, Received, Stack, StackConfig};
+pub use stack::{Counters, Host, Reassembled, Received, Stack};

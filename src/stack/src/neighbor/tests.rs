@@ -5,6 +5,7 @@ use linecard_hal::{Mempool, MempoolConfig};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
+const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
 const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
 const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);

@@ -1,4 +1,5 @@
-//! A host of its own on any port: answers ARP and neighbour discovery, ping and traceroute, IPv4 and IPv6, also in fragments.
+//! A host of its own on any port: answers ARP and neighbour discovery, ping and traceroute, IPv4 and IPv6, also
+//! in fragments.
 //!
 //! ```text
 //! cargo run --release --example host -- xdp:eth1 192.0.2.9/24 2001:db8::9/64

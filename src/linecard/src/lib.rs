@@ -27,9 +27,9 @@
 //! | `null:` | endless receive, transmit discarded ([`linecard_sim`]) |
 //!
 //! The crate is a façade: [`linecard_hal`] has the mbufs, pools, rings and port traits,
-//! [`linecard_engine`] the workers, [`linecard_wire`] the header views, [`linecard_stack`] neighbours, routes and ICMP. The packet's path is
-//! `RxQueue::receive` → [`Stage::process`] → `TxQueue::transmit`, called from the engine's
-//! `worker.rs`.
+//! [`linecard_engine`] the workers, [`linecard_wire`] the header views, [`linecard_stack`] neighbours,
+//! routes and ICMP. The packet's path is `RxQueue::receive` → [`Stage::process`] → `TxQueue::transmit`,
+//! called from the engine's `worker.rs`.
 
 pub mod auto;
 pub mod modes;

@@ -1,8 +1,8 @@
 //! Echo replies (RFC 792, RFC 4443 section 4.2): in the mbuf of the request, back the way that it came.
 //!
-//! So a flood of requests costs no route, no neighbour, and no mbuf. What came in one frame is answered in place by
-//! [`linecard_wire::echo_reply`]; a datagram put together from fragments is changed likewise, and cut again where the
-//! link takes less.
+//! So a flood of requests costs no route, no neighbour, and no mbuf. What came in one frame is answered in
+//! place by [`linecard_wire::echo_reply`]; a datagram put together from fragments is changed likewise, and cut
+//! again where the link takes less.
 
 use linecard_hal::{Mbuf, MbufFlags};
 use linecard_wire::delta::update_u16;
@@ -66,8 +66,8 @@ fn reply_in_place(frame: &mut Mbuf) -> Result<(), Reason> {
     }
 }
 
-/// As [`echo_reply`], for a frame in several segments, with all headers in the first. It was checked that source and
-/// destination are one host each.
+/// As [`echo_reply`], for a frame in several segments, with all headers in the first. It was checked that
+/// source and destination are one host each.
 fn reply_chain(frame: &mut Mbuf, layers: &Layers, idents: &mut Idents) -> Result<(), Reason> {
     let (l3, l4) = (layers.l3_offset(), layers.l4_offset());
     let header_len = l4 - l3;

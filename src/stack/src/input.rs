@@ -1,7 +1,7 @@
 //! IP input: from a received frame to an answer, or to a whole packet for whoever wants it.
 //!
-//! A frame's way reads straight down: interface, link address, ARP or IP; source and destination; options; fragments;
-//! then ICMP is answered and everything else delivered.
+//! A frame's way reads straight down: interface, link address, ARP or IP; source and destination; options;
+//! fragments; then ICMP is answered and everything else delivered.
 
 use std::net::IpAddr;
 
@@ -50,7 +50,8 @@ impl Stack {
 
     /// Takes a fragment, as [`receive`](Self::receive) found it. What becomes whole is to be received anew.
     ///
-    /// A stack that is hosted beside other protocols is so the one that puts packets together, for itself and for them.
+    /// A stack that is hosted beside other protocols is so the one that puts packets together, for itself and
+    /// for them.
     pub fn reassemble<H: Host>(
         &mut self,
         frame: Mbuf,
@@ -253,8 +254,8 @@ impl Stack {
     }
 }
 
-/// Why a packet may not come in fragments: neighbour discovery (RFC 6980 section 5), and fragments of fragments, of which
-/// one packet could have thousands.
+/// Why a packet may not come in fragments: neighbour discovery (RFC 6980 section 5), and fragments of
+/// fragments, of which one packet could have thousands.
 fn refusal_of_whole(frame: &Mbuf) -> Option<Reason> {
     let layers = parse_layers(frame.data());
     if layers.is_fragment() {

@@ -1,14 +1,14 @@
 //! What the kernel knows about an interface: addresses, routes and neighbours, by rtnetlink.
 //!
-//! For a port that is also an interface of the kernel's, a stack can be what the kernel's is: [`read`] takes its tables,
-//! [`KernelTables::interface`] makes an interface of them, and [`Stack::follow`] goes with their changes, which [`Watch`] tells of.
-//! Addresses are not tried out again: the kernel has done that.
+//! For a port that is also an interface of the kernel's, a stack can be what the kernel's is: [`read`] takes
+//! its tables, [`KernelTables::interface`] makes an interface of them, and [`Stack::follow`] goes with their
+//! changes, which [`Watch`] tells of. Addresses are not tried out again: the kernel has done that.
 //!
-//! Control plane: this asks the kernel and allocates. A socket asks in the network namespace of the thread that opened it, and
-//! reading needs no privilege.
+//! Control plane: this asks the kernel and allocates. A socket asks in the network namespace of the thread that
+//! opened it, and reading needs no privilege.
 //!
-//! An AF_XDP or DPDK port takes its frames from the kernel, so that only the stack answers. Beside a `uring:` port the kernel goes on
-//! answering for the same addresses: both do.
+//! An AF_XDP or DPDK port takes its frames from the kernel, so that only the stack answers. Beside a `uring:`
+//! port the kernel goes on answering for the same addresses: both do.
 
 use std::io;
 use std::net::IpAddr;
@@ -81,8 +81,8 @@ impl KernelTables {
 
 impl Stack {
     /// Makes interfaces, routes and neighbours what the kernel has: `tables` are those of each interface, in
-    /// their order. Neighbours are taken as stale, so that each is asked by ourselves before long. Not to be called for every
-    /// packet: it allocates.
+    /// their order. Neighbours are taken as stale, so that each is asked by ourselves before long. Not to be
+    /// called for every packet: it allocates.
     ///
     /// # Errors
     /// As [`Stack::set_routes`].
@@ -209,8 +209,8 @@ fn dump(request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
     }
 }
 
-/// Takes the messages of one datagram; true at the end of the list. A message that the library does not understand is
-/// passed over: it is about something that is not used here.
+/// Takes the messages of one datagram; true at the end of the list. A message that the library does not
+/// understand is passed over: it is about something that is not used here.
 fn take_messages(mut bytes: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
     const HEADER_LEN: usize = 16;
     while let Some(len) = bytes.first_chunk::<4>() {

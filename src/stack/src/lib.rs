@@ -1,8 +1,9 @@
 //! Neighbours, routes, ICMP, IPv4 and IPv6 output and reassembly: what every protocol over IP needs.
 //!
-//! A [`Stack`] is a state machine without I/O. Received frames come in by [`Stack::receive`], packets of the protocols
-//! above by [`Stack::send`], time by an argument; frames leave by a [`Host`], and [`Stack::deadline_ns`] says when
-//! [`Stack::poll`] has something to do. So the same object answers ping under the simulator, on a veth and on a NIC.
+//! A [`Stack`] is a state machine without I/O. Received frames come in by [`Stack::receive`], packets of the
+//! protocols above by [`Stack::send`], time by an argument; frames leave by a [`Host`], and
+//! [`Stack::deadline_ns`] says when [`Stack::poll`] has something to do. So the same object answers ping under
+//! the simulator, on a veth and on a NIC.
 //!
 //! ```
 //! use linecard_hal::{Mbuf, Mempool, MempoolConfig};
@@ -54,7 +55,8 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | `stack`, `config`, `input`, `output`, `link`, `echo` | the parts together: frames in, packets out, ARP and ND, ping |
+//! | `stack`, `config` | the parts together |
+//! | `input`, `output`, `link`, `echo` | frames in, packets out, ARP and ND, ping |
 //! | `interface` | addresses of our own: tried out, announced, defended; groups; which one to send from |
 //! | [`neighbor`] | one cache for ARP and ND |
 //! | `route` | the longest prefix |
@@ -65,10 +67,10 @@
 //!
 //! # What holds whatever a peer sends
 //!
-//! Memory is allocated when a stack is made, and not afterwards. A frame costs a bounded amount of work. Every frame
-//! ends in exactly one [`Received`]; what is discarded is counted under a [`Reason`]; a mbuf that is kept is one of at
-//! most [`Stack::most_mbufs`], to be added to the size of its pool. Answers to a peer are no longer than its
-//! question, but for ICMP errors, whose rate is limited.
+//! Memory is allocated when a stack is made, and not afterwards. A frame costs a bounded amount of work. Every
+//! frame ends in exactly one [`Received`]; what is discarded is counted under a [`Reason`]; a mbuf that is kept
+//! is one of at most [`Stack::most_mbufs`], to be added to the size of its pool. Answers to a peer are no
+//! longer than its question, but for ICMP errors, whose rate is limited.
 //!
 //! # Several workers
 //!
@@ -78,8 +80,8 @@
 //!
 //! # What is left out
 //!
-//! Router discovery, MLD and IGMP reports, path MTU discovery (ICMP errors are delivered to the protocol above, which
-//! knows whether it sent what they quote: RFC 5927), VLANs, forwarding.
+//! Router discovery, MLD and IGMP reports, path MTU discovery (ICMP errors are delivered to the protocol above,
+//! which knows whether it sent what they quote: RFC 5927), VLANs, forwarding.
 
 mod config;
 mod echo;

@@ -1,7 +1,8 @@
 //! Replays every checked-in fuzz input, and runs the check of the fuzz target on changed ones.
 //!
-//! `LINECARD_WRITE_SEEDS=1 cargo test -p linecard-stack --test stack_regressions` writes the inputs of `harness/seeds.rs` to
-//! `src/fuzz`. What a fuzzer finds goes to `src/fuzz/regressions/stack/` by hand, under any name.
+//! `LINECARD_WRITE_SEEDS=1 cargo test -p linecard-stack --test stack_regressions` writes the inputs of
+//! `harness/seeds.rs` to `src/fuzz`. What a fuzzer finds goes to `src/fuzz/regressions/stack/` by hand, under
+//! any name.
 
 mod harness;
 

@@ -1,8 +1,8 @@
-//! A port that is a host of its own, by `linecard-stack` under a plain stage: the kernel's own tools at the other end of the
-//! cable find nothing odd about it.
+//! A port that is a host of its own, by `linecard-stack` under a plain stage: the kernel's own tools at the
+//! other end of the cable find nothing odd about it.
 //!
-//! The host is `examples/host.rs`, compiled into this test and run in a process of its own: this very program, asked
-//! for one ignored test.
+//! The host is `examples/host.rs`, compiled into this test and run in a process of its own: this very program,
+//! asked for one ignored test.
 
 use std::process::Stdio;
 

@@ -4,25 +4,23 @@
 //! how long an answer holds, and one set of states is enough for both.
 //!
 //! ```text
-//!   packet to send          answer                30 s              packet to send
-//!  ──────────────► Incomplete ─────► Reachable ─────────► Stale ──────────────────► Delay
-//!                    │ 3 × 1 s          ▲                   ▲                         │ 5 s
-//!                    ▼                  │ answer            │ heard of               ▼
-//!                  failed ◄──────────── └────────────────── │ ───────────────────── Probe
-//!                             3 × 1 s without one
+//!             answer             30 s           a packet           5 s
+//! Incomplete ───────► Reachable ──────► Stale ──────────► Delay ───────► Probe
+//!      │                  ▲                                 │              │
+//!      │                  └──────────── answer ─────────────┴──────────────┤
+//!      └── 3 × 1 s without one ──► gone ◄── 3 × 1 s without one ───────────┘
 //! ```
 //!
 //! # What a peer cannot do
 //!
 //! - **Grow it.** Entries, packets that wait, and solicitations a second have limits, and everything
-//!   here takes constant time: states are [lists](crate::lists), a bucket of the hash table is found by a
-//!   keyed hash.
+//!   here takes constant time: states are lists, and the hash of the table is keyed.
 //! - **Push out who answers.** A new entry takes a free place, or that of the entry that has been stale for
 //!   longest; one that we ask for may also take that of the one that has not answered for longest. Never that
 //!   of a neighbour that is reachable, about to be probed, or configured.
 //! - **Take over an address that is in use.** Whoever says that a *confirmed* address has moved is not
-//!   believed at once, whatever its override flag: the known neighbour is asked first, and only when it keeps silent
-//!   is everybody asked again. This is stricter than RFC 4861 section 7.2.5; a neighbour that really moved
+//!   believed at once, whatever its override flag: the known neighbour is asked first, and only when it
+//!   keeps silent is everybody asked again. This is stricter than RFC 4861 section 7.2.5; a neighbour that really moved
 //!   is found some three seconds later. An address nobody confirmed (stale) does change at once.
 //! - **Add entries by talking.** An advertisement or a gratuitous ARP adds none; a request that is
 //!   addressed to us does, as stale (RFC 826, RFC 4861 section 7.2.3).

@@ -1,8 +1,9 @@
-//! What is checked of a stack that is fed arbitrary frames. The fuzz target, the regression test and the property tests
-//! all call [`stack`]; it panics if something does not hold.
+//! What is checked of a stack that is fed arbitrary frames. The fuzz target, the regression test and the
+//! property tests all call [`stack`]; it panics if something does not hold.
 //!
-//! Input is a list of records: kind, length (two bytes), bytes. Most records are frames; others let time pass or have the
-//! stack send. Addresses and checksums are mended first, if the record says so: no fuzzer finds them by chance.
+//! Input is a list of records: kind, length (two bytes), bytes. Most records are frames; others let time pass
+//! or have the stack send. Addresses and checksums are mended first, if the record says so: no fuzzer finds
+//! them by chance.
 
 #![allow(dead_code, reason = "each of its users takes a part")]
 

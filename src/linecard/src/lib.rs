@@ -32,9 +32,9 @@
 //! struct of fields.
 //!
 //! The crate is a façade: [`linecard_hal`] has the mbufs, pools, rings and port traits,
-//! [`linecard_engine`] the workers, [`linecard_wire`] the header views. The packet's path is
-//! `RxQueue::receive` → [`Stage::process`] → `TxQueue::transmit`, called from the engine's
-//! `worker.rs`.
+//! [`linecard_engine`] the workers, [`linecard_wire`] the header views, [`linecard_stack`] neighbours,
+//! routes and ICMP. The packet's path is `RxQueue::receive` → [`Stage::process`] → `TxQueue::transmit`,
+//! called from the engine's `worker.rs`.
 
 pub mod auto;
 pub mod modes;
@@ -64,4 +64,5 @@ pub use linecard_engine as engine;
 pub use linecard_hal as hal;
 pub use linecard_io_uring as io_uring;
 pub use linecard_sim as sim;
+pub use linecard_stack as stack;
 pub use linecard_wire as wire;

@@ -21,6 +21,22 @@ pub const TIME_EXCEEDED: u8 = 11;
 /// Parameter problem.
 pub const PARAMETER_PROBLEM: u8 = 12;
 
+/// Codes of destination unreachable (RFC 792, RFC 1122 section 3.2.2.1).
+pub mod unreachable {
+    /// No route.
+    pub const NET: u8 = 0;
+    /// The host does not answer.
+    pub const HOST: u8 = 1;
+    /// The host has no such protocol.
+    pub const PROTOCOL: u8 = 2;
+    /// Nobody listens at the port.
+    pub const PORT: u8 = 3;
+    /// Too long for the next link, and not to be fragmented; the MTU is in the header (RFC 1191).
+    pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// Forbidden (RFC 1812 section 5.2.7.1).
+    pub const PROHIBITED: u8 = 13;
+}
+
 /// The fixed header, as on the wire. ICMPv6 has the same one, with other types.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,

@@ -1,4 +1,4 @@
-//! ICMPv6 (RFC 4443): type, code, checksum, echo. Neighbour discovery bodies are not read here.
+//! ICMPv6 (RFC 4443): type, code, checksum, echo. Neighbour discovery is in [`nd`](crate::nd).
 
 use crate::bytes::{Header, deref_to_header};
 use crate::icmpv4::HEADER_LEN;
@@ -27,6 +27,30 @@ pub const NEIGHBOR_SOLICITATION: u8 = 135;
 pub const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 /// Redirect.
 pub const REDIRECT: u8 = 137;
+
+/// Codes of destination unreachable (RFC 4443 section 3.1).
+pub mod unreachable {
+    /// No route.
+    pub const NO_ROUTE: u8 = 0;
+    /// Forbidden.
+    pub const PROHIBITED: u8 = 1;
+    /// The host does not answer.
+    pub const ADDRESS: u8 = 3;
+    /// Nobody listens at the port.
+    pub const PORT: u8 = 4;
+}
+
+/// Codes of parameter problem (RFC 4443 section 3.4, RFC 7112).
+pub mod parameter {
+    /// A field has a value that cannot be.
+    pub const HEADER_FIELD: u8 = 0;
+    /// A next header that is not known here.
+    pub const NEXT_HEADER: u8 = 1;
+    /// An option that is not known here, and says that this matters.
+    pub const OPTION: u8 = 2;
+    /// The first fragment does not have all headers.
+    pub const INCOMPLETE_CHAIN: u8 = 3;
+}
 
 /// An ICMPv6 message: header and the rest.
 #[derive(Clone, Copy, Debug)]

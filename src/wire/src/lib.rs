@@ -80,13 +80,13 @@
 //! | --- | --- |
 //! | 2 | [`ethernet`], [`vlan`], [`arp`] |
 //! | 3 | [`ip`], [`ipv4`] and its [`options`](ipv4::options), [`ipv6`] and its [`ext`](ipv6::ext)ensions |
-//! | 4 | [`icmpv4`], [`icmpv6`], [`udp`], [`tcp`] and its [`options`](tcp::options) |
+//! | 4 | [`icmpv4`], [`icmpv6`] and its [`nd`] messages, [`udp`], [`tcp`] and its [`options`](tcp::options) |
 //! | sums | [`mod@checksum`], [`pseudo`], [`delta`] |
 //! | flows | [`layers`], [`flow`], [`rss`] |
 //! | work on frames | [`offload`], [`echo`], [`swap`] |
 //! | headers as data | [`describe`]: packets as text and back, differences, Wireshark dissectors |
 //!
-//! What is left out: ND message bodies, SCTP chunks, IPv6 jumbograms (RFC 2675; a payload length
+//! What is left out: router discovery and redirect messages, SCTP chunks, IPv6 jumbograms (RFC 2675; a payload length
 //! of zero means an empty payload here), 802.3 LLC/SNAP.
 
 #![no_std]
@@ -126,6 +126,7 @@ pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
 pub mod layers;
+pub mod nd;
 pub mod offload;
 pub mod pseudo;
 pub mod rss;
@@ -147,6 +148,7 @@ pub use ip::IpProtocol;
 pub use ipv4::{Ipv4, Ipv4Header, Ipv4Mut};
 pub use ipv6::{Ipv6, Ipv6Header, Ipv6Mut, Upper};
 pub use layers::{L3, L4, Layers, is_plain_udp, parse_ip_layers, parse_layers, parse_layers_into};
+pub use nd::{NeighborFlags, NeighborMessage};
 pub use pseudo::Pseudo;
 pub use rss::{SYMMETRIC_KEY, queue_for, symmetric_hash, toeplitz};
 pub use swap::{Swapped, swap_flow, swap_macs};

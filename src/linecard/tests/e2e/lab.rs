@@ -416,6 +416,11 @@ impl Process {
         let _: std::io::Result<()> = pipe.write_all(text.as_bytes());
     }
 
+    /// Ends its standard input, if that is a pipe.
+    pub fn hang_up(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     pub fn assert_running(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("it ended: {status}\n{}\n{}", self.stdout(), self.stderr());

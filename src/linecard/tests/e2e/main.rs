@@ -24,6 +24,7 @@ mod dpdk_faults;
 mod faults;
 mod files;
 mod forward;
+mod host;
 mod idle;
 mod modes;
 #[cfg(feature = "dpdk")]

@@ -39,6 +39,7 @@ mod stage;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod timer;
 pub mod topology;
 mod worker;
 

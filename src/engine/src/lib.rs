@@ -22,6 +22,8 @@
 //! allocated, formatted or timed per packet. What workers share is one flag, the rings over which frames
 //! cross, and the pools' rings behind their caches.
 
+mod bell;
+pub mod channel;
 mod clock;
 mod context;
 mod copies;
@@ -29,12 +31,16 @@ mod counters;
 mod engine;
 mod handoff;
 mod idle;
+#[cfg(all(test, loom))]
+mod loom_model;
 mod offload;
 mod output;
 pub mod pin;
 pub mod placement;
+pub mod publish;
 mod report;
 mod stage;
+mod sync;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -43,6 +49,7 @@ pub mod timer;
 pub mod topology;
 mod worker;
 
+pub use bell::Bell;
 pub use context::Context;
 pub use copies::CopyReason;
 pub use engine::{Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, StopHandle};

@@ -300,7 +300,7 @@ impl TimerWheel {
             tick = start;
         }
         // The one granule that has no end.
-        Some(tick.checked_mul(1 << self.shift).unwrap_or(u64::MAX))
+        Some(tick.saturating_mul(1 << self.shift))
     }
 
     /// The tick at which a timer expires: when all of its granule is over, and never the current one, through

@@ -45,7 +45,7 @@
 //! - Timers expire in the order of their granules; within a granule in no particular order.
 //! - A call does no more than the work that it was allowed. What is left is done by the next, in the
 //!   same order, and timers that are scheduled meanwhile cannot hold it up.
-//! - Memory, 32 bytes a timer, is asked for once, in [`TimerWheel::new`], and touched as far as it was ever used.
+//! - Memory, 36 bytes a timer, is asked for once, in [`TimerWheel::new`], and touched as far as it was ever used.
 //! - Any `now_ns` and any deadline will do. When the clock goes back, nothing expires until it is again where
 //!   it was. Deadlines in the last granule before 2⁶⁴ ns (584 years) never come.
 
@@ -96,7 +96,7 @@ struct Entry {
     /// When it expires. It may lie in an earlier slot, if it was postponed.
     tick: u64,
     token: u64,
-    /// In the list of its slot, or of those that are free.
+    /// In the list of its slot.
     next: u32,
     prev: u32,
     generation: u32,
@@ -120,7 +120,9 @@ pub struct TimerWheel {
     /// The first timer of each slot.
     heads: Box<[u32]>,
     entries: Vec<Entry>,
-    free: u32,
+    /// Entries that were used before, the last one last. Not a list through the entries: whoever follows one
+    /// waits for memory at every step.
+    free: Vec<u32>,
     len: usize,
     max: usize,
 }
@@ -143,6 +145,8 @@ impl TimerWheel {
         let max = max_timers.min(NIL as usize);
         let mut entries = Vec::new();
         entries.try_reserve_exact(max)?;
+        let mut free = Vec::new();
+        free.try_reserve_exact(max)?;
         Ok(Self {
             shift,
             elapsed: now_ns >> shift,
@@ -151,7 +155,7 @@ impl TimerWheel {
             occupied: [[0; SLOTS / 64]; LEVELS],
             heads: vec![NIL; LEVELS * SLOTS].into(),
             entries,
-            free: NIL,
+            free,
             len: 0,
             max,
         })
@@ -394,9 +398,7 @@ impl TimerWheel {
     /// An entry that was used before, the last one first since it is in the cache, or else a new one.
     #[inline(always)]
     fn take_entry(&mut self) -> Option<u32> {
-        if self.free != NIL {
-            let index = self.free;
-            self.free = self.entries[index as usize].next;
+        if let Some(index) = self.free.pop() {
             return Some(index);
         }
         let index = self.entries.len();
@@ -421,8 +423,7 @@ impl TimerWheel {
         let entry = &mut self.entries[index as usize];
         entry.next_generation();
         entry.slot = NOWHERE;
-        entry.next = self.free;
-        self.free = index;
+        self.free.push(index);
         self.len -= 1;
         entry.token
     }

@@ -5,13 +5,13 @@
 //! for this worker to have one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use linecard_hal::Mbuf;
 use linecard_hal::ring::{Consumer, Multi, Producer, Single, mpsc};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::protocol::Nest;
+pub(crate) use crate::bell::Bell;
 use crate::stage::PortIndex;
 
 /// A frame that crosses.
@@ -41,10 +41,7 @@ pub(crate) struct Inbox {
 /// Makes a worker's ring and bell. Runs of up to `burst` frames go through it.
 pub(crate) fn mailbox(capacity: usize, burst: usize) -> nix::Result<(Mailbox, Inbox)> {
     let (tx, rx) = mpsc(capacity);
-    let bell = Arc::new(Bell {
-        asleep: AtomicBool::new(false),
-        event: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
-    });
+    let bell = Arc::new(Bell::new()?);
     let mailbox = Mailbox {
         ring: tx,
         bell: bell.clone(),
@@ -109,61 +106,5 @@ impl Clone for Mailbox {
             bell: self.bell.clone(),
             outgoing: Vec::with_capacity(self.outgoing.capacity()),
         }
-    }
-}
-
-/// Wakes a sleeping worker, and costs a waking one nothing but a load.
-pub(crate) struct Bell {
-    asleep: AtomicBool,
-    pub(crate) event: EventFd,
-}
-
-impl Bell {
-    /// Called after something was put where the worker looks. Wakes it if it sleeps or is about to.
-    pub(crate) fn ring(&self) {
-        // Either the sleeper sees what we put there, or we see that it sleeps: both sides write, then
-        // fence, then read what the other wrote (see `about_to_sleep`).
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
-            // Fails only when the counter is full, and then the worker is being woken anyway.
-            let _: nix::Result<usize> = self.event.write(1);
-        }
-    }
-
-    /// The worker says that it will sleep; it must look once more afterwards, before it does.
-    pub(crate) fn about_to_sleep(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// The worker is awake again.
-    pub(crate) fn awake(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
-        // Always: a ringer that saw us asleep may write only now, and an event that nobody reads would
-        // end every later sleep at once.
-        let _: nix::Result<u64> = self.event.read();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_late_ring_ends_one_sleep_and_no_more() {
-        let (_mailbox, inbox) = mailbox(4, 4).unwrap();
-        let bell = &inbox.bell;
-        bell.about_to_sleep();
-        // The ringer has seen that we sleep; something else wakes us; only then does it write.
-        assert!(bell.asleep.swap(false, Ordering::Relaxed));
-        bell.awake();
-        bell.event.write(1).unwrap();
-        bell.about_to_sleep();
-        bell.awake();
-        assert_eq!(
-            bell.event.read(),
-            Err(nix::Error::EAGAIN),
-            "the event was taken"
-        );
     }
 }

@@ -23,6 +23,8 @@
 //! allocated, formatted or timed per packet. What workers share is one flag, the rings over which frames
 //! cross, and the pools' rings behind their caches.
 
+mod bell;
+pub mod channel;
 mod clock;
 mod context;
 mod copies;
@@ -30,21 +32,27 @@ mod counters;
 mod engine;
 mod handoff;
 mod idle;
+#[cfg(all(test, loom))]
+mod loom_model;
 mod offload;
 mod output;
 pub mod pin;
 pub mod placement;
 pub mod protocol;
+pub mod publish;
 mod report;
 mod stage;
+mod sync;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod timer;
 pub mod topology;
 mod work;
 mod worker;
 
+pub use bell::Bell;
 pub use context::Context;
 pub use copies::CopyReason;
 pub use engine::{Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, StopHandle};

@@ -1,0 +1,126 @@
+//! The bell: wakes a sleeping worker.
+
+#[cfg(not(loom))]
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::sync::{AtomicBool, Ordering, fence};
+
+/// Wakes a sleeping worker, and costs a waking one nothing but a load.
+pub struct Bell {
+    asleep: AtomicBool,
+    pub(crate) event: Event,
+}
+
+#[cfg(not(loom))]
+type Event = EventFd;
+#[cfg(loom)]
+type Event = model::Event;
+
+impl Bell {
+    pub(crate) fn new() -> nix::Result<Self> {
+        #[cfg(not(loom))]
+        let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        #[cfg(loom)]
+        let event = Event::default();
+        Ok(Self {
+            asleep: AtomicBool::new(false),
+            event,
+        })
+    }
+
+    /// Called after something was put where the worker looks. Wakes it if it sleeps or is about to.
+    pub fn ring(&self) {
+        // Either the sleeper sees what we put there, or we see that it sleeps: both sides write, then
+        // fence, then read what the other wrote (see `about_to_sleep`).
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            // Fails only when the counter is full, and then the worker is being woken anyway.
+            let _: nix::Result<usize> = self.event.write(1);
+        }
+    }
+
+    /// The worker says that it will sleep; it must look once more afterwards, before it does.
+    pub(crate) fn about_to_sleep(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The worker is awake again.
+    pub(crate) fn awake(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+        // Always: a ringer that saw us asleep may write only now, and an event that nobody reads would
+        // end every later sleep at once.
+        let _: nix::Result<u64> = self.event.read();
+    }
+}
+
+impl core::fmt::Debug for Bell {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Bell")
+    }
+}
+
+/// What stands for the kernel's event in loom's models.
+#[cfg(loom)]
+mod model {
+    use std::os::fd::{AsFd, BorrowedFd};
+
+    use loom::sync::{Condvar, Mutex};
+
+    #[derive(Default)]
+    pub(crate) struct Event {
+        count: Mutex<u64>,
+        written: Condvar,
+    }
+
+    impl Event {
+        pub(crate) fn write(&self, count: u64) -> nix::Result<usize> {
+            *self.count.lock().unwrap() += count;
+            self.written.notify_one();
+            Ok(8)
+        }
+
+        pub(crate) fn read(&self) -> nix::Result<u64> {
+            match core::mem::take(&mut *self.count.lock().unwrap()) {
+                0 => Err(nix::Error::EAGAIN),
+                count => Ok(count),
+            }
+        }
+
+        /// As `poll()`. A model in which this waits for ever is reported as a deadlock.
+        pub(crate) fn wait(&self) {
+            let mut count = self.count.lock().unwrap();
+            while *count == 0 {
+                count = self.written.wait(count).unwrap();
+            }
+        }
+    }
+
+    impl AsFd for Event {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            unreachable!("models wait with wait()")
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_ring_ends_one_sleep_and_no_more() {
+        let bell = Bell::new().unwrap();
+        bell.about_to_sleep();
+        // The ringer has seen that we sleep; something else wakes us; only then does it write.
+        assert!(bell.asleep.swap(false, Ordering::Relaxed));
+        bell.awake();
+        bell.event.write(1).unwrap();
+        bell.about_to_sleep();
+        bell.awake();
+        assert_eq!(
+            bell.event.read(),
+            Err(nix::Error::EAGAIN),
+            "the event was taken"
+        );
+    }
+}

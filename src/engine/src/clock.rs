@@ -8,6 +8,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use linecard_hal::SimClock;
+
 /// The counter now.
 #[inline(always)]
 pub(crate) fn cycles() -> u64 {
@@ -78,6 +80,29 @@ impl Nanos {
     pub(crate) fn now(self) -> u64 {
         let cycles = cycles().wrapping_sub(self.start);
         ((u128::from(cycles) * u128::from(self.scale)) >> 32) as u64
+    }
+}
+
+/// The time that protocols are told.
+#[derive(Debug, Clone)]
+pub(crate) enum Time {
+    Machine(Nanos),
+    Virtual(SimClock),
+}
+
+impl Time {
+    #[inline(always)]
+    pub(crate) fn now(&self) -> u64 {
+        match self {
+            Self::Machine(nanos) => nanos.now(),
+            Self::Virtual(clock) => clock.now_ns(),
+        }
+    }
+
+    /// Whether it stands still by itself: then reading it costs nothing.
+    #[inline(always)]
+    pub(crate) fn is_virtual(&self) -> bool {
+        matches!(self, Self::Virtual(_))
     }
 }
 

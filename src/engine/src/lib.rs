@@ -55,7 +55,9 @@ mod worker;
 pub use bell::Bell;
 pub use context::Context;
 pub use copies::CopyReason;
-pub use engine::{Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, StopHandle};
+pub use engine::{
+    Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, Stepped, StopHandle,
+};
 pub use idle::Idle;
 pub use report::{Account, LeakReport, PoolReport, PortReport, Report, WorkerReport};
 pub use stage::{DropReason, PortIndex, Stage, Verdict, WorkerIndex};

@@ -58,6 +58,14 @@ impl Work {
         }
     }
 
+    /// When it has something to do though nothing arrives; `None` for never, and for stages, who never say.
+    pub(crate) fn deadline_ns(&self) -> Option<u64> {
+        match self {
+            Self::Stage(_) => None,
+            Self::Protocols(host) => host.deadline(),
+        }
+    }
+
     /// How long it has nothing to do unless something arrives; `None` for ever.
     pub(crate) fn idle_for(&self) -> Option<Duration> {
         match self {

@@ -133,14 +133,38 @@ impl Worker {
         if let Some(lcore) = self.lcore {
             pin::pin_current_thread(lcore).map_err(|e| e.to_string())?;
         }
-        let text = |e: PortError| e.to_string();
+        self.attach().map_err(|e| e.to_string())
+    }
+
+    /// Binds the queues to this thread.
+    pub(crate) fn attach(&mut self) -> Result<(), PortError> {
         for input in &mut self.inputs {
-            input.rx.attach().map_err(text)?;
+            input.rx.attach()?;
         }
         for output in &mut self.cx.outputs {
-            output.attach().map_err(text)?;
+            output.attach()?;
         }
         Ok(())
+    }
+
+    /// A turn that somebody else asks for, who also says when the queues are to be looked after.
+    pub(crate) fn step(&mut self, tick: bool) -> usize {
+        if tick {
+            self.maintain();
+        }
+        let frames = self.turn();
+        self.account(frames);
+        frames
+    }
+
+    /// When it has something to do though nothing arrives.
+    pub(crate) fn deadline_ns(&self) -> Option<u64> {
+        self.work.deadline_ns()
+    }
+
+    /// Ends without having had a thread.
+    pub(crate) fn end(self) -> (Ending, Inbox) {
+        self.close(Ending::Stopped)
     }
 
     /// Turns until told to stop.
@@ -311,7 +335,7 @@ impl Worker {
         self.inbox.bell.awake();
     }
 
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         for input in &mut self.inputs {
             self.cx.counters.ports[input.port as usize].rx = input.rx.stats();
         }

@@ -37,6 +37,7 @@ pub mod port;
 pub mod region;
 pub mod ring;
 mod sync;
+mod time;
 pub mod writing;
 
 pub use burst::Burst;
@@ -49,3 +50,4 @@ pub use port::{
     LinkState, Port, PortConfig, PortInfo, QueuePair, QueueState, Rung, RxQueue, RxStats, TxQueue,
     TxStats,
 };
+pub use time::SimClock;

@@ -1,8 +1,8 @@
 //! The time on a link: the machine's, or a test's.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+pub use linecard_hal::SimClock;
 
 /// Which time a link runs on. Both begin at 0.
 #[derive(Debug, Clone)]
@@ -29,31 +29,5 @@ impl Clock {
 
     pub(crate) fn is_real(&self) -> bool {
         matches!(self, Self::Real(_))
-    }
-}
-
-/// Virtual time. Clones are the same clock; all links and protocols of a test share one.
-#[derive(Debug, Clone, Default)]
-pub struct SimClock(Arc<AtomicU64>);
-
-impl SimClock {
-    /// A clock at 0.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Nanoseconds since its beginning.
-    pub fn now_ns(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-
-    /// Moves it forward.
-    pub fn advance_ns(&self, ns: u64) {
-        self.0.fetch_add(ns, Ordering::AcqRel);
-    }
-
-    /// Moves it forward to `ns`; a time that has passed changes nothing.
-    pub fn advance_to_ns(&self, ns: u64) {
-        self.0.fetch_max(ns, Ordering::AcqRel);
     }
 }

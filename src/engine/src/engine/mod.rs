@@ -4,25 +4,30 @@ mod config;
 mod flows;
 mod running;
 mod sizing;
+mod stepped;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use linecard_hal::region::RegionRequest;
-use linecard_hal::{Mempool, MempoolConfig, Port, PortConfig, PortError, PortInfo, QueuePair};
+use linecard_hal::{
+    Mempool, MempoolConfig, Port, PortConfig, PortError, PortInfo, QueuePair, SimClock,
+};
 
+use crate::clock::{Nanos, Time};
 use crate::handoff::{Inbox, Mailbox, mailbox};
 use crate::placement::{PlacementRequest, Plan, PoolDemand, PortDemand, WorkerPlan};
 use crate::protocol::{Protocols, Tallies};
 use crate::stage::{Stage, WorkerIndex};
 use crate::topology::Topology;
 use crate::work::Work;
-use crate::worker::Control;
+use crate::worker::{Control, Worker};
 
 pub use config::{EngineConfig, EngineError};
 pub use flows::{FlowReport, PortRule};
 pub use running::{Running, StopHandle};
 use sizing::Holders;
+pub use stepped::Stepped;
 
 /// Ports that are configured, a plan and pools: ready to start.
 pub struct Engine {
@@ -127,30 +132,72 @@ impl Engine {
     /// Starts the ports and one worker after the other; `stage` makes each worker's stage.
     pub fn start(
         self,
-        mut stage: impl FnMut(WorkerIndex) -> Box<dyn Stage>,
+        stage: impl FnMut(WorkerIndex) -> Box<dyn Stage>,
     ) -> Result<Running, EngineError> {
-        self.start_work(|id| Some(Work::Stage(stage(id))), |_, _| Tallies::default())
+        let (mut running, workers) = self.with_stages(stage)?;
+        running.start_threads(workers)?;
+        Ok(running)
     }
 
     /// Checks the protocols, then starts the ports and one worker after the other, with an instance of each
     /// protocol.
-    pub fn start_protocols(mut self, protocols: Protocols) -> Result<Running, EngineError> {
+    pub fn start_protocols(self, protocols: Protocols) -> Result<Running, EngineError> {
+        let time = Time::Machine(Nanos::new());
+        let (mut running, workers) = self.with_protocols(protocols, &time)?;
+        running.start_threads(workers)?;
+        Ok(running)
+    }
+
+    /// As [`start`](Self::start), without threads: the workers take turns when they are told to.
+    pub fn step(
+        self,
+        stage: impl FnMut(WorkerIndex) -> Box<dyn Stage>,
+        clock: SimClock,
+    ) -> Result<Stepped, EngineError> {
+        let (running, workers) = self.with_stages(stage)?;
+        Stepped::new(running, workers, clock)
+    }
+
+    /// As [`start_protocols`](Self::start_protocols), without threads: the workers take turns when they are told
+    /// to, and the protocols are told the time of `clock`.
+    pub fn step_protocols(
+        self,
+        protocols: Protocols,
+        clock: SimClock,
+    ) -> Result<Stepped, EngineError> {
+        let (running, workers) = self.with_protocols(protocols, &Time::Virtual(clock.clone()))?;
+        Stepped::new(running, workers, clock)
+    }
+
+    fn with_stages(
+        self,
+        mut stage: impl FnMut(WorkerIndex) -> Box<dyn Stage>,
+    ) -> Result<(Running, Vec<Worker>), EngineError> {
+        self.assemble(|id| Some(Work::Stage(stage(id))), |_, _| Tallies::default())
+    }
+
+    fn with_protocols(
+        mut self,
+        protocols: Protocols,
+        time: &Time,
+    ) -> Result<(Running, Vec<Worker>), EngineError> {
         let pools = self.plan.workers.iter().map(|w| self.pool_of(w)).collect();
-        let mut prepared = protocols.prepare(self.ports.len(), pools, self.config.burst)?;
+        let mut prepared = protocols.prepare(self.ports.len(), pools, self.config.burst, time)?;
         self.makes_requests = true;
         let mut hosts = std::mem::take(&mut prepared.hosts).into_iter();
-        self.start_work(
+        self.assemble(
             |_| hosts.next().map(|host| Work::Protocols(Box::new(host))),
             |plan, ports| prepared.offer(plan, ports),
         )
     }
 
-    /// `work` has something to do for each worker; `started` is called when the ports have been.
-    fn start_work(
+    /// Starts the ports and makes the workers. `work` has something to do for each; `started` is called when the
+    /// ports have been.
+    fn assemble(
         mut self,
         mut work: impl FnMut(WorkerIndex) -> Option<Work>,
         started: impl FnOnce(&Plan, &mut [Box<dyn Port>]) -> Tallies,
-    ) -> Result<Running, EngineError> {
+    ) -> Result<(Running, Vec<Worker>), EngineError> {
         let workers = self.plan.workers.len();
         let mut boxes: Vec<(Mailbox, Inbox)> = Vec::new();
         for worker in 0..workers {
@@ -186,22 +233,14 @@ impl Engine {
             engine: self,
             infos: infos.clone(),
         };
+        let mut workers = Vec::new();
         for (id, inbox) in (0..).zip(inboxes) {
             let Some(work) = work(id) else { break };
             let worker = running.worker(id, inbox, &mailboxes, &mut queues, &infos, work);
             running.published.push(worker.published.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("worker{id}"))
-                .spawn(move || worker.run());
-            match thread {
-                Ok(thread) => running.threads.push(thread),
-                Err(source) => {
-                    running.stop();
-                    return Err(EngineError::Worker { worker: id, source });
-                }
-            }
+            workers.push(worker);
         }
-        Ok(running)
+        Ok((running, workers))
     }
 
     /// Starts every port; queues by port and number. If one fails, those before it are stopped.

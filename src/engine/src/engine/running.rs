@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use linecard_hal::{Burst, Offloads, PortInfo, QueuePair};
 
-use super::Engine;
 use super::flows::Installed;
+use super::{Engine, EngineError};
 use crate::context::Context;
 use crate::counters::{Published, WorkerCounters};
 use crate::handoff::{Bell, Inbox, Mailbox};
@@ -58,6 +58,23 @@ impl core::fmt::Debug for StopHandle {
 }
 
 impl Running {
+    /// Gives each worker a thread of its own.
+    pub(super) fn start_threads(&mut self, workers: Vec<Worker>) -> Result<(), EngineError> {
+        for (id, worker) in (0..).zip(workers) {
+            let thread = std::thread::Builder::new()
+                .name(format!("worker{id}"))
+                .spawn(move || worker.run());
+            match thread {
+                Ok(thread) => self.threads.push(thread),
+                Err(source) => {
+                    self.stop();
+                    return Err(EngineError::Worker { worker: id, source });
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn worker(
         &self,
         id: WorkerIndex,
@@ -211,7 +228,16 @@ impl Running {
                 Err(panic) => failures.push(Some(crate::worker::message_of(&*panic))),
             }
         }
-        let duration = self.started.elapsed();
+        self.stop_ports(failures, inboxes, self.started.elapsed())
+    }
+
+    /// After the workers: stops the ports and gives the account.
+    pub(super) fn stop_ports(
+        &mut self,
+        failures: Vec<Option<String>>,
+        inboxes: Vec<Inbox>,
+        duration: Duration,
+    ) -> Report {
         let undelivered = empty(inboxes, self.engine.ports.len());
         // Rules end with their ports.
         let flows = self.engine.rule_reports(&self.rules);

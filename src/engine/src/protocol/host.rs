@@ -22,7 +22,7 @@ use super::outbox::Outbox;
 use super::packet::Packets;
 use super::rights::{Home, worker_of};
 use super::tally::Tally;
-use crate::clock::Nanos;
+use crate::clock::Time;
 use crate::context::Context;
 use crate::stage::{DropReason, Verdict, WorkerIndex};
 use crate::worker::message_of;
@@ -163,7 +163,7 @@ pub(crate) struct Host {
     single: Lane,
     /// The earliest of the protocols' deadlines.
     deadline: u64,
-    clock: Nanos,
+    clock: Time,
     /// The clock as it was last read, and full bursts since.
     now_ns: u64,
     unread: u32,
@@ -175,7 +175,7 @@ impl Host {
         demux: Arc<[Demux]>,
         (worker, workers): (WorkerIndex, u16),
         burst: usize,
-        clock: Nanos,
+        clock: Time,
     ) -> Self {
         let homing = workers > 1 && residents.iter().any(|r| r.home != Home::Anywhere);
         let deadline = residents.iter().map(|r| r.deadline).min().unwrap_or(NEVER);
@@ -193,8 +193,8 @@ impl Host {
             spare: Vec::with_capacity(burst),
             single: Lane::new(1),
             deadline,
-            clock,
             now_ns: clock.now(),
+            clock,
             unread: 0,
         }
     }
@@ -209,7 +209,7 @@ impl Host {
     /// The time; while bursts are full, read for every fourth of them. Never earlier than before.
     #[inline(always)]
     fn now(&mut self, busy: bool) -> u64 {
-        if busy && self.unread < UNREAD {
+        if busy && self.unread < UNREAD && !self.clock.is_virtual() {
             self.unread += 1;
         } else {
             self.unread = 0;
@@ -494,6 +494,11 @@ impl Host {
     #[inline(always)]
     pub(crate) fn is_due(&self) -> bool {
         self.deadline != NEVER && self.deadline <= self.clock.now()
+    }
+
+    /// When something is due; `None` if nothing ever is.
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        (self.deadline != NEVER).then_some(self.deadline)
     }
 
     /// How long nothing is due; `None` if nothing ever is.

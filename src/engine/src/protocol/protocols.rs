@@ -14,7 +14,7 @@ use super::outbox::Outbox;
 use super::rights::{Home, MOST_PORTS, PortSet, Rights};
 use super::steer::{Offer, Steering};
 use super::tally::{Tallies, Tally};
-use crate::clock::Nanos;
+use crate::clock::Time;
 use crate::placement::Plan;
 use crate::stage::{PortIndex, WorkerIndex};
 
@@ -63,6 +63,7 @@ impl Protocols {
         ports: usize,
         pools: Vec<Mempool>,
         burst: usize,
+        time: &Time,
     ) -> Result<Prepared, ProtocolError> {
         too_many("protocols", self.list.len(), MOST_PROTOCOLS)?;
         too_many("ports with protocols", ports, MOST_PORTS)?;
@@ -85,7 +86,6 @@ impl Protocols {
             .map(|_| (0..workers).map(|_| Arc::default()).collect())
             .collect();
         let offers = offers(&facts, &demux);
-        let clock = Nanos::new();
         let mut hosts = Vec::new();
         let mut columns: Vec<_> = instances.into_iter().map(Vec::into_iter).collect();
         for (worker, pool) in pools.into_iter().enumerate() {
@@ -102,7 +102,7 @@ impl Protocols {
                 demux.clone(),
                 place,
                 burst,
-                clock,
+                time.clone(),
             ));
         }
         let names = facts.into_iter().map(|facts| facts.name);

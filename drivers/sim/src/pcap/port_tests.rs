@@ -17,7 +17,11 @@ fn file(dir: &Path, name: &str, lengths: &[usize]) -> PathBuf {
     let path = dir.join(name);
     let mut writer = Writer::create(&path, "test").unwrap();
     for (i, len) in lengths.iter().enumerate() {
-        writer.stage_bytes(&vec![i as u8; *len], i as u64 * 1000, write::Way::Unknown);
+        writer.stage_bytes(
+            &vec![i as u8; *len],
+            (0, write::Way::Unknown),
+            i as u64 * 1000,
+        );
         assert!(writer.commit(1));
     }
     path

@@ -225,7 +225,7 @@ impl TxQueue for PcapTx {
                 let time = mbuf
                     .timestamp_ns()
                     .unwrap_or_else(|| *now.get_or_insert_with(now_ns));
-                writer.stage(mbuf, time, Way::Unknown);
+                writer.stage(mbuf, (0, Way::Unknown), time);
             }
             writer.commit(n)
         });

@@ -206,8 +206,8 @@ proptest! {
         let path = dir.path().join(if ng { "x.pcapng" } else { "x.pcap" });
         let mut writer = Writer::create(&path, "x").unwrap();
         for (time, len) in &frames {
-            writer.stage_bytes(&vec![*len as u8; *len], *time, Way::In);
-            writer.stage_bytes(b"taken back", *time, Way::Out);
+            writer.stage_bytes(&vec![*len as u8; *len], (0, Way::In), *time);
+            writer.stage_bytes(b"taken back", (0, Way::Out), *time);
             prop_assert!(writer.commit(1));
         }
         drop(writer);

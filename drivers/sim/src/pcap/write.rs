@@ -40,6 +40,8 @@ pub(crate) struct Writer {
     path: PathBuf,
     file: File,
     ng: bool,
+    /// Interfaces that are described in a pcapng file.
+    interfaces: u32,
     /// Whole records that belong to the file.
     ready: Vec<u8>,
     /// Records that may yet be taken back, and where each ends.
@@ -52,15 +54,26 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Creates or empties the file and writes its header. A name that ends in `.pcapng` gives that
-    /// format, any other pcap with nanoseconds.
+    /// format, any other pcap with nanoseconds. What is recorded is of interface 0, which is described here.
     pub(crate) fn create(path: &Path, interface: &str) -> io::Result<Self> {
+        let mut writer = Self::without_interface(path)?;
+        writer.add_interface(interface);
+        writer.flush();
+        match writer.failed.take() {
+            None => Ok(writer),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// The same with no interface yet.
+    pub(crate) fn without_interface(path: &Path) -> io::Result<Self> {
         let file = File::create(path)?;
         let ng = path
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("pcapng"));
         let mut ready = Vec::with_capacity(2 * SPILL);
         if ng {
-            ng_header(&mut ready, interface)?;
+            section(&mut ready)?;
         } else {
             let header = PcapHeader {
                 snaplen: MAX_FRAME_LEN as u32,
@@ -75,6 +88,7 @@ impl Writer {
             path: path.to_owned(),
             file,
             ng,
+            interfaces: 0,
             ready,
             staged: Vec::new(),
             ends: Vec::new(),
@@ -88,8 +102,23 @@ impl Writer {
         }
     }
 
+    /// Whether frames of several interfaces can be told apart in it.
+    pub(crate) fn is_ng(&self) -> bool {
+        self.ng
+    }
+
+    /// Describes another interface; returns its number. A pcap file has but one.
+    pub(crate) fn add_interface(&mut self, name: &str) -> u32 {
+        if self.ng {
+            // Writing to a vector cannot fail.
+            let _ = describe(&mut self.ready, name);
+        }
+        self.interfaces += 1;
+        self.interfaces - 1
+    }
+
     /// Adds a record that [`commit`](Self::commit) keeps or forgets.
-    pub(crate) fn stage(&mut self, mbuf: &Mbuf, timestamp_ns: u64, way: Way) {
+    pub(crate) fn stage(&mut self, mbuf: &Mbuf, (interface, way): (u32, Way), timestamp_ns: u64) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let data = if mbuf.segment_count() == 1 {
             mbuf.data()
@@ -98,20 +127,25 @@ impl Writer {
             let n = mbuf.copy_out(0, &mut scratch);
             &scratch[..n]
         };
-        self.stage_bytes(data, timestamp_ns, way);
+        self.stage_bytes(data, (interface, way), timestamp_ns);
         self.scratch = scratch;
     }
 
     /// As [`stage`](Self::stage), of bytes. A frame longer than a record can be is cut, and the record
     /// says how long it was.
-    pub(crate) fn stage_bytes(&mut self, frame: &[u8], timestamp_ns: u64, way: Way) {
+    pub(crate) fn stage_bytes(
+        &mut self,
+        frame: &[u8],
+        (interface, way): (u32, Way),
+        timestamp_ns: u64,
+    ) {
         let data = &frame[..frame.len().min(MAX_FRAME_LEN)];
         let original = frame.len() as u32;
         // Writing to a vector cannot fail.
         if self.ng {
             let flags = EnhancedPacketOption::Flags(way as u32);
             let block = Block::EnhancedPacket(EnhancedPacketBlock {
-                interface_id: 0,
+                interface_id: interface,
                 timestamp: Duration::from_nanos(timestamp_ns),
                 original_len: original,
                 data: Cow::Borrowed(data),
@@ -187,7 +221,7 @@ impl Drop for Writer {
     }
 }
 
-fn ng_header(to: &mut Vec<u8>, interface: &str) -> io::Result<()> {
+fn section(to: &mut Vec<u8>) -> io::Result<()> {
     let section = SectionHeaderBlock {
         endianness: Endianness::Little,
         major_version: 1,
@@ -196,6 +230,10 @@ fn ng_header(to: &mut Vec<u8>, interface: &str) -> io::Result<()> {
         options: Vec::new(),
     };
     Block::SectionHeader(section).write_to::<LittleEndian, _>(to)?;
+    Ok(())
+}
+
+fn describe(to: &mut Vec<u8>, interface: &str) -> io::Result<()> {
     let described = InterfaceDescriptionBlock {
         linktype: DataLink::ETHERNET,
         snaplen: MAX_FRAME_LEN as u32,

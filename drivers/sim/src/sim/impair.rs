@@ -144,6 +144,22 @@ impl Impairments {
         Ok(())
     }
 
+    /// The impairments that [options](crate::sim#impairments) describe, by name and value.
+    pub fn from_options<'a>(
+        options: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, PortError> {
+        let options: Vec<_> = options
+            .into_iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        let mut name: PortName = format!("sim:wire?{}", options.join("&")).parse()?;
+        let imp = Self::take(&mut name)?;
+        name.finish(&OPTIONS)?;
+        let wrong = |what: String| PortError::new(name.full(), PortErrorKind::Config, what);
+        imp.check().map_err(wrong)?;
+        Ok(imp)
+    }
+
     /// Takes the impairments from the options of a name.
     pub(crate) fn take(name: &mut PortName) -> Result<Self, PortError> {
         let mut imp = Self::default();

@@ -7,4 +7,4 @@ mod fault;
 mod tap;
 
 pub use fault::{FaultInjector, Faults};
-pub use tap::Tap;
+pub use tap::{Recorder, Tap};

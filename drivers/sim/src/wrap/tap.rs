@@ -1,5 +1,6 @@
 //! A tap: everything that passes is also written to a file.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,7 @@ use linecard_hal::flow::FlowRules;
 use linecard_hal::region::{Region, RegionRequest};
 use linecard_hal::{
     Burst, LinkState, Mempool, Port, PortConfig, PortError, PortInfo, QueuePair, QueueState,
-    RxQueue, RxStats, TxQueue, TxStats,
+    RxQueue, RxStats, SimClock, TxQueue, TxStats,
 };
 
 use crate::pcap::write::{Way, Writer, now_ns};
@@ -26,7 +27,81 @@ use crate::pcap::{kind_of, lock};
 /// (about ten times a second), at stop and on drop. A process that is killed loses what came since.
 pub struct Tap {
     inner: Box<dyn Port>,
+    recorder: Recorder,
+    /// The port's number in the file.
+    interface: u32,
+}
+
+/// A file that several ports are recorded in, each as an interface with its name: pcapng. Clones write to the same
+/// file.
+///
+/// With a [`SimClock`] times are those of the simulation: frames are stamped as they are sent, and as they arrive.
+#[derive(Clone)]
+pub struct Recorder {
     writer: Arc<Mutex<Writer>>,
+    /// The machine's, if there is none.
+    clock: Option<SimClock>,
+}
+
+impl Recorder {
+    /// Creates or empties the file, whose name has to end in `.pcapng`.
+    pub fn create(path: &Path, clock: Option<SimClock>) -> io::Result<Self> {
+        let writer = Writer::without_interface(path)?;
+        if !writer.is_ng() {
+            let what = "several ports are recorded in pcapng files only: end its name in .pcapng";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        Ok(Self {
+            writer: Arc::new(Mutex::new(writer)),
+            clock,
+        })
+    }
+
+    /// Puts a tap on `inner` that records here.
+    pub fn tap(&self, inner: Box<dyn Port>) -> Tap {
+        let interface = lock(&self.writer).add_interface(&inner.info().name);
+        Tap {
+            inner,
+            recorder: self.clone(),
+            interface,
+        }
+    }
+
+    /// Writes what has come together, and reports the first failure.
+    pub fn finish(&self) -> io::Result<()> {
+        lock(&self.writer).finish()
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.clock.as_ref().map_or_else(now_ns, SimClock::now_ns)
+    }
+
+    /// Stages the frames of `burst` from `start` on.
+    fn stage(
+        &self,
+        writer: &mut Writer,
+        burst: &Burst,
+        start: usize,
+        (interface, way): (u32, Way),
+    ) {
+        let mut now = None;
+        for mbuf in &burst.as_slice()[start..] {
+            // What is transmitted may carry the time at which it was received, which is not when it left.
+            let received = if way == Way::In {
+                mbuf.timestamp_ns()
+            } else {
+                None
+            };
+            let time = received.unwrap_or_else(|| *now.get_or_insert_with(|| self.now_ns()));
+            writer.stage(mbuf, (interface, way), time);
+        }
+    }
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Recorder({})", lock(&self.writer).path().display())
+    }
 }
 
 impl Tap {
@@ -43,7 +118,11 @@ impl Tap {
         })?;
         Ok(Self {
             inner,
-            writer: Arc::new(Mutex::new(writer)),
+            recorder: Recorder {
+                writer: Arc::new(Mutex::new(writer)),
+                clock: None,
+            },
+            interface: 0,
         })
     }
 }
@@ -53,7 +132,7 @@ impl Port for Tap {
         let mut info = self.inner.info();
         info.notes.push(format!(
             "tap: recorded in {}",
-            lock(&self.writer).path().display()
+            lock(&self.recorder.writer).path().display()
         ));
         info
     }
@@ -75,11 +154,13 @@ impl Port for Tap {
         let tap = |pair: QueuePair| QueuePair {
             rx: Box::new(TapRx {
                 inner: pair.rx,
-                writer: self.writer.clone(),
+                recorder: self.recorder.clone(),
+                interface: self.interface,
             }),
             tx: Box::new(TapTx {
                 inner: pair.tx,
-                writer: self.writer.clone(),
+                recorder: self.recorder.clone(),
+                interface: self.interface,
             }),
         };
         Ok(pairs.into_iter().map(tap).collect())
@@ -87,7 +168,7 @@ impl Port for Tap {
 
     fn stop(&mut self) -> Result<(), PortError> {
         self.inner.stop()?;
-        let mut writer = lock(&self.writer);
+        let mut writer = lock(&self.recorder.writer);
         writer.finish().map_err(|e| {
             let what = format!("{} is not complete", writer.path().display());
             PortError::new(self.inner.info().name, kind_of(&e), what).cause(e)
@@ -113,24 +194,10 @@ impl std::fmt::Debug for Tap {
     }
 }
 
-/// Stages the frames of `burst` from `start` on.
-fn stage(writer: &mut Writer, burst: &Burst, start: usize, way: Way) {
-    let mut now = None;
-    for mbuf in &burst.as_slice()[start..] {
-        // What is transmitted may carry the time at which it was received, which is not when it left.
-        let received = if way == Way::In {
-            mbuf.timestamp_ns()
-        } else {
-            None
-        };
-        let time = received.unwrap_or_else(|| *now.get_or_insert_with(now_ns));
-        writer.stage(mbuf, time, way);
-    }
-}
-
 struct TapRx {
     inner: Box<dyn RxQueue>,
-    writer: Arc<Mutex<Writer>>,
+    recorder: Recorder,
+    interface: u32,
 }
 
 impl RxQueue for TapRx {
@@ -142,8 +209,9 @@ impl RxQueue for TapRx {
         let start = burst.len();
         let n = self.inner.receive(burst);
         if n > 0 {
-            let mut writer = lock(&self.writer);
-            stage(&mut writer, burst, start, Way::In);
+            let mut writer = lock(&self.recorder.writer);
+            let origin = (self.interface, Way::In);
+            self.recorder.stage(&mut writer, burst, start, origin);
             writer.commit(n);
         }
         n
@@ -151,12 +219,12 @@ impl RxQueue for TapRx {
 
     fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
         // About to sleep: the moment to write.
-        lock(&self.writer).flush();
+        lock(&self.recorder.writer).flush();
         self.inner.wait_fd()
     }
 
     fn maintain(&mut self) -> QueueState {
-        lock(&self.writer).flush();
+        lock(&self.recorder.writer).flush();
         self.inner.maintain()
     }
 
@@ -171,7 +239,8 @@ impl RxQueue for TapRx {
 
 struct TapTx {
     inner: Box<dyn TxQueue>,
-    writer: Arc<Mutex<Writer>>,
+    recorder: Recorder,
+    interface: u32,
 }
 
 impl TxQueue for TapTx {
@@ -185,15 +254,16 @@ impl TxQueue for TapTx {
         }
         // Frames are gone once they are taken, so they are written down before, and those that were not
         // taken are struck out after. The lock is held in between, for the order of the file.
-        let mut writer = lock(&self.writer);
-        stage(&mut writer, burst, 0, Way::Out);
+        let mut writer = lock(&self.recorder.writer);
+        let origin = (self.interface, Way::Out);
+        self.recorder.stage(&mut writer, burst, 0, origin);
         let n = self.inner.transmit(burst);
         writer.commit(n);
         n
     }
 
     fn reclaim(&mut self) -> usize {
-        lock(&self.writer).flush();
+        lock(&self.recorder.writer).flush();
         self.inner.reclaim()
     }
 

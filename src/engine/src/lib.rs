@@ -56,7 +56,7 @@ pub use bell::Bell;
 pub use context::Context;
 pub use copies::CopyReason;
 pub use engine::{
-    Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, Stepped, StopHandle,
+    Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, Stepped, StopHandle, Stopped,
 };
 pub use idle::Idle;
 pub use report::{Account, LeakReport, PoolReport, PortReport, Report, WorkerReport};

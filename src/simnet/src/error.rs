@@ -42,6 +42,14 @@ pub enum SimError {
         /// How many turns it was given.
         turns: usize,
     },
+    /// A scenario makes no sense.
+    #[error("{file}: {what}")]
+    Scenario {
+        /// Where it is from.
+        file: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The file for the frames cannot be written.
     #[error("{}: {source}", path.display())]
     Record {
@@ -50,4 +58,13 @@ pub enum SimError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl SimError {
+    pub(crate) fn scenario(file: &str, what: String) -> Self {
+        Self::Scenario {
+            file: file.to_owned(),
+            what,
+        }
+    }
 }

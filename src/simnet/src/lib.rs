@@ -55,8 +55,10 @@
 mod error;
 mod network;
 pub mod players;
+pub mod scenario;
 mod simulation;
 
 pub use error::SimError;
 pub use network::{Event, HostId, LinkId, Network, Wire};
+pub use scenario::{Kinds, Scenario};
 pub use simulation::{MOST_TURNS, Outcome, Simulation};

@@ -196,9 +196,14 @@ impl Simulation {
             ..
         } = self;
         let duration = Duration::from_nanos(clock.now_ns());
-        let hosts = hosts
+        // What one host has sent may be on its way to another until that one has stopped, too.
+        let stopped: Vec<_> = hosts
             .into_iter()
-            .map(|host| (host.name, host.engine.finish()))
+            .map(|host| (host.name, host.engine.stop()))
+            .collect();
+        let hosts = stopped
+            .into_iter()
+            .map(|(name, stopped)| (name, stopped.report()))
             .collect();
         if let Some(Err(source)) = recorder.as_ref().map(Recorder::finish) {
             let path = format!("{recorder:?}").into();

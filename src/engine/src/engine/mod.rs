@@ -27,7 +27,7 @@ pub use config::{EngineConfig, EngineError};
 pub use flows::{FlowReport, PortRule};
 pub use running::{Running, StopHandle};
 use sizing::Holders;
-pub use stepped::Stepped;
+pub use stepped::{Stepped, Stopped};
 
 /// Ports that are configured, a plan and pools: ready to start.
 pub struct Engine {

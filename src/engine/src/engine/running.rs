@@ -1,5 +1,6 @@
 //! An engine at work.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use linecard_hal::{Burst, Offloads, PortInfo, QueuePair};
 
-use super::flows::Installed;
+use super::flows::{FlowReport, Installed};
 use super::{Engine, EngineError};
 use crate::context::Context;
 use crate::counters::{Published, WorkerCounters};
@@ -228,16 +229,17 @@ impl Running {
                 Err(panic) => failures.push(Some(crate::worker::message_of(&*panic))),
             }
         }
-        self.stop_ports(failures, inboxes, self.started.elapsed())
+        let duration = self.started.elapsed();
+        let endings = self.stop_ports(failures, inboxes);
+        self.account(endings, duration)
     }
 
-    /// After the workers: stops the ports and gives the account.
+    /// After the workers: looks at what is lost with the ports, and stops them.
     pub(super) fn stop_ports(
         &mut self,
         failures: Vec<Option<String>>,
         inboxes: Vec<Inbox>,
-        duration: Duration,
-    ) -> Report {
+    ) -> Endings {
         let undelivered = empty(inboxes, self.engine.ports.len());
         // Rules end with their ports.
         let flows = self.engine.rule_reports(&self.rules);
@@ -250,21 +252,39 @@ impl Running {
                 tracing::warn!(%error, "stopping a port");
             }
         }
+        Endings {
+            failures,
+            undelivered,
+            flows,
+            extended,
+        }
+    }
+
+    /// The final account.
+    pub(super) fn account(&self, endings: Endings, duration: Duration) -> Report {
         Sources {
             plan: &self.engine.plan,
             infos: &self.infos,
             pools: &self.engine.pools,
             duration,
             counters: self.published.iter().map(|p| p.read()).collect(),
-            failures,
-            undelivered,
-            flows,
-            extended,
+            failures: endings.failures,
+            undelivered: endings.undelivered,
+            flows: endings.flows,
+            extended: endings.extended,
             protocols: self.tallies.report(),
             running: false,
         }
         .report()
     }
+}
+
+/// What is known when workers and ports have stopped.
+pub(super) struct Endings {
+    failures: Vec<Option<String>>,
+    undelivered: Vec<u64>,
+    flows: Vec<Vec<FlowReport>>,
+    extended: Vec<BTreeMap<String, u64>>,
 }
 
 impl Drop for Running {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use linecard_hal::{PortInfo, SimClock};
 
+use super::running::Endings;
 use super::{EngineError, Running};
 use crate::idle::TICK;
 use crate::protocol::ProtocolReport;
@@ -87,8 +88,9 @@ impl Stepped {
         self.running.ports()
     }
 
-    /// Stops and gives the final account. Its duration is virtual time.
-    pub fn finish(mut self) -> Report {
+    /// Stops workers and ports. Frames that are on their way to another engine are still somebody's until that one
+    /// has stopped as well, so the account is the next step.
+    pub fn stop(mut self) -> Stopped {
         let workers = std::mem::take(&mut self.workers);
         let (mut failures, mut inboxes) = (Vec::new(), Vec::new());
         for worker in workers {
@@ -97,8 +99,32 @@ impl Stepped {
             inboxes.push(inbox);
         }
         let ns = self.clock.now_ns() - self.began_ns;
-        self.running
-            .stop_ports(failures, inboxes, Duration::from_nanos(ns))
+        let ending = self.running.stop_ports(failures, inboxes);
+        Stopped {
+            running: self.running,
+            duration: Duration::from_nanos(ns),
+            ending,
+        }
+    }
+}
+
+/// A stepped engine that has stopped.
+pub struct Stopped {
+    running: Running,
+    duration: Duration,
+    ending: Endings,
+}
+
+impl Stopped {
+    /// The final account. Its duration is virtual time.
+    pub fn report(self) -> Report {
+        self.running.account(self.ending, self.duration)
+    }
+}
+
+impl core::fmt::Debug for Stopped {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Stopped").field(&self.running).finish()
     }
 }
 

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use linecard_engine::protocol::{Claim, Outbox, Packet, Protocol, headers};
 use linecard_engine::Verdict;
+use linecard_engine::protocol::{Claim, Outbox, Packet, Protocol, headers};
 use linecard_wire::{EtherType, EthernetHeader, IpProtocol, MacAddr};
 
 /// What to send.

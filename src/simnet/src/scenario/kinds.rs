@@ -1,0 +1,168 @@
+//! The kinds of protocols that a scenario can name.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use linecard_engine::protocol::Protocol;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::file::duration;
+use crate::players::{Echo, Probe, ProbeConfig};
+
+/// Tells a protocol's figures, by name.
+pub(super) type Teller = Box<dyn Fn() -> Vec<(String, u64)>>;
+
+/// A protocol of a host, and what it says of itself.
+pub struct Part {
+    pub(super) protocol: Box<dyn Protocol>,
+    pub(super) figures: Teller,
+}
+
+impl Part {
+    /// A protocol that says nothing.
+    pub fn new(protocol: impl Protocol + 'static) -> Self {
+        Self {
+            protocol: Box::new(protocol),
+            figures: Box::new(Vec::new),
+        }
+    }
+
+    /// A protocol, and what tells its figures at the end.
+    pub fn with_figures(
+        protocol: impl Protocol + 'static,
+        figures: impl Fn() -> Vec<(String, u64)> + 'static,
+    ) -> Self {
+        Self {
+            protocol: Box::new(protocol),
+            figures: Box::new(figures),
+        }
+    }
+}
+
+/// What a file says of a protocol.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// The host's name.
+    pub host: &'a str,
+    /// For dice of its own.
+    pub seed: u64,
+    /// The keys beside `kind`.
+    pub settings: toml::Table,
+}
+
+impl Setting<'_> {
+    /// The keys, as a type that knows them.
+    pub fn read<T: DeserializeOwned>(self) -> Result<T, String> {
+        self.settings
+            .try_into()
+            .map_err(|error: toml::de::Error| error.message().to_owned())
+    }
+}
+
+type Make = Box<dyn Fn(Setting<'_>) -> Result<Part, String> + Send + Sync>;
+
+/// The kinds of protocols that a scenario can name. Add your own with [`with`](Self::with).
+pub struct Kinds(BTreeMap<&'static str, Make>);
+
+impl Default for Kinds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EchoSetting {
+    #[serde(default = "seven")]
+    port: u16,
+}
+
+fn seven() -> u16 {
+    7
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProbeSetting {
+    from: SocketAddr,
+    to: SocketAddr,
+    count: u64,
+    #[serde(deserialize_with = "duration")]
+    interval: Duration,
+    #[serde(default = "hundred")]
+    size: usize,
+}
+
+fn hundred() -> usize {
+    100
+}
+
+impl Kinds {
+    /// `echo` and `probe`: see [`players`](crate::players).
+    pub fn new() -> Self {
+        Self(BTreeMap::new())
+            .with("echo", |setting| {
+                let EchoSetting { port } = setting.read()?;
+                Ok(Part::new(Echo::new(port)))
+            })
+            .with("probe", |setting| {
+                let given: ProbeSetting = setting.read()?;
+                if given.from.is_ipv4() != given.to.is_ipv4() {
+                    return Err("from and to are not of one IP version".into());
+                }
+                let (probe, stats) = Probe::new(ProbeConfig {
+                    from: given.from,
+                    to: given.to,
+                    count: given.count,
+                    interval_ns: u64::try_from(given.interval.as_nanos()).unwrap_or(u64::MAX),
+                    size: given.size,
+                });
+                Ok(Part::with_figures(probe, move || {
+                    let stats = *stats.lock().unwrap_or_else(PoisonError::into_inner);
+                    let figures = [
+                        ("sent", stats.sent),
+                        ("answered", stats.answered),
+                        ("duplicates", stats.duplicates),
+                        ("reordered", stats.reordered),
+                        ("damaged", stats.damaged),
+                        ("rtt_min_ns", stats.rtt_min_ns),
+                        ("rtt_mean_ns", stats.rtt_mean_ns()),
+                        ("rtt_max_ns", stats.rtt_max_ns),
+                    ];
+                    figures.map(|(name, value)| (name.to_owned(), value)).into()
+                }))
+            })
+    }
+
+    /// Adds a kind, or replaces it.
+    pub fn with(
+        mut self,
+        name: &'static str,
+        make: impl Fn(Setting<'_>) -> Result<Part, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.0.insert(name, Box::new(make));
+        self
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().copied()
+    }
+
+    pub(super) fn make(&self, kind: &str, setting: Setting<'_>) -> Result<Part, String> {
+        let make = self.0.get(kind).ok_or_else(|| {
+            let known: Vec<_> = self.names().collect();
+            format!("there is no such kind, but {}", known.join(", "))
+        })?;
+        make(setting)
+    }
+}
+
+impl std::fmt::Debug for Kinds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}

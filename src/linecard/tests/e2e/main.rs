@@ -30,6 +30,7 @@ mod modes;
 #[cfg(feature = "dpdk")]
 mod peers;
 mod seccomp;
+mod sim;
 #[cfg(feature = "dpdk")]
 mod testpmd;
 mod xdp;

@@ -56,9 +56,11 @@ mod error;
 mod network;
 pub mod players;
 pub mod scenario;
+pub mod script;
 mod simulation;
 
 pub use error::SimError;
 pub use network::{Event, HostId, LinkId, Network, Wire};
 pub use scenario::{Kinds, Scenario};
+pub use script::Script;
 pub use simulation::{MOST_TURNS, Outcome, Simulation};

@@ -14,6 +14,7 @@ pub mod fwd;
 pub mod headers;
 pub mod interfaces;
 pub mod run;
+pub mod script;
 pub mod sim;
 pub mod table;
 pub mod topo;

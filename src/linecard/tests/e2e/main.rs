@@ -29,6 +29,7 @@ mod idle;
 mod modes;
 #[cfg(feature = "dpdk")]
 mod peers;
+mod script;
 mod seccomp;
 mod sim;
 #[cfg(feature = "dpdk")]

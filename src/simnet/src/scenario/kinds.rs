@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use linecard_engine::protocol::Protocol;
+use linecard_wire::describe::{Header, Headers};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -17,7 +18,7 @@ pub(super) type Teller = Box<dyn Fn() -> Vec<(String, u64)>>;
 
 /// A protocol of a host, and what it says of itself.
 pub struct Part {
-    pub(super) protocol: Box<dyn Protocol>,
+    pub(crate) protocol: Box<dyn Protocol>,
     pub(super) figures: Teller,
 }
 
@@ -65,7 +66,10 @@ impl Setting<'_> {
 type Make = Box<dyn Fn(Setting<'_>) -> Result<Part, String> + Send + Sync>;
 
 /// The kinds of protocols that a scenario can name. Add your own with [`with`](Self::with).
-pub struct Kinds(BTreeMap<&'static str, Make>);
+pub struct Kinds {
+    kinds: BTreeMap<&'static str, Make>,
+    headers: Headers,
+}
 
 impl Default for Kinds {
     fn default() -> Self {
@@ -103,38 +107,41 @@ fn hundred() -> usize {
 impl Kinds {
     /// `echo` and `probe`: see [`players`](crate::players).
     pub fn new() -> Self {
-        Self(BTreeMap::new())
-            .with("echo", |setting| {
-                let EchoSetting { port } = setting.read()?;
-                Ok(Part::new(Echo::new(port)))
-            })
-            .with("probe", |setting| {
-                let given: ProbeSetting = setting.read()?;
-                if given.from.is_ipv4() != given.to.is_ipv4() {
-                    return Err("from and to are not of one IP version".into());
-                }
-                let (probe, stats) = Probe::new(ProbeConfig {
-                    from: given.from,
-                    to: given.to,
-                    count: given.count,
-                    interval_ns: u64::try_from(given.interval.as_nanos()).unwrap_or(u64::MAX),
-                    size: given.size,
-                });
-                Ok(Part::with_figures(probe, move || {
-                    let stats = *stats.lock().unwrap_or_else(PoisonError::into_inner);
-                    let figures = [
-                        ("sent", stats.sent),
-                        ("answered", stats.answered),
-                        ("duplicates", stats.duplicates),
-                        ("reordered", stats.reordered),
-                        ("damaged", stats.damaged),
-                        ("rtt_min_ns", stats.rtt_min_ns),
-                        ("rtt_mean_ns", stats.rtt_mean_ns()),
-                        ("rtt_max_ns", stats.rtt_max_ns),
-                    ];
-                    figures.map(|(name, value)| (name.to_owned(), value)).into()
-                }))
-            })
+        let none = Self {
+            kinds: BTreeMap::new(),
+            headers: Headers::standard(),
+        };
+        none.with("echo", |setting| {
+            let EchoSetting { port } = setting.read()?;
+            Ok(Part::new(Echo::new(port)))
+        })
+        .with("probe", |setting| {
+            let given: ProbeSetting = setting.read()?;
+            if given.from.is_ipv4() != given.to.is_ipv4() {
+                return Err("from and to are not of one IP version".into());
+            }
+            let (probe, stats) = Probe::new(ProbeConfig {
+                from: given.from,
+                to: given.to,
+                count: given.count,
+                interval_ns: u64::try_from(given.interval.as_nanos()).unwrap_or(u64::MAX),
+                size: given.size,
+            });
+            Ok(Part::with_figures(probe, move || {
+                let stats = *stats.lock().unwrap_or_else(PoisonError::into_inner);
+                let figures = [
+                    ("sent", stats.sent),
+                    ("answered", stats.answered),
+                    ("duplicates", stats.duplicates),
+                    ("reordered", stats.reordered),
+                    ("damaged", stats.damaged),
+                    ("rtt_min_ns", stats.rtt_min_ns),
+                    ("rtt_mean_ns", stats.rtt_mean_ns()),
+                    ("rtt_max_ns", stats.rtt_max_ns),
+                ];
+                figures.map(|(name, value)| (name.to_owned(), value)).into()
+            }))
+        })
     }
 
     /// Adds a kind, or replaces it.
@@ -143,17 +150,28 @@ impl Kinds {
         name: &'static str,
         make: impl Fn(Setting<'_>) -> Result<Part, String> + Send + Sync + 'static,
     ) -> Self {
-        self.0.insert(name, Box::new(make));
+        self.kinds.insert(name, Box::new(make));
         self
+    }
+
+    /// Adds a header that scripts can name, and that is found in packets.
+    pub fn with_header<H: Header>(mut self) -> Self {
+        self.headers = self.headers.with::<H>();
+        self
+    }
+
+    /// The headers that scripts can name.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
     }
 
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.0.keys().copied()
+        self.kinds.keys().copied()
     }
 
-    pub(super) fn make(&self, kind: &str, setting: Setting<'_>) -> Result<Part, String> {
-        let make = self.0.get(kind).ok_or_else(|| {
+    pub(crate) fn make(&self, kind: &str, setting: Setting<'_>) -> Result<Part, String> {
+        let make = self.kinds.get(kind).ok_or_else(|| {
             let known: Vec<_> = self.names().collect();
             format!("there is no such kind, but {}", known.join(", "))
         })?;

@@ -1,0 +1,558 @@
+//! Playing a script: the host, what is at the other end of its ports, and the time.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use linecard_engine::Stepped;
+use linecard_engine::protocol::{Protocol, Protocols};
+use linecard_engine::topology::Topology;
+use linecard_engine::{Engine, EngineConfig};
+use linecard_hal::{Burst, Mempool, MempoolConfig, Port, PortConfig, QueuePair, SimClock};
+use linecard_sim::wrap::Recorder;
+use linecard_sim::{Clock, Link, LinkConfig, SimPort};
+use linecard_wire::describe::{Diff, Headers};
+
+use super::parse::{Line, What};
+use super::text::Names;
+use crate::error::SimError;
+use crate::scenario::{Kinds, Setting};
+use crate::simulation::MOST_TURNS;
+
+/// Packets begin with this header.
+const FIRST: &str = "eth";
+
+/// How a script went.
+#[derive(Debug, Clone)]
+pub struct Play {
+    /// Packets that the host was sent.
+    pub sent: usize,
+    /// Packets of the host's that were as expected.
+    pub expected: usize,
+    /// Virtual time.
+    pub duration: Duration,
+    /// The first thing that was not as expected; the script ended there.
+    pub failure: Option<Failure>,
+}
+
+/// What was not as expected.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The line of the script.
+    pub line: usize,
+    /// When, since the beginning.
+    pub at: Duration,
+    /// What is wrong.
+    pub what: String,
+    /// The packet that was expected, if one was.
+    pub wanted: Option<String>,
+    /// The packet that the host sent, if it sent one.
+    pub found: Option<String>,
+    /// Where they differ.
+    pub differences: Option<Diff>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "line {}, at {:?}: {}", self.line, self.at, self.what)?;
+        for (what, packet) in [("expected", &self.wanted), ("found   ", &self.found)] {
+            if let Some(packet) = packet {
+                writeln!(f, "  {what}  {packet}")?;
+            }
+        }
+        if let Some(differences) = &self.differences {
+            for difference in &differences.list {
+                let (what, left, right) = (&difference.what, &difference.left, &difference.right);
+                writeln!(f, "  {what}: {left} was expected, and it is {right}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What ends a script early.
+enum Stop {
+    Failed(Box<Failure>),
+    Error(SimError),
+}
+
+impl From<SimError> for Stop {
+    fn from(error: SimError) -> Self {
+        Self::Error(error)
+    }
+}
+
+pub(super) fn play(
+    name: &str,
+    lines: &[Line],
+    kinds: &Kinds,
+    record: Option<&Path>,
+) -> Result<Play, SimError> {
+    let mut stage = Stage::new(name, lines, kinds, record)?;
+    let mut failure = None;
+    let mut last = 0;
+    for line in lines {
+        last = line.number;
+        match stage.line(line) {
+            Ok(()) => {}
+            Err(Stop::Failed(found)) => {
+                failure = Some(*found);
+                break;
+            }
+            Err(Stop::Error(error)) => return Err(error),
+        }
+    }
+    if failure.is_none()
+        && let Err(Stop::Failed(found)) = stage.nothing_left(last)
+    {
+        failure = Some(*found);
+    }
+    stage.end(failure)
+}
+
+/// A host and the other ends of its ports.
+struct Stage<'a> {
+    name: &'a str,
+    headers: Headers,
+    names: Names,
+    ignored: Vec<String>,
+    clock: SimClock,
+    host: Stepped,
+    ends: Vec<End>,
+    /// What the host has sent and no line has looked at: when, by which port.
+    waiting: VecDeque<(u64, u16, Vec<u8>)>,
+    /// The time of the last line.
+    now_ns: u64,
+    sent: usize,
+    expected: usize,
+    recorder: Option<Recorder>,
+}
+
+/// The other end of a port.
+struct End {
+    pair: QueuePair,
+    pool: Mempool,
+    burst: Burst,
+    // Behind its queues.
+    _port: SimPort,
+}
+
+impl<'a> Stage<'a> {
+    fn new(
+        name: &'a str,
+        lines: &[Line],
+        kinds: &Kinds,
+        record: Option<&Path>,
+    ) -> Result<Self, SimError> {
+        let clock = SimClock::new();
+        let recorder = record.map(|path| {
+            Recorder::create(path, Some(clock.clone())).map_err(|source| SimError::Record {
+                path: path.to_owned(),
+                source,
+            })
+        });
+        let recorder = recorder.transpose()?;
+        let count = lines.iter().rev().find_map(|line| match line.what {
+            What::Ports(n) => Some(n),
+            _ => None,
+        });
+        let (mut ports, mut ends): (Vec<Box<dyn Port>>, Vec<End>) = (Vec::new(), Vec::new());
+        for number in 0..count.unwrap_or(1) {
+            let (port, end) = Link::pair(LinkConfig {
+                names: [format!("sim:host.{number}"), format!("sim:script.{number}")],
+                clock: Clock::Virtual(clock.clone()),
+                ..LinkConfig::default()
+            })?;
+            let port: Box<dyn Port> = Box::new(port);
+            ports.push(match &recorder {
+                Some(recorder) => Box::new(recorder.tap(port)),
+                None => port,
+            });
+            ends.push(End::start(end)?);
+        }
+        let protocols = protocols(name, lines, kinds)?;
+        let config = EngineConfig {
+            pin: false,
+            ..EngineConfig::default()
+        };
+        let host = Topology::synthetic("core:1 pu:1")
+            .map_err(Into::into)
+            .and_then(|topology| Engine::on(&topology, ports, config))
+            .and_then(|engine| engine.step_protocols(protocols, clock.clone()))
+            .map_err(|source| SimError::Host {
+                host: name.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            name,
+            headers: kinds.headers().clone(),
+            names: Names::default(),
+            ignored: Vec::new(),
+            clock,
+            host,
+            ends,
+            waiting: VecDeque::new(),
+            now_ns: 0,
+            sent: 0,
+            expected: 0,
+            recorder,
+        })
+    }
+
+    /// An error of the script.
+    fn wrong(&self, line: usize, what: impl Into<String>) -> Stop {
+        Stop::Error(SimError::scenario(
+            &format!("{}:{line}", self.name),
+            what.into(),
+        ))
+    }
+
+    fn line(&mut self, line: &Line) -> Result<(), Stop> {
+        let number = line.number;
+        match &line.what {
+            What::Run { .. } | What::Ports(_) => Ok(()),
+            What::Let { name, text } => {
+                // What is not known yet is asked for where it is used.
+                let text = self.names.fill(text).unwrap_or_else(|_| text.clone());
+                self.names.set(name, text);
+                Ok(())
+            }
+            What::Ignore { packet } => {
+                let packet = self.names.fill(packet).map_err(|e| self.wrong(number, e))?;
+                self.expression(number, &packet)?;
+                self.ignored.push(packet);
+                Ok(())
+            }
+            What::Send { at, port, packet } => self.send(number, *at, *port, packet),
+            What::Expect {
+                from,
+                to,
+                port,
+                packet,
+            } => self.expect(number, (*from, *to), *port, packet),
+            What::Silence { until } => {
+                self.move_to(self.now_ns.saturating_add(ns(*until)))?;
+                self.nothing_left(number)
+            }
+        }
+    }
+
+    fn expression(
+        &self,
+        line: usize,
+        text: &str,
+    ) -> Result<linecard_wire::describe::Expression, Stop> {
+        self.headers
+            .expression(text)
+            .map_err(|error| self.wrong(line, format!("{text}: {error}")))
+    }
+
+    fn send(&mut self, line: usize, at: Duration, port: u16, packet: &str) -> Result<(), Stop> {
+        let text = self.names.fill(packet).map_err(|e| self.wrong(line, e))?;
+        let bytes = self.expression(line, &text)?.to_bytes();
+        let bytes = bytes.map_err(|error| self.wrong(line, format!("{text}: {error}")))?;
+        self.move_to(self.now_ns.saturating_add(ns(at)))?;
+        self.nothing_left(line)?;
+        let ports = self.ends.len();
+        let sent = match self.ends.get_mut(usize::from(port)) {
+            Some(end) => end.send(&bytes),
+            None => Err(format!("there is no port {port}, but 0 to {}", ports - 1)),
+        };
+        sent.map_err(|what| self.wrong(line, what))?;
+        self.sent += 1;
+        self.settle()?;
+        Ok(())
+    }
+
+    fn expect(
+        &mut self,
+        line: usize,
+        (from, to): (Duration, Duration),
+        port: u16,
+        packet: &str,
+    ) -> Result<(), Stop> {
+        let (text, captures) = self.names.expect(packet).map_err(|e| self.wrong(line, e))?;
+        let wanted = self.expression(line, &text)?;
+        let (from, to) = (
+            self.now_ns.saturating_add(ns(from)),
+            self.now_ns.saturating_add(ns(to)),
+        );
+        let Some((at, by, bytes)) = self.next_packet(to)? else {
+            let what = "the host sent nothing".to_owned();
+            return Err(self.failed(line, what, Some(text), None));
+        };
+        let fail = |what: String, differences| {
+            let mut failure = self.failure(line, at, what, Some(text.clone()), Some(&bytes));
+            failure.differences = differences;
+            Err(Stop::Failed(Box::new(failure)))
+        };
+        match wanted.mismatches(&self.headers, &bytes) {
+            Ok(differences) if !differences.is_empty() => {
+                return fail("the host sent another packet".into(), Some(differences));
+            }
+            Err(error) => return Err(self.wrong(line, format!("{text}: {error}"))),
+            Ok(_) => {}
+        }
+        if by != port {
+            return fail(
+                format!("the host sent it by port {by} and not by {port}"),
+                None,
+            );
+        }
+        if !(from..=to).contains(&at) {
+            let early = Duration::from_nanos(from - at);
+            return fail(format!("the host sent it {early:?} too early"), None);
+        }
+        let taken = self.names.capture(&captures, &self.headers, FIRST, &bytes);
+        taken.map_err(|what| self.wrong(line, what))?;
+        self.now_ns = at;
+        self.expected += 1;
+        Ok(())
+    }
+
+    /// The next packet that the host sends and nobody ignores, until `end`.
+    fn next_packet(&mut self, end: u64) -> Result<Option<(u64, u16, Vec<u8>)>, Stop> {
+        loop {
+            if let Some(next) = self.waiting.pop_front() {
+                return Ok(Some(next));
+            }
+            match self.host.deadline_ns() {
+                Some(deadline) if deadline <= end => {
+                    self.clock.advance_to_ns(deadline);
+                    self.settle()?;
+                }
+                _ => {
+                    self.clock.advance_to_ns(end);
+                    self.settle()?;
+                    return Ok(self.waiting.pop_front());
+                }
+            }
+        }
+    }
+
+    /// Lets time pass until then.
+    fn move_to(&mut self, end: u64) -> Result<(), Stop> {
+        while let Some(deadline) = self.host.deadline_ns().filter(|deadline| *deadline <= end) {
+            self.clock.advance_to_ns(deadline);
+            self.settle()?;
+        }
+        self.clock.advance_to_ns(end);
+        self.settle()?;
+        self.now_ns = end;
+        Ok(())
+    }
+
+    /// Lets the host take turns until it has nothing to do at this time.
+    fn settle(&mut self) -> Result<(), SimError> {
+        for _ in 0..MOST_TURNS {
+            let frames = self.host.turn();
+            self.collect();
+            let due = self
+                .host
+                .deadline_ns()
+                .is_some_and(|at| at <= self.clock.now_ns());
+            if frames == 0 && !due {
+                return Ok(());
+            }
+        }
+        Err(SimError::Stuck {
+            at_ns: self.clock.now_ns(),
+            hosts: self.name.to_owned(),
+            turns: MOST_TURNS,
+        })
+    }
+
+    fn collect(&mut self) {
+        let now = self.clock.now_ns();
+        for (port, end) in (0..).zip(&mut self.ends) {
+            for packet in end.receive() {
+                if !is_ignored(&self.headers, &self.ignored, &packet) {
+                    self.waiting.push_back((now, port, packet));
+                }
+            }
+        }
+    }
+
+    /// The host has sent nothing that no line expected.
+    fn nothing_left(&mut self, line: usize) -> Result<(), Stop> {
+        match self.waiting.pop_front() {
+            None => Ok(()),
+            Some((at, port, packet)) => {
+                let what = format!("the host sent a packet by port {port} that no line expects");
+                let failure = self.failure(line, at, what, None, Some(&packet));
+                Err(Stop::Failed(Box::new(failure)))
+            }
+        }
+    }
+
+    fn failed(
+        &self,
+        line: usize,
+        what: String,
+        wanted: Option<String>,
+        found: Option<&[u8]>,
+    ) -> Stop {
+        let now = self.clock.now_ns();
+        Stop::Failed(Box::new(self.failure(line, now, what, wanted, found)))
+    }
+
+    fn failure(
+        &self,
+        line: usize,
+        at: u64,
+        what: String,
+        wanted: Option<String>,
+        found: Option<&[u8]>,
+    ) -> Failure {
+        Failure {
+            line,
+            at: Duration::from_nanos(at),
+            what,
+            wanted,
+            found: found.map(|packet| self.headers.dissect(FIRST, packet).to_string()),
+            differences: None,
+        }
+    }
+
+    /// The account, too, has to be in order.
+    fn end(self, mut failure: Option<Failure>) -> Result<Play, SimError> {
+        let Self {
+            host,
+            ends,
+            recorder,
+            clock,
+            sent,
+            expected,
+            ..
+        } = self;
+        let at = Duration::from_nanos(clock.now_ns());
+        let stopped = host.stop();
+        // What was on its way to them is theirs to free.
+        drop(ends);
+        let report = stopped.report();
+        if let Some(Err(source)) = recorder.as_ref().map(Recorder::finish) {
+            let path = format!("{recorder:?}").into();
+            return Err(SimError::Record { path, source });
+        }
+        let panicked = report.protocols.iter().find_map(|p| p.fault.clone());
+        let wrong = match panicked {
+            Some(fault) => Some(format!("a protocol panicked: {fault}")),
+            None if !report.is_clean() => Some(format!(
+                "frames or mbufs are not accounted for: {:?}",
+                report.account
+            )),
+            None => None,
+        };
+        if let (Some(what), None) = (wrong, &failure) {
+            failure = Some(Failure {
+                line: 0,
+                at,
+                what,
+                wanted: None,
+                found: None,
+                differences: None,
+            });
+        }
+        Ok(Play {
+            sent,
+            expected,
+            duration: at,
+            failure,
+        })
+    }
+}
+
+fn is_ignored(headers: &Headers, ignored: &[String], packet: &[u8]) -> bool {
+    ignored.iter().any(|text| {
+        let matches = headers
+            .expression(text)
+            .and_then(|e| e.mismatches(headers, packet));
+        matches.is_ok_and(|differences| differences.is_empty())
+    })
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn protocols(name: &str, lines: &[Line], kinds: &Kinds) -> Result<Protocols, SimError> {
+    let mut protocols = Protocols::new();
+    for line in lines {
+        let What::Run { kind, settings } = &line.what else {
+            continue;
+        };
+        let setting = Setting {
+            host: "host",
+            seed: line.number as u64,
+            settings: settings.clone(),
+        };
+        let made = kinds.make(kind, setting).map_err(|what| {
+            SimError::scenario(
+                &format!("{name}:{}", line.number),
+                format!("run {kind}: {what}"),
+            )
+        })?;
+        let mut protocol: Option<Box<dyn Protocol>> = Some(made.protocol);
+        let one = move |_| {
+            protocol
+                .take()
+                .expect("a host has one worker, as it was made")
+        };
+        protocols = protocols.add(one);
+    }
+    Ok(protocols)
+}
+
+impl End {
+    fn start(mut port: SimPort) -> Result<Self, SimError> {
+        port.configure(&PortConfig {
+            queues: 1,
+            burst: 64,
+            ..PortConfig::default()
+        })?;
+        let config = MempoolConfig {
+            cache: 0,
+            data_room: port.info().data_room.max(2048),
+            ..MempoolConfig::new("script", 256)
+        };
+        let pool = Mempool::new(config)
+            .map_err(|error| SimError::scenario("the script's end", error.to_string()))?;
+        let mut pairs = port.start(std::slice::from_ref(&pool))?;
+        let mut pair = pairs
+            .pop()
+            .ok_or_else(|| SimError::scenario("the script's end", "no queue".into()))?;
+        pair.rx.attach()?;
+        pair.tx.attach()?;
+        Ok(Self {
+            pair,
+            pool,
+            burst: Burst::with_capacity(64),
+            _port: port,
+        })
+    }
+
+    fn send(&mut self, packet: &[u8]) -> Result<(), String> {
+        let mut mbuf = self.pool.alloc().ok_or("the script's pool is empty")?;
+        let room = mbuf.append(packet.len());
+        room.ok_or_else(|| format!("a packet of {} bytes does not fit an mbuf", packet.len()))?
+            .copy_from_slice(packet);
+        let _ = self.burst.push(mbuf);
+        match self.pair.tx.transmit(&mut self.burst) {
+            1 => Ok(()),
+            _ => {
+                self.burst.clear();
+                Err("the link has no room".into())
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        while self.pair.rx.receive(&mut self.burst) > 0 {
+            let drained = self.burst.drain();
+            packets.extend(drained.map(|mbuf| mbuf.segments().flatten().copied().collect()));
+        }
+        packets
+    }
+}

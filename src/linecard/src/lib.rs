@@ -41,11 +41,11 @@ pub mod modes;
 mod open;
 pub mod pci;
 
+/// What headers of your own are derived from, and the trait that says that they were: [`linecard_derive`].
+pub use linecard_derive::Header;
 pub use linecard_engine::protocol::{
     self, Claim, Outbox, Packet, Packets, Protocol, Protocols, Rights,
 };
-/// What headers of your own are derived from, and the trait that says that they were: [`linecard_derive`].
-pub use linecard_derive::Header;
 pub use linecard_engine::{
     Account, Context, DropReason, Engine, EngineConfig, EngineError, Idle, PortIndex, PortRule,
     Report, Running, Stage, StopHandle, Verdict, WorkerIndex,
@@ -64,6 +64,6 @@ pub use linecard_engine as engine;
 pub use linecard_hal as hal;
 pub use linecard_io_uring as io_uring;
 pub use linecard_sim as sim;
-pub use linecard_stack as stack;
 pub use linecard_simnet as simnet;
+pub use linecard_stack as stack;
 pub use linecard_wire as wire;

@@ -22,7 +22,7 @@
 //!
 //! let mut net = Network::new(42);
 //! let (client, server) = (net.host("client"), net.host("server"));
-//! net.protocols(server, Protocols::new().add(|_| Echo));
+//! net.protocols(server, Protocols::new().with(|_| Echo));
 //! net.link(client, server, Wire::from_options([("delay", "10ms"), ("loss", "1%")])?);
 //! let mut simulation = net.start()?;
 //! simulation.run_for(Duration::from_secs(3600))?;

@@ -28,9 +28,9 @@ fn pair(seed: u64, wire: Wire, config: ProbeConfig) -> (Network, LinkId, Arc<Mut
     let mut prober = Some(prober);
     net.protocols(
         client,
-        Protocols::new().add(move |_| prober.take().expect("one worker")),
+        Protocols::new().with(move |_| prober.take().expect("one worker")),
     );
-    net.protocols(server, Protocols::new().add(|_| Echo::new(7)));
+    net.protocols(server, Protocols::new().with(|_| Echo::new(7)));
     let link = net.link(client, server, wire);
     (net, link, stats)
 }
@@ -166,12 +166,12 @@ fn hosts_in_a_row_pass_on_what_is_not_theirs() {
     let mut prober = Some(prober);
     net.protocols(
         hosts[0],
-        Protocols::new().add(move |_| prober.take().expect("one worker")),
+        Protocols::new().with(move |_| prober.take().expect("one worker")),
     );
     for router in &hosts[1..3] {
-        net.protocols(*router, Protocols::new().add(|_| Wires));
+        net.protocols(*router, Protocols::new().with(|_| Wires));
     }
-    net.protocols(hosts[3], Protocols::new().add(|_| Echo::new(7)));
+    net.protocols(hosts[3], Protocols::new().with(|_| Echo::new(7)));
     for pair in hosts.windows(2) {
         net.link(pair[0], pair[1], wire(&[("delay", "1ms")]));
     }
@@ -200,7 +200,7 @@ fn time_that_does_not_pass_is_an_error_that_names_the_hosts() {
     }
     let mut net = Network::new(6);
     let (calm, busy) = (net.host("calm"), net.host("busy"));
-    net.protocols(busy, Protocols::new().add(|_| Restless));
+    net.protocols(busy, Protocols::new().with(|_| Restless));
     net.link(calm, busy, Wire::default());
     let error = net
         .start()

@@ -102,7 +102,7 @@ fn files_that_make_no_sense_are_told_what_is_wrong() {
         (
             "kind = \"echo\"",
             "kind = \"eco\"",
-            "host server, protocol eco: there is no such kind, but echo, probe",
+            "host server, protocol eco: there is no such kind, but echo, host, probe",
         ),
         (
             "kind = \"echo\"",
@@ -194,7 +194,7 @@ fn kinds_can_be_added_and_a_panic_is_never_as_expected() {
     });
     assert_eq!(
         kinds.names().collect::<Vec<_>>(),
-        ["echo", "probe", "shaky"]
+        ["echo", "host", "probe", "shaky"]
     );
     let text = GOOD
         .replace("kind = \"echo\"", "kind = \"shaky\"")

@@ -63,6 +63,7 @@
 //! | [`reassembly`] | fragments to datagrams, bounded |
 //! | `icmp`, `extensions` | what is reported to whom; IPv6 options |
 //! | `ident`, `secret`, `limit`, `lists` | what cannot be guessed, and what costs constant time |
+//! | [`IpHost`] | the stack as a protocol of the engine, beside others |
 //! | [`kernel`] | addresses, routes and neighbours that the kernel has, by netlink |
 //!
 //! # What holds whatever a peer sends
@@ -97,6 +98,7 @@ mod link;
 mod lists;
 pub mod neighbor;
 mod output;
+mod protocol;
 mod reason;
 pub mod reassembly;
 mod route;
@@ -113,6 +115,7 @@ pub use interface::{AddressState, InterfaceConfig};
 pub use limit::Rate;
 pub use neighbor::{NeighborConfig, NeighborKey, NeighborState};
 pub use output::{Outgoing, Path};
+pub use protocol::IpHost;
 pub use reason::{Drops, Reason};
 pub use reassembly::{Fragment, ReassemblyConfig};
 pub use route::{MOST_ROUTES, Route};

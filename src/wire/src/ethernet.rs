@@ -4,6 +4,7 @@ use crate::bytes::{Header, deref_to_header};
 use crate::vlan::Untagged;
 use crate::{EmitError, ParseError};
 use core::fmt;
+use core::str::FromStr;
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -56,6 +57,41 @@ impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// A text that is no Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMacAddr;
+
+impl fmt::Display for NoMacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not six hexadecimal bytes, such as 02:00:00:00:00:01")
+    }
+}
+
+impl core::error::Error for NoMacAddr {}
+
+impl FromStr for MacAddr {
+    type Err = NoMacAddr;
+
+    /// Six bytes of one or two hexadecimal digits, with colons in between.
+    fn from_str(text: &str) -> Result<Self, NoMacAddr> {
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().ok_or(NoMacAddr)?;
+            // The standard parser takes a sign as well.
+            let digits = part.bytes().all(|c| c.is_ascii_hexdigit());
+            *byte = match (part.len(), u8::from_str_radix(part, 16)) {
+                (1 | 2, Ok(value)) if digits => value,
+                _ => return Err(NoMacAddr),
+            };
+        }
+        match parts.next() {
+            None => Ok(Self(bytes)),
+            Some(_) => Err(NoMacAddr),
+        }
     }
 }
 
@@ -290,6 +326,24 @@ deref_to_header!(Ethernet, EthernetMut, EthernetHeader);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_read_as_they_are_printed() {
+        let mac = MacAddr([2, 0, 0xab, 0, 0, 0x1f]);
+        assert_eq!("2:0:ab:00:0:1F".parse(), Ok(mac));
+        assert_eq!(std::format!("{mac}").parse(), Ok(mac));
+        for wrong in [
+            "",
+            "02:00:00:00:00",
+            "02:00:00:00:00:01:02",
+            "+2:0:0:0:0:1",
+            "002:0:0:0:0:1",
+            "g:0:0:0:0:1",
+            ":::::",
+        ] {
+            assert_eq!(wrong.parse::<MacAddr>(), Err(NoMacAddr), "{wrong}");
+        }
+    }
     use crate::testing::hex;
     use proptest::prelude::*;
     use std::string::ToString;

@@ -140,7 +140,7 @@ pub use checksum::{Sum, checksum};
 pub use delta::Delta;
 pub use echo::{Echo, EchoRefusal, echo_reply};
 pub use error::{EmitError, ParseError};
-pub use ethernet::{EtherType, Ethernet, EthernetHeader, EthernetMut, MacAddr};
+pub use ethernet::{EtherType, Ethernet, EthernetHeader, EthernetMut, MacAddr, NoMacAddr};
 pub use flow::FlowKey;
 pub use icmpv4::{IcmpHeader, Icmpv4, Icmpv4Mut};
 pub use icmpv6::{Icmpv6, Icmpv6Mut};

@@ -145,13 +145,6 @@ fn parse_flow(text: &str) -> Result<PortRule, String> {
 
 /// Six bytes in hexadecimal, separated by colons.
 pub fn parse_mac(text: &str) -> Result<MacAddr, String> {
-    let bytes: Vec<u8> = text
-        .split(':')
-        .map(|part| u8::from_str_radix(part, 16))
-        .collect::<Result<_, _>>()
-        .map_err(|_| format!("{text:?} is not six hexadecimal bytes such as 02:00:00:00:00:01"))?;
-    bytes
-        .try_into()
-        .map(MacAddr)
-        .map_err(|_| format!("{text:?} is not six hexadecimal bytes such as 02:00:00:00:00:01"))
+    text.parse()
+        .map_err(|error: linecard::wire::NoMacAddr| format!("{text:?} is {error}"))
 }

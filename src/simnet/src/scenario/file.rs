@@ -225,7 +225,7 @@ impl Host {
                     .take()
                     .expect("a host has one worker, as it was made")
             };
-            protocols = protocols.add(one);
+            protocols = protocols.with(one);
             tellers.push((name, part.figures));
         }
         Ok((protocols, tellers))

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use linecard_engine::protocol::Protocol;
+use linecard_stack::{InterfaceConfig, IpHost, Rate, Secret, Stack, StackConfig};
 use linecard_wire::describe::{Header, Headers};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -100,12 +101,61 @@ struct ProbeSetting {
     size: usize,
 }
 
+/// A host's own: what answers ARP and neighbour discovery, ping and traceroute.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostSetting {
+    /// With their prefixes: `10.0.0.2/24`.
+    addresses: Vec<String>,
+    mac: Option<String>,
+    /// Whether addresses are tried out before they are used.
+    #[serde(default)]
+    detect: bool,
+    #[serde(default)]
+    link_local: bool,
+    mtu: Option<u16>,
+    /// ICMP errors a second.
+    errors: Option<u32>,
+}
+
+impl HostSetting {
+    fn stack(&self, seed: u64) -> Result<Stack, String> {
+        let mac = self.mac.as_deref().unwrap_or("02:00:00:00:00:02");
+        let mac = mac
+            .parse()
+            .map_err(|_| format!("mac = {mac:?} is no Ethernet address"))?;
+        let mut interface = InterfaceConfig {
+            detect: self.detect,
+            link_local: self.link_local,
+            ..InterfaceConfig::new(0, mac)
+        };
+        interface.mtu = self.mtu.unwrap_or(interface.mtu);
+        for address in &self.addresses {
+            let address = address.parse().map_err(|_| {
+                format!("{address:?} is no address with a prefix, such as 10.0.0.2/24")
+            })?;
+            interface = interface.address(address);
+        }
+        let mut config = StackConfig {
+            interfaces: vec![interface],
+            ..StackConfig::default()
+        };
+        if let Some(per_second) = self.errors {
+            config.errors = Rate {
+                burst: per_second,
+                per_second,
+            };
+        }
+        Stack::new(config, Secret::from_seed(seed), 0).map_err(|error| error.to_string())
+    }
+}
+
 fn hundred() -> usize {
     100
 }
 
 impl Kinds {
-    /// `echo` and `probe`: see [`players`](crate::players).
+    /// `echo` and `probe` ([`players`](crate::players)), and `host` ([`IpHost`]).
     pub fn new() -> Self {
         let none = Self {
             kinds: BTreeMap::new(),
@@ -114,6 +164,11 @@ impl Kinds {
         none.with("echo", |setting| {
             let EchoSetting { port } = setting.read()?;
             Ok(Part::new(Echo::new(port)))
+        })
+        .with("host", |setting| {
+            let seed = setting.seed;
+            let given: HostSetting = setting.read()?;
+            Ok(Part::new(IpHost::new(given.stack(seed)?)))
         })
         .with("probe", |setting| {
             let given: ProbeSetting = setting.read()?;

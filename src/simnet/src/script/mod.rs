@@ -31,7 +31,8 @@
 //! `1<` and `1>` are packets of port 1. A long line goes on behind a `\` at its end.
 //!
 //! **Packets** are [expressions](linecard_wire::describe#the-language). What a `<` does not say is filled in; what a `>`
-//! does not say does not matter. `$NAME` as the value of a field that nobody has given a value yet takes the one that
+//! does not say does not matter, neither fields nor, if it ends with a header, what follows that: `data("")` says that
+//! nothing does. `$NAME` as the value of a field that nobody has given a value yet takes the one that
 //! the packet has: `> eth/ipv4(ident=$first)/udp`; from there on it stands for that.
 //!
 //! **Times** are counted from the line before: `+10ms` is exactly then, and for a `>` there is `+0..5ms`, at any

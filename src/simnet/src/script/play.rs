@@ -12,10 +12,10 @@ use linecard_engine::{Engine, EngineConfig};
 use linecard_hal::{Burst, Mempool, MempoolConfig, Port, PortConfig, QueuePair, SimClock};
 use linecard_sim::wrap::Recorder;
 use linecard_sim::{Clock, Link, LinkConfig, SimPort};
-use linecard_wire::describe::{Diff, Headers};
+use linecard_wire::describe::{Diff, Expression, Headers, TextError};
 
 use super::parse::{Line, What};
-use super::text::Names;
+use super::text::{Names, says_data};
 use crate::error::SimError;
 use crate::scenario::{Kinds, Setting};
 use crate::simulation::MOST_TURNS;
@@ -238,11 +238,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn expression(
-        &self,
-        line: usize,
-        text: &str,
-    ) -> Result<linecard_wire::describe::Expression, Stop> {
+    fn expression(&self, line: usize, text: &str) -> Result<Expression, Stop> {
         self.headers
             .expression(text)
             .map_err(|error| self.wrong(line, format!("{text}: {error}")))
@@ -287,7 +283,7 @@ impl<'a> Stage<'a> {
             failure.differences = differences;
             Err(Stop::Failed(Box::new(failure)))
         };
-        match wanted.mismatches(&self.headers, &bytes) {
+        match mismatches(&wanted, &text, &self.headers, &bytes) {
             Ok(differences) if !differences.is_empty() => {
                 return fail("the host sent another packet".into(), Some(differences));
             }
@@ -463,11 +459,30 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// Where a packet is not as a line says. A line that ends with a header says nothing of what follows it.
+fn mismatches(
+    wanted: &Expression,
+    text: &str,
+    headers: &Headers,
+    packet: &[u8],
+) -> Result<Diff, TextError> {
+    let mut diff = wanted.mismatches(headers, packet)?;
+    if !says_data(text) {
+        diff.list.retain(|difference| {
+            !(difference.what.starts_with("after ") && difference.left == NO_DATA)
+        });
+    }
+    Ok(diff)
+}
+
+/// How a difference shows that nothing more was expected.
+const NO_DATA: &str = "data(0x)";
+
 fn is_ignored(headers: &Headers, ignored: &[String], packet: &[u8]) -> bool {
     ignored.iter().any(|text| {
         let matches = headers
             .expression(text)
-            .and_then(|e| e.mismatches(headers, packet));
+            .and_then(|e| mismatches(&e, text, headers, packet));
         matches.is_ok_and(|differences| differences.is_empty())
     })
 }
@@ -499,7 +514,7 @@ fn protocols(name: &str, lines: &[Line], kinds: &Kinds) -> Result<Protocols, Sim
                 .take()
                 .expect("a host has one worker, as it was made")
         };
-        protocols = protocols.add(one);
+        protocols = protocols.with(one);
     }
     Ok(protocols)
 }

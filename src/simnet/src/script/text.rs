@@ -132,6 +132,12 @@ fn unknown(text: &str) -> String {
     format!("{text:?}: a name that stands for nothing yet can only be the whole value of a field")
 }
 
+/// Whether an expression says what follows its last header.
+pub(super) fn says_data(text: &str) -> bool {
+    let last = cut(text, '/').last().copied().unwrap_or_default().trim();
+    last.starts_with("data(") || last.starts_with("pad(")
+}
+
 /// Where a name begins, outside of strings.
 fn dollar(text: &str) -> Option<usize> {
     outside(text).find(|(_, c)| *c == '$').map(|(at, _)| at)

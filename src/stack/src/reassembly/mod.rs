@@ -367,7 +367,7 @@ fn fit_to_wait(
         }
     }
     let end = usize::from(fragment.data_offset) + usize::from(fragment.len);
-    let headers = frame.data().len() >= fragment.data_offset.into();
+    let headers = frame.data().len() >= usize::from(fragment.data_offset);
     let padding = frame.frame_len().checked_sub(end);
     match padding {
         Some(padding) if headers && frame.trim(padding) => Ok(frame),

@@ -234,16 +234,9 @@ fn digits(text: &str) -> Option<u64> {
 }
 
 fn parse_mac(text: &str) -> Result<[u8; 6], String> {
-    let wrong = || format!("'{text}' is no Ethernet address, such as 02:00:00:00:00:01");
-    // Not by the standard parser alone, which takes a sign.
-    let octet = |part: &str| {
-        let whole = matches!(part.len(), 1 | 2) && part.bytes().all(|c| c.is_ascii_hexdigit());
-        u8::from_str_radix(part, 16).ok().filter(|_| whole)
-    };
-    let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
-    octets
-        .and_then(|octets| octets.try_into().ok())
-        .ok_or_else(wrong)
+    let mac: Result<MacAddr, _> = text.parse();
+    mac.map(|mac| mac.0)
+        .map_err(|_| format!("'{text}' is no Ethernet address, such as 02:00:00:00:00:01"))
 }
 
 /// The most bytes that a repetition makes: more than any packet has.

@@ -200,7 +200,9 @@ impl Host {
     }
 
     /// Takes a burst that was received by the port in hand.
-    #[inline(always)]
+    ///
+    /// Called once a burst, and long: within the worker's loop it would take registers from both.
+    #[inline(never)]
     pub(crate) fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
         let now_ns = self.now(burst.room() == 0);
         self.receive(now_ns, burst, cx);
@@ -245,16 +247,17 @@ impl Host {
         cx: &Context,
     ) -> Option<ProtocolIndex> {
         let demux = self.demux.get(usize::from(cx.port()))?;
-        let mut differs = 0;
-        let mut first = None;
+        // All owners are alike if no bit is set in some and clear in others.
+        let (mut some, mut every) = (0, NOBODY);
         for ((mbuf, layers), owner) in burst.iter().zip(layers).zip(&mut self.owners) {
             *owner = demux.look(mbuf, layers);
-            differs |= *first.get_or_insert(*owner) ^ *owner;
+            some |= *owner;
+            every &= *owner;
         }
         let at_home = |owner: ProtocolIndex| {
             !self.homing || self.residents[usize::from(owner)].home == Home::Anywhere
         };
-        first.filter(|owner| differs == 0 && *owner != NOBODY && at_home(*owner))
+        (some == every && some != NOBODY && at_home(some)).then_some(some)
     }
 
     /// Puts a packet into its owner's lane, unless it has to cross first.

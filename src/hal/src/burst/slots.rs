@@ -79,7 +79,12 @@ impl Slots<'_> {
         places.iter_mut().map(move |place| {
             // SAFETY: one of the `len` slots that were initialised: an mbuf or `None`; see `options`.
             let there = unsafe { (*core::ptr::from_ref(place).cast::<Option<Mbuf>>()).is_some() };
-            there.then(|| Slot { place, holes })
+            // Not made where there is no mbuf: a slot promises one.
+            if there {
+                Some(Slot { place, holes })
+            } else {
+                None
+            }
         })
     }
 

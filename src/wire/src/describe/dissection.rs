@@ -5,6 +5,9 @@ use core::ops::Range;
 
 use super::{Description, Field, Headers, Measure, Payload, Role, bits};
 
+/// How many headers are looked for in a packet. What lies deeper is data.
+pub const MAX_LAYERS: usize = 256;
+
 /// Bytes, and the headers that they are.
 ///
 /// It is as lenient as can be: a header is there if the bytes of its fixed part are. What is wrong with it, such as
@@ -56,7 +59,8 @@ impl Layer {
 }
 
 impl Headers {
-    /// Finds the headers of `packet`, of which the first is the one called `first` (`"eth"` for a frame).
+    /// Finds the headers of `packet`, of which the first is the one called `first` (`"eth"` for a frame). If none is
+    /// called so, all is data.
     pub fn dissect<'a>(&self, first: &str, packet: &'a [u8]) -> Dissection<'a> {
         let first: Vec<_> = self.find(first).into_iter().collect();
         self.dissect_along(&first, packet)
@@ -75,7 +79,7 @@ impl Headers {
         };
         let mut expected = expected.iter().copied();
         let (mut next, mut start, mut bounded) = (expected.next(), 0, false);
-        while let Some(header) = next {
+        while let Some(header) = next.filter(|_| stack.layers.len() < MAX_LAYERS) {
             let bytes = packet.get(start..stack.end).unwrap_or_default();
             let Some((layer, extent)) = find(header, start, bytes) else {
                 break;

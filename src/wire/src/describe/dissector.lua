@@ -75,6 +75,11 @@ local function number(buffer, field)
   return type(value) == "number" and value or value:tonumber()
 end
 
+-- The digits of a number; a fraction would be a matter of Lua's version.
+local function digits(value)
+  return type(value) == "number" and string.format("%.0f", value) or tostring(value)
+end
+
 -- How long something is, by the field that says so: in bytes, and the field.
 local function says(buffer, key, what)
   for _, field in ipairs(header.fields) do
@@ -207,7 +212,7 @@ end
 
 local function check(buffer, item, field, header_len, all_len)
   local value = read(buffer, field)
-  if field.constant and tostring(value) ~= field.constant then
+  if field.constant and digits(value) ~= field.constant then
     item:add_proto_expert_info(wrong.constant, field.name .. " is not " .. field.constant_text)
   elseif field.checksum then
     local right = checksum(buffer, field, header_len, all_len)
@@ -264,7 +269,7 @@ local function dissect(buffer, pinfo, root)
       if field == culprit then item:add_proto_expert_info(wrong.length) end
       if field.values then
         local value = number(buffer, field)
-        table.insert(said, field.name .. "=" .. (field.values[value] or value))
+        table.insert(said, field.name .. "=" .. (field.values[value] or digits(value)))
       end
     elseif tails and tails[field.name] > 0 then
       tree:add(field.shown, buffer(at, tails[field.name]))

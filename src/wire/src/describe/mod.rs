@@ -65,7 +65,7 @@ mod tests;
 mod value;
 
 pub use diff::{Diff, Difference};
-pub use dissection::{Dissection, Layer};
+pub use dissection::{Dissection, Layer, MAX_LAYERS};
 pub use error::TextError;
 pub use expression::Expression;
 pub use field::{

@@ -147,6 +147,20 @@ fn packets_print_as_short_as_can_be() {
 }
 
 #[test]
+fn endless_headers_end() {
+    let headers = Headers::standard();
+    let tunnels = [
+        0x45, 0, 0, 0, 0, 0, 0, 0, 64, 4, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+    ]
+    .repeat(3000);
+    for (first, bytes) in [("nd_option", &[0; 65000][..]), ("ipv4", &tunnels)] {
+        let found = headers.dissect(first, bytes);
+        assert_eq!(found.layers().len(), MAX_LAYERS);
+        comes_back(&headers, first, bytes);
+    }
+}
+
+#[test]
 fn errors_say_where_and_what_would_be_right() {
     let wrong = [
         ("eth//udp", 4, "the name of a header"),

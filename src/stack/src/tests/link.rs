@@ -37,6 +37,12 @@ fn an_arp_request_is_answered_and_remembered() {
         Came::Reply(_)
     ));
     assert_eq!(stack.neighbors().count(), 1);
+    // On its way to somebody else: a promiscuous port sees it, and learns nothing from it.
+    let mut request = arp(ArpOperation::REQUEST, (PEER, "192.0.2.4"), (NOBODY, US4));
+    request[..6].copy_from_slice(&[2, 0, 0, 0, 0, 0x77]);
+    let came = receive(&mut stack, &mut lab, &request);
+    assert_eq!(why(came), Some(Reason::NotForUs));
+    assert_eq!(stack.neighbors().count(), 1);
     // A probe is answered, so that the prober learns that the address is taken.
     let probe = arp(ArpOperation::REQUEST, (PEER, "0.0.0.0"), (NOBODY, US4));
     assert!(matches!(

@@ -14,7 +14,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use linecard_engine::channel::{RecvError, SendError, to_application, to_worker};
+//! use linecard_engine::channel::{to_application, to_worker};
 //!
 //! let (mut replies, mut application) = to_application::<String>(1024, 32);
 //! let (mut requests, mut protocol) = to_worker::<u32>(1024);

@@ -18,10 +18,14 @@
 //! | [`protocol`] | or protocols side by side: claims, verdicts, rights |
 //! | [`Idle`] | what a worker does when there is nothing to do |
 //! | [`Report`] | every frame accounted for |
+//! | [`timer`] | millions of timers for one worker, with the clock as an argument |
+//! | [`channel`] | messages and mbufs between a protocol and ordinary threads or tasks |
+//! | [`publish`] | configuration that reaches the workers without a lock |
 //!
 //! A worker owns its queues, its stage and its counters; nothing on the path is shared, locked,
 //! allocated, formatted or timed per packet. What workers share is one flag, the rings over which frames
-//! cross, and the pools' rings behind their caches.
+//! cross, the pools' rings behind their caches, and what their protocols share by [`channel`]s and
+//! [`publish`]ed configuration.
 
 mod bell;
 pub mod channel;

@@ -27,7 +27,7 @@
 //! # How it works
 //!
 //! Time is counted in ticks of a granule. Seven levels have 256 slots each: a slot of level 0 is a tick, a
-//! slot of level 1 is 256 ticks, and so on; a slot heads a list of timers. A timer lies on the level of the
+//! slot of level 1 is 256 ticks, and so on; a slot heads lists of timers. A timer lies on the level of the
 //! highest digit (base 256) in which its tick differs from the current one. When time reaches a slot,
 //! timers that are due are handed out, and the others move to a lower level, so a timer moves at most
 //! six times in its life, and once or twice as a rule (Varghese and Lauck, SOSP 1987, scheme 7). A bit for
@@ -64,6 +64,10 @@ const SLOTS: usize = 1 << DIGIT_BITS;
 /// Seven digits are 56 bits, and ticks of 2^[`LEAST_SHIFT`] ns have 54, and one more where a deadline is
 /// rounded up.
 const LEVELS: usize = 7;
+
+/// Lists of a slot. Who walks one list waits for memory at every timer; taking from each list in turn, we have
+/// the next timers of the others on their way meanwhile.
+const LANES: usize = 4;
 
 /// The finest granule is 2¹⁰ ns, about a microsecond.
 const LEAST_SHIFT: u32 = 10;
@@ -117,8 +121,10 @@ pub struct TimerWheel {
     levels: u32,
     /// A bit for each slot that is not empty.
     occupied: [[u64; SLOTS / 64]; LEVELS],
-    /// The first timer of each slot.
-    heads: Box<[u32]>,
+    /// The first timer of each list of each slot.
+    heads: Box<[[u32; LANES]]>,
+    /// The list that the next timer is taken from.
+    lane: usize,
     entries: Vec<Entry>,
     /// Entries that were used before, the last one last. Not a list through the entries: whoever follows one
     /// waits for memory at every step.
@@ -153,7 +159,8 @@ impl TimerWheel {
             unfinished: NOWHERE,
             levels: 0,
             occupied: [[0; SLOTS / 64]; LEVELS],
-            heads: vec![NIL; LEVELS * SLOTS].into(),
+            heads: vec![[NIL; LANES]; LEVELS * SLOTS].into(),
+            lane: 0,
             entries,
             free,
             len: 0,
@@ -268,7 +275,8 @@ impl TimerWheel {
             *work -= 1;
             self.elapsed = self.start_of(slot);
             self.unfinished = slot;
-            let index = self.heads[slot as usize];
+            let index = self.next_of(slot)?;
+            // Writes to the one behind it, and so has it fetched.
             self.unlink(index);
             let tick = self.entries[index as usize].tick;
             if tick <= self.elapsed {
@@ -290,17 +298,18 @@ impl TimerWheel {
         let start = self.start_of(slot);
         // Timers that were postponed may lie beyond the end of their slot, and beyond others.
         let mut tick = start + (1 << (DIGIT_BITS * level_of(slot)));
-        let mut index = self.heads[slot as usize];
-        for _ in 0..LOOKED_AT {
-            if index == NIL {
-                break;
+        let mut room = LOOKED_AT;
+        for &head in &self.heads[slot as usize] {
+            let mut index = head;
+            while index != NIL && room > 0 {
+                let entry = &self.entries[index as usize];
+                tick = tick.min(entry.tick);
+                index = entry.next;
+                room -= 1;
             }
-            let entry = &self.entries[index as usize];
-            tick = tick.min(entry.tick);
-            index = entry.next;
         }
         // What is unfinished has left timers on lower levels already.
-        if index != NIL || self.unfinished != NOWHERE {
+        if room == 0 || self.unfinished != NOWHERE {
             tick = start;
         }
         // The one granule that has no end.
@@ -339,6 +348,15 @@ impl TimerWheel {
         Some((level * SLOTS + digit) as u16)
     }
 
+    /// A timer of a slot, from its lists by turns.
+    #[inline(always)]
+    fn next_of(&mut self, slot: u16) -> Option<u32> {
+        let heads = &self.heads[slot as usize];
+        let mut lanes = (1..=LANES).map(|step| (self.lane + step) % LANES);
+        self.lane = lanes.find(|&lane| heads[lane] != NIL)?;
+        Some(heads[self.lane])
+    }
+
     #[inline(always)]
     fn running(&self, handle: TimerHandle) -> Option<&Entry> {
         let entry = self.entries.get(handle.index as usize)?;
@@ -351,7 +369,7 @@ impl TimerWheel {
         let level = (tick ^ self.elapsed).ilog2() / DIGIT_BITS;
         let digit = (tick >> (DIGIT_BITS * level)) as usize % SLOTS;
         let slot = level as usize * SLOTS + digit;
-        let next = core::mem::replace(&mut self.heads[slot], index);
+        let next = core::mem::replace(&mut self.heads[slot][lane_of(index)], index);
         if next == NIL {
             self.occupied[level as usize][digit / 64] |= 1 << (digit % 64);
             self.levels |= 1 << level;
@@ -376,8 +394,9 @@ impl TimerWheel {
             self.entries[prev as usize].next = next;
             return;
         }
-        self.heads[slot as usize] = next;
-        if next == NIL {
+        let heads = &mut self.heads[slot as usize];
+        heads[lane_of(index)] = next;
+        if *heads == [NIL; LANES] {
             self.emptied(slot);
         }
     }
@@ -449,6 +468,11 @@ impl Entry {
 #[inline(always)]
 fn level_of(slot: u16) -> u32 {
     u32::from(slot) / SLOTS as u32
+}
+
+#[inline(always)]
+fn lane_of(index: u32) -> usize {
+    index as usize % LANES
 }
 
 impl core::fmt::Debug for TimerWheel {

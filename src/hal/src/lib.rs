@@ -34,6 +34,7 @@ pub mod mempool;
 pub mod name;
 pub mod offload;
 pub mod port;
+mod prefetch;
 pub mod region;
 pub mod ring;
 mod sync;
@@ -49,3 +50,4 @@ pub use port::{
     LinkState, Port, PortConfig, PortInfo, QueuePair, QueueState, Rung, RxQueue, RxStats, TxQueue,
     TxStats,
 };
+pub use prefetch::prefetch;

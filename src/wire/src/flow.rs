@@ -186,6 +186,23 @@ impl FlowKey {
         }
     }
 
+    /// The whole key as words, for hashing and comparing: equal for equal keys, and for no others.
+    #[inline(always)]
+    pub fn words(&self) -> [u64; 5] {
+        let (src, dst) = (u128::from_ne_bytes(self.src), u128::from_ne_bytes(self.dst));
+        let ports = u64::from(self.src_port) << 16 | u64::from(self.dst_port);
+        let kind = u64::from(self.protocol.0) << 16
+            | u64::from(self.version) << 8
+            | u64::from(self.fragment);
+        [
+            src as u64,
+            (src >> 64) as u64,
+            dst as u64,
+            (dst >> 64) as u64,
+            kind << 32 | ports,
+        ]
+    }
+
     /// The exclusive or of all 16-bit words of both addresses and both ports, in network byte
     /// order: all that the symmetric hash depends on.
     #[inline]

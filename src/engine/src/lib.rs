@@ -47,7 +47,7 @@ mod worker;
 pub use context::Context;
 pub use copies::CopyReason;
 pub use engine::{Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, StopHandle};
-pub use flow_table::FlowTable;
+pub use flow_table::{FlowId, FlowTable};
 pub use idle::Idle;
 pub use report::{Account, LeakReport, PoolReport, PortReport, Report, WorkerReport};
 pub use stage::{DropReason, PortIndex, Stage, Verdict, WorkerIndex};

@@ -3,6 +3,7 @@
 use crate::{IpProtocol, L3, Layers, parse_layers};
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use zerocopy::{Immutable, IntoBytes};
 
 /// The name of a flow: IP version, addresses, protocol and ports, in one direction.
 ///
@@ -20,7 +21,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// assert_eq!(key.canonical(), key.reversed().canonical());
 /// assert_eq!(symmetric_hash(&key), symmetric_hash(&key.reversed()));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct FlowKey {
     /// An IPv4 address is in the first four bytes, the rest is zero: zero adds nothing to a hash.
@@ -31,6 +32,8 @@ pub struct FlowKey {
     protocol: IpProtocol,
     version: u8,
     fragment: bool,
+    /// Always zero: there is no byte that is not compared.
+    zero: u8,
 }
 
 impl FlowKey {
@@ -79,6 +82,7 @@ impl FlowKey {
             protocol,
             version,
             fragment: false,
+            zero: 0,
         }
     }
 
@@ -186,21 +190,11 @@ impl FlowKey {
         }
     }
 
-    /// The whole key as words, for hashing and comparing: equal for equal keys, and for no others.
+    /// The key's memory as words, for hashing and comparing: the same for equal keys and for no others. Their
+    /// byte order is that of the machine.
     #[inline(always)]
     pub fn words(&self) -> [u64; 5] {
-        let (src, dst) = (u128::from_ne_bytes(self.src), u128::from_ne_bytes(self.dst));
-        let ports = u64::from(self.src_port) << 16 | u64::from(self.dst_port);
-        let kind = u64::from(self.protocol.0) << 16
-            | u64::from(self.version) << 8
-            | u64::from(self.fragment);
-        [
-            src as u64,
-            (src >> 64) as u64,
-            dst as u64,
-            (dst >> 64) as u64,
-            kind << 32 | ports,
-        ]
+        zerocopy::transmute!(*self)
     }
 
     /// The exclusive or of all 16-bit words of both addresses and both ports, in network byte

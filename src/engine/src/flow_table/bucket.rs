@@ -1,5 +1,7 @@
 //! Buckets: eight places for flows in one cache line.
 
+use linecard_hal::lanes::equal;
+
 use super::Tick;
 
 /// Places in a bucket.
@@ -9,7 +11,7 @@ pub(super) const PLACES: usize = 8;
 const EMPTY: u16 = 0;
 
 /// What is compared first of a flow: sixteen bits of its hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tag(u16);
 
 /// A flow's place in a bucket.
@@ -33,54 +35,60 @@ pub(super) struct Bucket {
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 impl Tag {
-    /// Of the upper bits: the lower ones chose the bucket.
     #[inline(always)]
-    pub(super) fn of(hash: u64) -> Self {
-        let bits = (hash >> 48) as u16;
-        Self(if bits == EMPTY { 1 } else { bits })
+    pub(super) fn new(bits: u16) -> Self {
+        Self(bits.max(EMPTY + 1))
     }
 
-    /// From a flow's one bucket to its other one, and back. Never the same one, as long as there are two.
+    /// From a flow's one bucket to its other one, and back: `mask` is one less than the number of buckets. Never the
+    /// same one, as long as there are two.
     #[inline(always)]
-    pub(super) fn other(self, bucket: usize, mask: usize) -> usize {
+    pub(super) fn other(self, bucket: u32, mask: u32) -> u32 {
         // Odd, so that the lowest bit always changes.
-        (bucket ^ (usize::from(self.0).wrapping_mul(0x5bd1_e996) | 1)) & mask
+        (bucket ^ (u32::from(self.0).wrapping_mul(0x5bd1_e995) | 1)) & mask
     }
 }
 
-/// Places in a bucket, a bit each.
+/// Places in a bucket: two bits for each.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Places(u32);
+pub(super) struct Places(u16);
+
+impl Places {
+    #[inline(always)]
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The first place, or 0 if there is none.
+    #[inline(always)]
+    pub(super) fn first(self) -> usize {
+        self.0.trailing_zeros() as usize / 2 % PLACES
+    }
+}
 
 impl Iterator for Places {
     type Item = usize;
 
     #[inline(always)]
     fn next(&mut self) -> Option<usize> {
-        let place = self.0.trailing_zeros() as usize;
-        self.0 &= self.0.wrapping_sub(1);
-        (place < PLACES).then_some(place)
+        let place = self.first();
+        let found = !self.is_empty();
+        self.0 &= !(3 << (2 * place));
+        found.then_some(place)
     }
 }
 
 impl Bucket {
-    #[inline(always)]
-    fn places(&self, tag: u16) -> Places {
-        // One comparison of eight tags at once, as compilers know to make of it.
-        let bits = (0..PLACES).map(|i| u32::from(self.tags[i] == tag) << i);
-        Places(bits.sum())
-    }
-
     /// The places of flows with this tag: nearly always none, or the one that is looked for.
     #[inline(always)]
     pub(super) fn matching(&self, tag: Tag) -> Places {
-        self.places(tag.0)
+        Places(equal(&self.tags, tag.0))
     }
 
     /// A place without a flow.
     #[inline(always)]
     pub(super) fn vacant(&self) -> Option<usize> {
-        self.places(EMPTY).next()
+        Places(equal(&self.tags, EMPTY)).next()
     }
 
     /// The entry of the flow at a place.
@@ -89,10 +97,14 @@ impl Bucket {
         self.entries[place % PLACES]
     }
 
-    /// The flow at a place was seen.
+    /// The flow at a place was seen. Does not write what is there already: the cache line would have to
+    /// go back to memory.
     #[inline(always)]
     pub(super) fn touch(&mut self, place: usize, now: Tick) {
-        self.seen[place % PLACES] = now;
+        let seen = &mut self.seen[place % PLACES];
+        if *seen != now {
+            *seen = now;
+        }
     }
 
     /// Who is at a place.
@@ -103,6 +115,11 @@ impl Bucket {
             entry: self.entries[place],
             seen: self.seen[place],
         })
+    }
+
+    /// Who is where.
+    pub(super) fn occupants(&self) -> impl Iterator<Item = (usize, Occupant)> {
+        (0..PLACES).filter_map(|place| Some((place, self.occupant(place)?)))
     }
 
     pub(super) fn put(&mut self, place: usize, occupant: Occupant) {
@@ -126,9 +143,8 @@ mod tests {
     #[test]
     fn a_flow_has_two_buckets_and_each_leads_to_the_other() {
         for mask in [1, 7, 255, 65_535] {
-            for hash in (0..10_000_u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
-                let tag = Tag::of(hash);
-                let one = hash as usize & mask;
+            for bits in 0..u16::MAX {
+                let (tag, one) = (Tag::new(bits), u32::from(bits).wrapping_mul(0x9e37_79b9) & mask);
                 let two = tag.other(one, mask);
                 assert!(two <= mask && two != one);
                 assert_eq!(tag.other(two, mask), one);
@@ -139,8 +155,8 @@ mod tests {
     #[test]
     fn places_are_found_by_tag() {
         let mut bucket = Bucket::default();
-        let occupant = |hash: u64, entry| Occupant {
-            tag: Tag::of(hash << 48),
+        let occupant = |tag: u16, entry| Occupant {
+            tag: Tag::new(tag),
             entry,
             seen: 0,
         };
@@ -148,18 +164,14 @@ mod tests {
         for (place, tag) in [(0, 7), (1, 9), (2, 7), (7, 0)] {
             bucket.put(place, occupant(tag, place as u32));
         }
-        let found = |tag: u64| bucket.matching(Tag::of(tag << 48)).collect::<Vec<_>>();
+        let found = |tag: u16| bucket.matching(Tag::new(tag)).collect::<Vec<_>>();
         assert_eq!(
-            (found(7), found(9), found(8)),
-            (vec![0, 2], vec![1], vec![])
+            (found(7), found(9), found(8), found(0)),
+            (vec![0, 2], vec![1], vec![], vec![7]),
+            "a hash without bits has a tag all the same"
         );
-        assert_eq!(
-            found(0),
-            [7],
-            "a hash without upper bits has a tag all the same"
-        );
-        assert_eq!(bucket.vacant(), Some(3));
-        assert_eq!(bucket.vacate(0).unwrap(), occupant(7, 0));
+        assert_eq!((bucket.vacant(), bucket.occupants().count()), (Some(3), 4));
+        assert_eq!(bucket.vacate(0), Some(occupant(7, 0)));
         assert_eq!((bucket.vacate(0), bucket.vacant()), (None, Some(0)));
     }
 }

@@ -8,7 +8,10 @@
 //! let key = FlowKey::v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), IpProtocol::UDP, 4000, 53);
 //! let flow = packets.find_or_insert(&key, 0, || 0).unwrap();
 //! packets[flow] += 1;
-//! assert_eq!(packets.find(&key, 0).map(|flow| packets[flow]), Some(1));
+//!
+//! let mut found = [None; 2];
+//! packets.find_burst(&[key, key.reversed()], 0, &mut found);
+//! assert_eq!(found, [Some(flow), None]);
 //! ```
 //!
 //! # How it is built
@@ -19,43 +22,77 @@
 //!                         tags, last seen, entries)
 //! ```
 //!
-//! A flow is in one of two buckets, so a lookup reads two cache lines nearly always and four at most, whoever
-//! chose the keys. [`FlowTable::find_burst`] asks for all first lines of a burst before it reads the first one,
-//! then for all second ones: a table that is far larger than the caches costs little more than one that is not.
-//! When both buckets of a new flow are full, flows in them move to their own other bucket (cuckoo hashing, with a
-//! bounded search): tables fill to well over nine tenths before one is refused.
+//! A flow is in one of two buckets, so a lookup reads two cache lines nearly always. [`FlowTable::find_burst`] asks
+//! for all first lines of a burst before it reads the first one, then for all second ones: the memory's latency is
+//! paid once and not for each flow. When both buckets of a new flow are full, flows in them move to their own other bucket:
+//! cuckoo hashing (Pagh and Rodler, 2004) with buckets of eight, where the other bucket follows from bucket and tag, so
+//! that no key is read to move one (Fan, Andersen, Kaminsky: "MemC3", NSDI 2013), and a search breadth first.
+//! DPDK's `rte_hash` does it in this way too.
 //!
-//! All memory is allocated by [`FlowTable::with_capacity`]. The secret of the hash is the system's random number.
+//! # What a remote peer can do to it
+//!
+//! - *Choose flows that collide*: not without the [secret](TableKey) of this table's hash, which is the system's
+//!   random number. Were it known, a lookup would still read 16 tags, and entries with equal tags.
+//! - *Send new flows without end*: memory is what [`FlowTable::with_capacity`] has allocated. A full table refuses a
+//!   new flow after one lookup, one with full buckets after a search of 128 buckets; both are counted. Flows that are in the table
+//!   are found as before. Whoever would rather lose an old flow than refuse a new one calls
+//!   [`FlowTable::evict_for`].
 //!
 //! # Ageing
 //!
 //! Time is an argument, in ticks of the caller's choice, such as seconds. Finding a flow marks it as seen;
-//! [`FlowTable::expire`] walks on by a bounded number of buckets in each call and takes out what was not seen for a
-//! while. Ticks wrap around: a flow must be passed by within 65,535 of them.
+//! [`FlowTable::expire`] passes by a bounded number of buckets in each call and takes out what was not seen for a
+//! while. Ticks wrap around, so all buckets must be passed by at least twice within the 65,536 ticks less that while (once
+//! is not enough only because a flow may move just then).
+//!
+//! # Where it lies
+//!
+//! A table belongs to one worker, which needs no lock. Made by a thread that is pinned, it lies on that thread's NUMA node, in
+//! transparent huge pages where the kernel gives them.
 
 mod bucket;
 mod hash;
+mod room;
+#[cfg(test)]
+mod tests;
 
+use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
 
-use linecard_hal::prefetch;
+use linecard_hal::memory::{populate, prefetch};
+use serde::Serialize;
 
 use bucket::{Bucket, Occupant, PLACES, Tag};
 pub use hash::TableKey;
-use hash::{Secret, hash};
+use hash::{Secret, hash, same};
+use room::Search;
 
 /// A moment, in units of the caller's choice. It wraps around.
 pub type Tick = u16;
 
-/// Flows that are looked up together.
+/// Flows that are looked up together: a usual burst. More would not overlap better: cores wait for 10 to 48 lines at a
+/// time.
 const TOGETHER: usize = 32;
 
-/// Buckets that are searched for a way to make room.
-const SEARCH: usize = 128;
+/// The most flows of a table.
+const MAX_FLOWS: usize = 1 << 30;
 
 /// Where a flow's value is. It is the flow's until that is taken out, and may then be another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FlowId(u32);
+pub struct FlowId(NonZeroU32);
+
+impl FlowId {
+    /// An entry's number, plus one.
+    #[inline(always)]
+    fn new(entry: u32) -> Option<Self> {
+        NonZeroU32::new(entry.wrapping_add(1)).map(Self)
+    }
+
+    #[inline(always)]
+    fn entry(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// There is no place for a new flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -63,9 +100,27 @@ pub enum Full {
     /// As many flows as the table was made for.
     #[error("the flow table has as many flows as it was made for")]
     Capacity,
-    /// There are free entries, but none that this flow could have.
+    /// There are fewer, but the places that this flow could have are taken, and no flow there can move.
     #[error("the flow table has no place for this flow")]
     Crowded,
+}
+
+/// What has become of flows since the table was made. Those inserted and not taken out, in whatever way, are
+/// still there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct TableStats {
+    /// New flows that were let in.
+    pub inserted: u64,
+    /// Taken out by [`FlowTable::remove`].
+    pub removed: u64,
+    /// Taken out by [`FlowTable::expire`], not seen for too long.
+    pub expired: u64,
+    /// Taken out by [`FlowTable::evict_for`], to make room.
+    pub evicted: u64,
+    /// New flows refused because the table was full: [`Full::Capacity`].
+    pub refused_full: u64,
+    /// New flows refused because their buckets were: [`Full::Crowded`].
+    pub refused_crowded: u64,
 }
 
 #[derive(Debug)]
@@ -75,46 +130,75 @@ struct Entry<K, V> {
     value: V,
 }
 
+/// Where a key may be found: its first bucket and its tag.
+#[derive(Debug, Clone, Copy, Default)]
+struct Home {
+    bucket: u32,
+    tag: Tag,
+}
+
+/// Some of the numbers of keys in a burst.
+struct Numbers {
+    numbers: [u8; TOGETHER],
+    len: usize,
+}
+
+impl Numbers {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { numbers: [0; TOGETHER], len: 0 }
+    }
+
+    #[inline(always)]
+    fn push_if(&mut self, really: bool, number: usize) {
+        self.numbers[self.len % TOGETHER] = number as u8;
+        self.len += usize::from(really);
+    }
+
+    #[inline(always)]
+    fn as_slice(&self) -> &[u8] {
+        &self.numbers[..self.len.min(TOGETHER)]
+    }
+}
+
 /// A table of flows. See the [module](self).
 #[derive(Debug)]
 pub struct FlowTable<K, V> {
-    buckets: Box<[Bucket]>,
-    mask: usize,
+    /// A power of two of them.
+    buckets: Vec<Bucket>,
     /// Never grows beyond what was allocated. Those that are `free` have no flow.
     entries: Vec<Entry<K, V>>,
     free: Vec<u32>,
     capacity: usize,
     secret: Secret,
     /// The next bucket for `expire`.
-    cursor: usize,
-    /// Buckets on the way to one with room, and how each was reached.
-    search: Vec<Step>,
-}
-
-/// A bucket that could take another flow if its own moved on.
-#[derive(Debug, Clone, Copy)]
-struct Step {
-    bucket: usize,
-    /// The step that it was reached from and the place there of the flow that would move here.
-    from: Option<(usize, usize)>,
+    cursor: u32,
+    search: Search,
+    stats: TableStats,
 }
 
 impl<K: TableKey, V: Default> FlowTable<K, V> {
-    /// An empty table for so many flows, up to 2³¹. Allocates about 75 bytes for each, if key and value need no more
-    /// than 64 together.
+    /// An empty table for so many flows, up to 2³⁰. Takes 73 to 146 bytes for each, and all of it now, if key and value need no
+    /// more than 64 together; else another 64 bytes for every 64 begun.
     pub fn with_capacity(flows: usize) -> Self {
-        let capacity = flows.clamp(1, 1 << 31);
-        // Seven eighths full at most.
-        let buckets = (capacity.div_ceil(7)).next_power_of_two().max(2);
+        Self::with_secret(flows, Secret::random())
+    }
+
+    fn with_secret(flows: usize, secret: Secret) -> Self {
+        let capacity = flows.clamp(1, MAX_FLOWS);
+        // Seven eighths full at most: cuckoo hashing with buckets of eight still finds room there without trouble.
+        let n = capacity.div_ceil(PLACES - 1).next_power_of_two().max(2);
+        let mut buckets = ready(n);
+        buckets.resize(n, Bucket::default());
         Self {
-            buckets: vec![Bucket::default(); buckets].into_boxed_slice(),
-            mask: buckets - 1,
-            entries: Vec::with_capacity(capacity),
-            free: Vec::with_capacity(capacity),
+            buckets,
+            entries: ready(capacity),
+            free: ready(capacity),
             capacity,
-            secret: Secret::random(),
+            secret,
             cursor: 0,
-            search: Vec::with_capacity(SEARCH),
+            search: Search::new(),
+            stats: TableStats::default(),
         }
     }
 
@@ -136,89 +220,60 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         self.capacity
     }
 
+    /// What has become of flows.
+    pub fn stats(&self) -> TableStats {
+        self.stats
+    }
+
+    /// The flow's key.
+    #[inline]
+    pub fn key(&self, flow: FlowId) -> K {
+        self.entries[flow.entry()].key
+    }
+
+    #[inline(always)]
+    fn home(&self, key: &K) -> Home {
+        // By this factor, a power of two, the upper bits become a number, and those below them what is left over.
+        let product = u128::from(hash(key, &self.secret)) * self.buckets.len() as u128;
+        Home {
+            bucket: (product >> 64) as u32,
+            tag: Tag::new((product as u64 >> 48) as u16),
+        }
+    }
+
+    /// One less than the number of buckets.
+    #[inline(always)]
+    fn mask(&self) -> u32 {
+        (self.buckets.len() - 1) as u32
+    }
+
+    #[inline(always)]
+    fn other(&self, home: Home) -> u32 {
+        home.tag.other(home.bucket, self.mask())
+    }
+
     /// Looks a flow up, and marks it as seen at `now`.
     #[inline]
     pub fn find(&mut self, key: &K, now: Tick) -> Option<FlowId> {
-        let hash = hash(key, &self.secret);
-        self.find_hashed(key, hash, now)
-    }
-
-    /// Looks up many flows: `found[i]` is that of `keys[i]`. Marks them as seen at `now`.
-    ///
-    /// As far as both reach; what is beyond is left as it is.
-    pub fn find_burst(&mut self, keys: &[K], now: Tick, found: &mut [Option<FlowId>]) {
-        for (keys, found) in keys.chunks(TOGETHER).zip(found.chunks_mut(TOGETHER)) {
-            self.find_together(keys, now, found);
-        }
-    }
-
-    #[inline(always)]
-    fn find_together(&mut self, keys: &[K], now: Tick, found: &mut [Option<FlowId>]) {
-        let mut hashes = [0; TOGETHER];
-        let mut likely = [0_u8; TOGETHER];
-        for (key, place) in keys.iter().zip(&mut hashes) {
-            *place = hash(key, &self.secret);
-            prefetch(self.bucket(*place as usize));
-        }
-        for (hash, likely) in hashes.iter().zip(&mut likely).take(keys.len()) {
-            let bucket = self.bucket(*hash as usize);
-            let mut matching = bucket.matching(Tag::of(*hash));
-            match matching.next() {
-                Some(place) => {
-                    *likely = place as u8;
-                    if let Some(entry) = self.entries.get(bucket.entry(place) as usize) {
-                        prefetch(entry);
-                    }
-                }
-                None => {
-                    *likely = PLACES as u8;
-                    prefetch(self.bucket(Tag::of(*hash).other(*hash as usize, self.mask)));
-                }
-            }
-        }
-        let each = keys.iter().zip(found).zip(hashes.iter().zip(&likely));
-        for ((key, found), (&hash, &likely)) in each {
-            let at = hash as usize & self.mask;
-            *found = match self.key_at(at, usize::from(likely)) {
-                Some((entry, there)) if there == key => {
-                    self.buckets[at].touch(usize::from(likely), now);
-                    Some(FlowId(entry))
-                }
-                _ => self.find_hashed(key, hash, now),
-            };
-        }
-    }
-
-    #[inline(always)]
-    fn bucket(&self, at: usize) -> &Bucket {
-        &self.buckets[at & self.mask]
-    }
-
-    /// The flow at a place, if that is one.
-    #[inline(always)]
-    fn key_at(&self, bucket: usize, place: usize) -> Option<(u32, &K)> {
-        if place >= PLACES {
-            return None;
-        }
-        let entry = self.bucket(bucket).entry(place);
-        Some((entry, &self.entries.get(entry as usize)?.key))
+        self.find_at(key, self.home(key), now)
     }
 
     #[inline]
-    fn find_hashed(&mut self, key: &K, hash: u64, now: Tick) -> Option<FlowId> {
-        let (bucket, place) = self.place_of(key, hash)?;
-        self.buckets[bucket].touch(place, now);
-        Some(FlowId(self.buckets[bucket].entry(place)))
+    fn find_at(&mut self, key: &K, home: Home, now: Tick) -> Option<FlowId> {
+        let (bucket, place) = self.place_of(key, home)?;
+        let bucket = &mut self.buckets[bucket];
+        bucket.touch(place, now);
+        FlowId::new(bucket.entry(place))
     }
 
     /// The bucket and the place of a flow.
     #[inline]
-    fn place_of(&self, key: &K, hash: u64) -> Option<(usize, usize)> {
-        let tag = Tag::of(hash);
-        let one = hash as usize & self.mask;
-        for bucket in [one, tag.other(one, self.mask)] {
-            for place in self.bucket(bucket).matching(tag) {
-                if self.key_at(bucket, place).is_some_and(|(_, k)| k == key) {
+    fn place_of(&self, key: &K, home: Home) -> Option<(usize, usize)> {
+        for bucket in [home.bucket, self.other(home)] {
+            let bucket = bucket as usize;
+            for place in self.buckets[bucket].matching(home.tag) {
+                let entry = self.buckets[bucket].entry(place) as usize;
+                if self.entries.get(entry).is_some_and(|e| same(&e.key, key)) {
                     return Some((bucket, place));
                 }
             }
@@ -226,11 +281,62 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         None
     }
 
+    /// Looks up many flows: `found[i]` is that of `keys[i]`. Marks them as seen at `now`.
+    ///
+    /// As far as both reach; what is beyond is left as it is.
+    #[inline]
+    pub fn find_burst(&mut self, keys: &[K], now: Tick, found: &mut [Option<FlowId>]) {
+        for (keys, found) in keys.chunks(TOGETHER).zip(found.chunks_mut(TOGETHER)) {
+            self.find_together(keys, now, found);
+        }
+    }
+
+    /// In three steps, each for all keys: ask for their buckets; read those and ask for the entries; read those. The
+    /// few that are then not found, be it that they are not there, go the long way. Which way a key goes is
+    /// written down and not branched on: half a pipeline would be lost each time that it was foreseen wrongly.
+    fn find_together(&mut self, keys: &[K], now: Tick, found: &mut [Option<FlowId>]) {
+        let (mut buckets, mut tags) = ([0; TOGETHER], [Tag::default(); TOGETHER]);
+        for (key, (bucket, tag)) in keys.iter().zip(buckets.iter_mut().zip(&mut tags)) {
+            Home { bucket: *bucket, tag: *tag } = self.home(key);
+            prefetch(&self.buckets, *bucket as usize);
+        }
+        let (mut places, mut entries) = ([0_u8; TOGETHER], [0_u32; TOGETHER]);
+        let (mut likely, mut unlikely) = (Numbers::new(), Numbers::new());
+        for i in 0..keys.len().min(TOGETHER) {
+            let bucket = &self.buckets[buckets[i] as usize];
+            let matching = bucket.matching(tags[i]);
+            let there = !matching.is_empty();
+            places[i] = matching.first() as u8;
+            entries[i] = bucket.entry(matching.first());
+            // Of the two lines, one was asked for before.
+            let other = tags[i].other(buckets[i], self.mask());
+            prefetch(&self.entries, if there { entries[i] } else { 0 } as usize);
+            prefetch(&self.buckets, if there { buckets[i] } else { other } as usize);
+            likely.push_if(there, i);
+            unlikely.push_if(!there, i);
+        }
+        for &i in likely.as_slice() {
+            let i = usize::from(i) % TOGETHER;
+            let entry = self.entries.get(entries[i] as usize);
+            if entry.is_some_and(|entry| same(&entry.key, &keys[i])) {
+                self.buckets[buckets[i] as usize].touch(usize::from(places[i]), now);
+                found[i] = FlowId::new(entries[i]);
+            } else {
+                unlikely.push_if(true, i);
+            }
+        }
+        for &i in unlikely.as_slice() {
+            let i = usize::from(i) % TOGETHER;
+            let home = Home { bucket: buckets[i], tag: tags[i] };
+            found[i] = self.find_at(&keys[i], home, now);
+        }
+    }
+
     /// Looks a flow up, and adds it with the value that `value` makes if it is new. Marks it as seen at `now`.
     ///
     /// # Errors
     ///
-    /// It is new, and there is no room: [`Full`].
+    /// It is new, and there is no room: [`Full`]. This is counted.
     #[inline]
     pub fn find_or_insert(
         &mut self,
@@ -238,110 +344,33 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         now: Tick,
         value: impl FnOnce() -> V,
     ) -> Result<FlowId, Full> {
-        let hash = hash(key, &self.secret);
-        match self.find_hashed(key, hash, now) {
+        let home = self.home(key);
+        match self.find_at(key, home, now) {
             Some(found) => Ok(found),
-            None => self.insert_new(key, hash, now, value),
+            None => self.insert(key, home, now, value),
         }
-    }
-
-    #[cold]
-    fn insert_new(
-        &mut self,
-        key: &K,
-        hash: u64,
-        now: Tick,
-        value: impl FnOnce() -> V,
-    ) -> Result<FlowId, Full> {
-        if self.len() >= self.capacity {
-            return Err(Full::Capacity);
-        }
-        let tag = Tag::of(hash);
-        let (bucket, place) = self.make_room(hash as usize & self.mask, tag)?;
-        let new = Entry {
-            key: *key,
-            value: value(),
-        };
-        let entry = match self.free.pop() {
-            Some(entry) => {
-                self.entries[entry as usize] = new;
-                entry
-            }
-            None => {
-                self.entries.push(new);
-                (self.entries.len() - 1) as u32
-            }
-        };
-        let occupant = Occupant {
-            tag,
-            entry,
-            seen: now,
-        };
-        self.buckets[bucket].put(place, occupant);
-        Ok(FlowId(entry))
-    }
-
-    /// An empty place for a flow with this bucket and tag. Breadth first: as few flows as possible move.
-    fn make_room(&mut self, bucket: usize, tag: Tag) -> Result<(usize, usize), Full> {
-        self.search.clear();
-        for bucket in [bucket, tag.other(bucket, self.mask)] {
-            self.search.push(Step { bucket, from: None });
-        }
-        let mut next = 0;
-        while let Some(&Step { bucket, .. }) = self.search.get(next) {
-            if let Some(place) = self.buckets[bucket].vacant() {
-                return Ok(self.move_along(next, place));
-            }
-            for place in 0..PLACES {
-                if let Some(occupant) = self.buckets[bucket].occupant(place)
-                    && self.search.len() < SEARCH
-                {
-                    let other = occupant.tag.other(bucket, self.mask);
-                    // Once each: a flow must not be moved twice.
-                    if self.search.iter().all(|step| step.bucket != other) {
-                        self.search.push(Step {
-                            bucket: other,
-                            from: Some((next, place)),
-                        });
-                    }
-                }
-            }
-            next += 1;
-        }
-        Err(Full::Crowded)
-    }
-
-    /// Moves each flow on the way into the place that has become empty before it.
-    fn move_along(&mut self, end: usize, vacant: usize) -> (usize, usize) {
-        let (mut to, mut vacant) = (self.search[end], vacant);
-        while let Some((step, place)) = to.from {
-            let from = self.search[step];
-            if let Some(occupant) = self.buckets[from.bucket].vacate(place) {
-                self.buckets[to.bucket].put(vacant, occupant);
-            }
-            (to, vacant) = (from, place);
-        }
-        (to.bucket, vacant)
     }
 
     /// Takes a flow out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let hash = hash(key, &self.secret);
-        let (bucket, place) = self.place_of(key, hash)?;
-        self.vacate(bucket, place).map(|(_, value)| value)
+        let (bucket, place) = self.place_of(key, self.home(key))?;
+        let (_, value) = self.vacate(bucket, place)?;
+        self.stats.removed += 1;
+        Some(value)
     }
 
-    fn vacate(&mut self, bucket: usize, place: usize) -> Option<(K, V)> {
-        let occupant = self.buckets[bucket].vacate(place)?;
-        let entry = &mut self.entries[occupant.entry as usize];
-        self.free.push(occupant.entry);
-        Some((entry.key, std::mem::take(&mut entry.value)))
-    }
-
-    /// The flow's key.
-    #[inline]
-    pub fn key(&self, flow: FlowId) -> K {
-        self.entries[flow.0 as usize].key
+    /// Takes out, of the flows that a new flow `key` could have the place of, the one that was not seen for the longest time: 16
+    /// at most are looked at. The new flow can then be inserted. `None` if none of these places is taken.
+    pub fn evict_for(&mut self, key: &K, now: Tick) -> Option<(K, V)> {
+        let home = self.home(key);
+        let both = [home.bucket, self.other(home)].map(|bucket| bucket as usize);
+        let places = both.into_iter().flat_map(|bucket| {
+            let occupants = self.buckets[bucket].occupants();
+            occupants.map(move |(place, there)| (now.wrapping_sub(there.seen), bucket, place))
+        });
+        let (_, bucket, place) = places.max()?;
+        self.stats.evicted += 1;
+        self.vacate(bucket, place)
     }
 
     /// Passes by the next `buckets` buckets, of eight flows at most each, and takes out those that were not seen for
@@ -355,26 +384,40 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
     ) -> usize {
         let before = self.len();
         for _ in 0..buckets.min(self.buckets.len()) {
-            let at = self.cursor;
-            self.cursor = (at + 1) & self.mask;
+            let at = self.cursor as usize;
+            self.cursor = (self.cursor + 1) & self.mask();
             for place in 0..PLACES {
-                let old = self.buckets[at]
-                    .occupant(place)
-                    .is_some_and(|there| now.wrapping_sub(there.seen) > idle);
-                if let (true, Some((key, value))) =
-                    (old, old.then(|| self.vacate(at, place)).flatten())
+                let there = self.buckets[at].occupant(place);
+                if there.is_some_and(|there| now.wrapping_sub(there.seen) > idle)
+                    && let Some((key, value)) = self.vacate(at, place)
                 {
                     gone(key, value);
                 }
             }
         }
-        before - self.len()
+        let expired = before - self.len();
+        self.stats.expired += expired as u64;
+        expired
     }
 
-    /// How many buckets there are: so many calls' worth of [`expire`](Self::expire) pass by all of them.
+    /// How many buckets there are: so many have [`expire`](Self::expire) pass by all flows once.
     pub fn buckets(&self) -> usize {
         self.buckets.len()
     }
+
+    fn vacate(&mut self, bucket: usize, place: usize) -> Option<(K, V)> {
+        let Occupant { entry, .. } = self.buckets[bucket].vacate(place)?;
+        self.free.push(entry);
+        let Entry { key, value } = &mut self.entries[entry as usize];
+        Some((*key, std::mem::take(value)))
+    }
+}
+
+/// An empty vector that will not grow, with its pages made.
+fn ready<T>(capacity: usize) -> Vec<T> {
+    let mut items = Vec::with_capacity(capacity);
+    populate(items.spare_capacity_mut());
+    items
 }
 
 impl<K, V> Index<FlowId> for FlowTable<K, V> {
@@ -382,16 +425,13 @@ impl<K, V> Index<FlowId> for FlowTable<K, V> {
 
     #[inline(always)]
     fn index(&self, flow: FlowId) -> &V {
-        &self.entries[flow.0 as usize].value
+        &self.entries[flow.entry()].value
     }
 }
 
 impl<K, V> IndexMut<FlowId> for FlowTable<K, V> {
     #[inline(always)]
     fn index_mut(&mut self, flow: FlowId) -> &mut V {
-        &mut self.entries[flow.0 as usize].value
+        &mut self.entries[flow.entry()].value
     }
 }
-
-#[cfg(test)]
-mod tests;

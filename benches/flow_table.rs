@@ -58,7 +58,12 @@ fn hashbrown<S: BuildHasher>(flows: u64, whose: &str, hasher: S) {
     let mut map = HashMap::with_capacity_and_hasher(flows as usize, hasher);
     map.extend((0..flows).map(|i| (nth_key(i), i)));
     for (mix, missing) in MIXES {
-        report(mix, flows, whose, time(flows, missing, |keys| get_each(&map, keys)));
+        report(
+            mix,
+            flows,
+            whose,
+            time(flows, missing, |keys| get_each(&map, keys)),
+        );
     }
 }
 
@@ -89,7 +94,13 @@ fn time(flows: u64, missing: u64, mut work: impl FnMut(&[FlowKey]) -> u64) -> f6
 fn nth_key(i: u64) -> FlowKey {
     let ([a, b, c, d, e, f, g, h], ports) = (mix(i).to_le_bytes(), mix(!i));
     let (src, dst) = ([a, b, c, d].into(), [e, f, g, h].into());
-    FlowKey::v4(src, dst, IpProtocol::UDP, ports as u16, (ports >> 16) as u16)
+    FlowKey::v4(
+        src,
+        dst,
+        IpProtocol::UDP,
+        ports as u16,
+        (ports >> 16) as u16,
+    )
 }
 
 /// A step of splitmix64.

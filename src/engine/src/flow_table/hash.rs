@@ -99,7 +99,10 @@ pub(super) fn hash<K: TableKey>(key: &K, secret: &Secret) -> u64 {
     let mut sum = sums[0].wrapping_add(sums[1]);
     if let [last] = last {
         let [s, t] = secret.last;
-        let (lower, upper) = ((*last as u32).wrapping_add(s), ((last >> 32) as u32).wrapping_add(t));
+        let (lower, upper) = (
+            (*last as u32).wrapping_add(s),
+            ((last >> 32) as u32).wrapping_add(t),
+        );
         sum = sum.wrapping_add(u64::from(lower) * u64::from(upper));
     }
     // One to one, and against sums that are as regular as the keys were.
@@ -112,4 +115,72 @@ pub(super) fn same<K: TableKey>(a: &K, b: &K) -> bool {
     let (a, b) = (a.words(), b.words());
     let pairs = a.as_ref().iter().zip(b.as_ref());
     pairs.fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use linecard_wire::IpProtocol;
+
+    fn secret(seed: u64) -> Secret {
+        Secret::from_source(|i| {
+            let x = (seed + i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (x ^ x >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        })
+    }
+
+    fn flow(i: u32) -> FlowKey {
+        let [_, _, c, d] = i.to_be_bytes();
+        FlowKey::v4(
+            [10, 0, 0, 1].into(),
+            [10, 0, c, d].into(),
+            IpProtocol::UDP,
+            1,
+            2,
+        )
+    }
+
+    #[test]
+    fn no_two_tables_agree() {
+        let (a, b) = (Secret::random(), Secret::random());
+        let same = (0..1000_u64).filter(|key| hash(key, &a) == hash(key, &b));
+        assert_eq!(same.count(), 0);
+        assert_eq!(format!("{a:?}"), "Secret");
+    }
+
+    #[test]
+    fn each_byte_of_a_key_counts() {
+        let ports = |src, dst| FlowKey::v4([1; 4].into(), [2; 4].into(), IpProtocol::TCP, src, dst);
+        let v6 = |at: usize| {
+            let mut bytes = [0; 32];
+            bytes[at] = 1;
+            let [src, dst] = [0, 16].map(|at| <[u8; 16]>::try_from(&bytes[at..at + 16]).unwrap());
+            FlowKey::v6(src.into(), dst.into(), IpProtocol::TCP, 0, 0)
+        };
+        let keys = [
+            ports(1, 2),
+            ports(2, 1),
+            ports(1, 2).reversed(),
+            ports(1, 2).into_fragment(),
+        ];
+        let keys: Vec<_> = keys.into_iter().chain((0..32).map(v6)).collect();
+        let hashes: std::collections::HashSet<_> =
+            keys.iter().map(|key| hash(key, &secret(1))).collect();
+        assert_eq!(hashes.len(), keys.len());
+    }
+
+    #[test]
+    fn keys_that_differ_little_spread_over_the_upper_bits() {
+        // 4,096 flows to 4,096 buckets: chance leaves 1/e of them empty.
+        for seed in 0..20 {
+            let secret = secret(seed * 100);
+            let buckets: std::collections::HashSet<_> =
+                (0..4096).map(|i| hash(&flow(i), &secret) >> 52).collect();
+            assert!(
+                (2000..=4096).contains(&buckets.len()),
+                "{seed}: {}",
+                buckets.len()
+            );
+        }
+    }
 }

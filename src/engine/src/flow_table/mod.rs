@@ -65,7 +65,7 @@ use serde::Serialize;
 use bucket::{Bucket, Occupant, PLACES, Tag};
 pub use hash::TableKey;
 use hash::{Secret, hash, same};
-use room::Search;
+use room::{SEARCHED, Search};
 
 /// A moment, in units of the caller's choice. It wraps around.
 pub type Tick = u16;
@@ -137,28 +137,14 @@ struct Home {
     tag: Tag,
 }
 
-/// Some of the numbers of keys in a burst.
-struct Numbers {
-    numbers: [u8; TOGETHER],
-    len: usize,
-}
-
-impl Numbers {
-    #[inline(always)]
-    fn new() -> Self {
-        Self { numbers: [0; TOGETHER], len: 0 }
-    }
-
-    #[inline(always)]
-    fn push_if(&mut self, really: bool, number: usize) {
-        self.numbers[self.len % TOGETHER] = number as u8;
-        self.len += usize::from(really);
-    }
-
-    #[inline(always)]
-    fn as_slice(&self) -> &[u8] {
-        &self.numbers[..self.len.min(TOGETHER)]
-    }
+/// The numbers of the bits that are set.
+#[inline(always)]
+fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (mask != 0).then_some(mask.trailing_zeros() as usize);
+        mask &= mask.wrapping_sub(1);
+        bit
+    })
 }
 
 /// A table of flows. See the [module](self).
@@ -286,7 +272,9 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
     /// As far as both reach; what is beyond is left as it is.
     #[inline]
     pub fn find_burst(&mut self, keys: &[K], now: Tick, found: &mut [Option<FlowId>]) {
-        for (keys, found) in keys.chunks(TOGETHER).zip(found.chunks_mut(TOGETHER)) {
+        let n = keys.len().min(found.len());
+        let found = found[..n].chunks_mut(TOGETHER);
+        for (keys, found) in keys[..n].chunks(TOGETHER).zip(found) {
             self.find_together(keys, now, found);
         }
     }
@@ -297,38 +285,53 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
     fn find_together(&mut self, keys: &[K], now: Tick, found: &mut [Option<FlowId>]) {
         let (mut buckets, mut tags) = ([0; TOGETHER], [Tag::default(); TOGETHER]);
         for (key, (bucket, tag)) in keys.iter().zip(buckets.iter_mut().zip(&mut tags)) {
-            Home { bucket: *bucket, tag: *tag } = self.home(key);
+            Home {
+                bucket: *bucket,
+                tag: *tag,
+            } = self.home(key);
             prefetch(&self.buckets, *bucket as usize);
         }
         let (mut places, mut entries) = ([0_u8; TOGETHER], [0_u32; TOGETHER]);
-        let (mut likely, mut unlikely) = (Numbers::new(), Numbers::new());
+        let mut likely = 0_u32;
         for i in 0..keys.len().min(TOGETHER) {
             let bucket = &self.buckets[buckets[i] as usize];
             let matching = bucket.matching(tags[i]);
-            let there = !matching.is_empty();
+            let there = u32::from(!matching.is_empty());
+            likely |= there << i;
             places[i] = matching.first() as u8;
             entries[i] = bucket.entry(matching.first());
-            // Of the two lines, one was asked for before.
-            let other = tags[i].other(buckets[i], self.mask());
-            prefetch(&self.entries, if there { entries[i] } else { 0 } as usize);
-            prefetch(&self.buckets, if there { buckets[i] } else { other } as usize);
-            likely.push_if(there, i);
-            unlikely.push_if(!there, i);
+            // Where there is none: the first entry, so as not to fetch what nobody needs.
+            prefetch(&self.entries, (entries[i] & there.wrapping_neg()) as usize);
         }
-        for &i in likely.as_slice() {
-            let i = usize::from(i) % TOGETHER;
+        let unlikely = !likely & u32::MAX >> (TOGETHER - keys.len().min(TOGETHER));
+        let other = |i: usize| tags[i].other(buckets[i], self.mask()) as usize;
+        for i in bits(unlikely) {
+            prefetch(&self.buckets, other(i));
+        }
+        for i in bits(likely) {
             let entry = self.entries.get(entries[i] as usize);
             if entry.is_some_and(|entry| same(&entry.key, &keys[i])) {
                 self.buckets[buckets[i] as usize].touch(usize::from(places[i]), now);
                 found[i] = FlowId::new(entries[i]);
             } else {
-                unlikely.push_if(true, i);
+                let home = Home {
+                    bucket: buckets[i],
+                    tag: tags[i],
+                };
+                found[i] = self.find_at(&keys[i], home, now);
             }
         }
-        for &i in unlikely.as_slice() {
-            let i = usize::from(i) % TOGETHER;
-            let home = Home { bucket: buckets[i], tag: tags[i] };
-            found[i] = self.find_at(&keys[i], home, now);
+        for i in bits(unlikely) {
+            let other = tags[i].other(buckets[i], self.mask()) as usize;
+            found[i] = if self.buckets[other].matching(tags[i]).is_empty() {
+                None
+            } else {
+                let home = Home {
+                    bucket: buckets[i],
+                    tag: tags[i],
+                };
+                self.find_at(&keys[i], home, now)
+            };
         }
     }
 
@@ -359,18 +362,22 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         Some(value)
     }
 
-    /// Takes out, of the flows that a new flow `key` could have the place of, the one that was not seen for the longest time: 16
-    /// at most are looked at. The new flow can then be inserted. `None` if none of these places is taken.
+    /// Takes out, of the flows that a new flow `key` could have the place of, the one that was not seen for the longest
+    /// time: 16 at most are looked at. If there are none, it is one from the next buckets. The new flow can
+    /// then be inserted. `None` if there are none either: the table was not full.
     pub fn evict_for(&mut self, key: &K, now: Tick) -> Option<(K, V)> {
         let home = self.home(key);
-        let both = [home.bucket, self.other(home)].map(|bucket| bucket as usize);
-        let places = both.into_iter().flat_map(|bucket| {
-            let occupants = self.buckets[bucket].occupants();
-            occupants.map(move |(place, there)| (now.wrapping_sub(there.seen), bucket, place))
-        });
-        let (_, bucket, place) = places.max()?;
+        let oldest = |bucket: u32| {
+            let occupants = self.buckets[bucket as usize].occupants();
+            occupants
+                .map(|(place, there)| (now.wrapping_sub(there.seen), bucket, place))
+                .max()
+        };
+        let of_both = oldest(home.bucket).max(oldest(self.other(home)));
+        let next = || (1..SEARCHED as u32).find_map(|n| oldest((home.bucket + n) & self.mask()));
+        let (_, bucket, place) = of_both.or_else(next)?;
         self.stats.evicted += 1;
-        self.vacate(bucket, place)
+        self.vacate(bucket as usize, place)
     }
 
     /// Passes by the next `buckets` buckets, of eight flows at most each, and takes out those that were not seen for

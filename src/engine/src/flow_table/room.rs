@@ -5,7 +5,7 @@ use super::{Entry, FlowId, FlowTable, Full, Home, TableKey, Tick};
 
 /// Buckets that are looked at in a search for room: the two of the new flow, the sixteen that flows in those could
 /// move to, and most of what can be reached from there.
-const SEARCHED: usize = 128;
+pub(super) const SEARCHED: usize = 128;
 
 /// A bucket on the way to one with room.
 #[derive(Debug, Clone, Copy)]

@@ -10,6 +10,7 @@ use std::hint::black_box;
 use hashbrown::HashMap;
 use linecard_engine::{FlowId, FlowTable};
 use linecard_wire::{FlowKey, IpProtocol};
+use support::mix;
 
 /// Timed pieces a figure, each of so many lookups: short against a time slice, so that a preemption spoils
 /// one of them and not the figure.
@@ -101,14 +102,6 @@ fn nth_key(i: u64) -> FlowKey {
         ports as u16,
         (ports >> 16) as u16,
     )
-}
-
-/// A step of splitmix64.
-fn mix(mut x: u64) -> u64 {
-    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 /// One figure on one line: mix, flows, whose, cycles a lookup.

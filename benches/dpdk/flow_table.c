@@ -76,28 +76,13 @@ static __rte_noinline uint64_t look_up(struct rte_hash *table)
 	return sum;
 }
 
-static __rte_noinline uint64_t look_up_data(struct rte_hash *table)
-{
-	void *data[BURST];
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < OBJECTS; i += BURST) {
-		uint64_t hits = 0;
-
-		rte_hash_lookup_bulk_data(table, &pointers[i], BURST, &hits, data);
-		for (unsigned j = 0; j < BURST; j++)
-			sum += hits >> j & 1 ? (uintptr_t)data[j] : 0;
-	}
-	return sum;
-}
-
 static int by_value(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 	return (x > y) - (x < y);
 }
 
-static void measure(struct rte_hash *table, unsigned flows, unsigned m, const char *whose, uint64_t (*work)(struct rte_hash *))
+static void measure(struct rte_hash *table, unsigned flows, unsigned m, const char *whose)
 {
 	static uint64_t each[CHUNKS];
 	uint64_t random = 1;
@@ -107,7 +92,7 @@ static void measure(struct rte_hash *table, unsigned flows, unsigned m, const ch
 
 		fill_keys(&random, flows, mixes[m].missing);
 		start = rte_rdtsc();
-		sink += work(table);
+		sink += look_up(table);
 		each[i < 0 ? 0 : i] = rte_rdtsc() - start;
 	}
 	qsort(each, CHUNKS, sizeof(each[0]), by_value);
@@ -118,8 +103,8 @@ static struct rte_hash *new_table(unsigned flows, unsigned key_len)
 {
 	struct rte_hash_parameters parameters = {
 		.name = "flows",
-		/* As many places as our table has for so many flows. */
-		.entries = flows < 8 ? 8 : rte_align32pow2((flows + 6) / 7) * 8,
+		/* As many buckets as our table has for so many flows. Each has eight places. */
+		.entries = RTE_MAX(2u, rte_align32pow2((flows + 3) / 4)) * 8,
 		.key_len = key_len,
 		.hash_func = rte_hash_crc,
 		.socket_id = SOCKET_ID_ANY,
@@ -153,10 +138,8 @@ int main(int argc, char **argv)
 		for (unsigned key_len = 40; key_len <= 48; key_len += 8) {
 			struct rte_hash *table = new_table(sizes[s], key_len);
 
-			for (unsigned m = 0; m < RTE_DIM(mixes); m++) {
-				measure(table, sizes[s], m, key_len == 40 ? "dpdk" : "dpdk48", look_up);
-				measure(table, sizes[s], m, key_len == 40 ? "dpdk-data" : "dpdk48-data", look_up_data);
-			}
+			for (unsigned m = 0; m < RTE_DIM(mixes); m++)
+				measure(table, sizes[s], m, key_len == 40 ? "dpdk" : "dpdk48");
 			rte_hash_free(table);
 		}
 	}

@@ -17,22 +17,23 @@
 //! # How it is built
 //!
 //! ```text
-//!   key ─► keyed hash ─► two buckets of 8 places ─► entry: key, value
+//!   key ─► keyed hash ─► two buckets of 7 places ─► entry: key, value
 //!                        (one cache line each:       (beginning a cache line)
 //!                         tags, last seen, entries)
 //! ```
 //!
-//! A flow is in one of two buckets, so a lookup reads two cache lines nearly always. [`FlowTable::find_burst`] asks
+//! A flow is in one of two buckets, in the first if there was room, and a bucket counts the flows that had to go to their
+//! second one: so a lookup reads two cache lines nearly always, and one for a flow that is not there. [`FlowTable::find_burst`] asks
 //! for all first lines of a burst before it reads the first one, then for all second ones: the memory's latency is
 //! paid once and not for each flow. When both buckets of a new flow are full, flows in them move to their own other bucket:
-//! cuckoo hashing (Pagh and Rodler, 2004) with buckets of eight, where the other bucket follows from bucket and tag, so
+//! cuckoo hashing (Pagh and Rodler, 2004) with larger buckets, where the other bucket follows from bucket and tag, so
 //! that no key is read to move one (Fan, Andersen, Kaminsky: "MemC3", NSDI 2013), and a search breadth first.
 //! DPDK's `rte_hash` does it in this way too.
 //!
 //! # What a remote peer can do to it
 //!
 //! - *Choose flows that collide*: not without the [secret](TableKey) of this table's hash, which is the system's
-//!   random number. Were it known, a lookup would still read 16 tags, and entries with equal tags.
+//!   random number. Were it known, a lookup would still read 14 tags, and entries with equal tags.
 //! - *Send new flows without end*: memory is what [`FlowTable::with_capacity`] has allocated. A full table refuses a
 //!   new flow after one lookup, one with full buckets after a search of 128 buckets; both are counted. Flows that are in the table
 //!   are found as before. Whoever would rather lose an old flow than refuse a new one calls
@@ -73,6 +74,10 @@ pub type Tick = u16;
 /// Flows that are looked up together: a usual burst. More would not overlap better: cores wait for 10 to 48 lines at a
 /// time.
 const TOGETHER: usize = 32;
+
+/// Flows for each bucket, on average, in a table that is full: of seven places. So few that hardly one does not find
+/// room in its first bucket.
+const FLOWS_A_BUCKET: usize = 4;
 
 /// The most flows of a table.
 const MAX_FLOWS: usize = 1 << 30;
@@ -164,7 +169,7 @@ pub struct FlowTable<K, V> {
 }
 
 impl<K: TableKey, V: Default> FlowTable<K, V> {
-    /// An empty table for so many flows, up to 2³⁰. Takes 73 to 146 bytes for each, and all of it now, if key and value need no
+    /// An empty table for so many flows, up to 2³⁰. Takes 84 to 100 bytes for each, and all of it now, if key and value need no
     /// more than 64 together; else another 64 bytes for every 64 begun.
     pub fn with_capacity(flows: usize) -> Self {
         Self::with_secret(flows, Secret::random())
@@ -172,8 +177,7 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
 
     fn with_secret(flows: usize, secret: Secret) -> Self {
         let capacity = flows.clamp(1, MAX_FLOWS);
-        // Seven eighths full at most: cuckoo hashing with buckets of eight still finds room there without trouble.
-        let n = capacity.div_ceil(PLACES - 1).next_power_of_two().max(2);
+        let n = capacity.div_ceil(FLOWS_A_BUCKET).next_power_of_two().max(2);
         let mut buckets = ready(n);
         buckets.resize(n, Bucket::default());
         Self {
@@ -255,16 +259,21 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
     /// The bucket and the place of a flow.
     #[inline]
     fn place_of(&self, key: &K, home: Home) -> Option<(usize, usize)> {
-        for bucket in [home.bucket, self.other(home)] {
-            let bucket = bucket as usize;
-            for place in self.buckets[bucket].matching(home.tag) {
-                let entry = self.buckets[bucket].entry(place) as usize;
-                if self.entries.get(entry).is_some_and(|e| same(&e.key, key)) {
-                    return Some((bucket, place));
-                }
-            }
-        }
-        None
+        let first = home.bucket as usize;
+        self.place_in(key, home.tag, first).or_else(|| {
+            let second = || self.place_in(key, home.tag, self.other(home) as usize);
+            (self.buckets[first].away() > 0).then(second).flatten()
+        })
+    }
+
+    #[inline]
+    fn place_in(&self, key: &K, tag: Tag, bucket: usize) -> Option<(usize, usize)> {
+        let there = &self.buckets[bucket];
+        let is = |place: &usize| {
+            let entry = self.entries.get(there.entry(*place) as usize);
+            entry.is_some_and(|entry| same(&entry.key, key))
+        };
+        Some((bucket, there.matching(tag).find(is)?))
     }
 
     /// Looks up many flows: `found[i]` is that of `keys[i]`. Marks them as seen at `now`.
@@ -304,9 +313,13 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
             prefetch(&self.entries, (entries[i] & there.wrapping_neg()) as usize);
         }
         let unlikely = !likely & u32::MAX >> (TOGETHER - keys.len().min(TOGETHER));
-        let other = |i: usize| tags[i].other(buckets[i], self.mask()) as usize;
+        let mut elsewhere = 0_u32;
         for i in bits(unlikely) {
-            prefetch(&self.buckets, other(i));
+            found[i] = None;
+            let away = u32::from(self.buckets[buckets[i] as usize].away() > 0);
+            elsewhere |= away << i;
+            let other = tags[i].other(buckets[i], self.mask() & away.wrapping_neg());
+            prefetch(&self.buckets, other as usize);
         }
         for i in bits(likely) {
             let entry = self.entries.get(entries[i] as usize);
@@ -321,17 +334,12 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
                 found[i] = self.find_at(&keys[i], home, now);
             }
         }
-        for i in bits(unlikely) {
-            let other = tags[i].other(buckets[i], self.mask()) as usize;
-            found[i] = if self.buckets[other].matching(tags[i]).is_empty() {
-                None
-            } else {
-                let home = Home {
-                    bucket: buckets[i],
-                    tag: tags[i],
-                };
-                self.find_at(&keys[i], home, now)
+        for i in bits(elsewhere) {
+            let home = Home {
+                bucket: buckets[i],
+                tag: tags[i],
             };
+            found[i] = self.find_at(&keys[i], home, now);
         }
     }
 
@@ -363,7 +371,7 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
     }
 
     /// Takes out, of the flows that a new flow `key` could have the place of, the one that was not seen for the longest
-    /// time: 16 at most are looked at. If there are none, it is one from the next buckets. The new flow can
+    /// time: 14 at most are looked at. If there are none, it is one from the next buckets. The new flow can
     /// then be inserted. `None` if there are none either: the table was not full.
     pub fn evict_for(&mut self, key: &K, now: Tick) -> Option<(K, V)> {
         let home = self.home(key);
@@ -380,7 +388,7 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         self.vacate(bucket as usize, place)
     }
 
-    /// Passes by the next `buckets` buckets, of eight flows at most each, and takes out those that were not seen for
+    /// Passes by the next `buckets` buckets, of seven flows at most each, and takes out those that were not seen for
     /// more than `idle` ticks; gives each to `gone`. Returns how many.
     pub fn expire(
         &mut self,
@@ -413,7 +421,7 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
     }
 
     fn vacate(&mut self, bucket: usize, place: usize) -> Option<(K, V)> {
-        let Occupant { entry, .. } = self.buckets[bucket].vacate(place)?;
+        let Occupant { entry, .. } = self.take(bucket, place)?;
         self.free.push(entry);
         let Entry { key, value } = &mut self.entries[entry as usize];
         Some((*key, std::mem::take(value)))

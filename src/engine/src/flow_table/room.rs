@@ -3,7 +3,7 @@
 use super::bucket::Occupant;
 use super::{Entry, FlowId, FlowTable, Full, Home, TableKey, Tick};
 
-/// Buckets that are looked at in a search for room: the two of the new flow, the sixteen that flows in those could
+/// Buckets that are looked at in a search for room: the two of the new flow, the fourteen that flows in those could
 /// move to, and most of what can be reached from there.
 pub(super) const SEARCHED: usize = 128;
 
@@ -56,8 +56,9 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
             tag: home.tag,
             entry,
             seen: now,
+            away: bucket != home.bucket as usize,
         };
-        self.buckets[bucket].put(place, occupant);
+        self.put(bucket, place, occupant);
         self.stats.inserted += 1;
         Ok(flow)
     }
@@ -101,11 +102,31 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         let (mut to, mut vacant) = (self.search.0[end], vacant);
         while let Some((step, place)) = to.from {
             let from = self.search.0[step];
-            if let Some(occupant) = self.buckets[from.bucket as usize].vacate(place) {
-                self.buckets[to.bucket as usize].put(vacant, occupant);
+            if let Some(mut occupant) = self.take(from.bucket as usize, place) {
+                occupant.away = !occupant.away;
+                self.put(to.bucket as usize, vacant, occupant);
             }
             (to, vacant) = (from, place);
         }
         (to.bucket as usize, vacant)
+    }
+
+    /// Puts a flow where there is none.
+    fn put(&mut self, bucket: usize, place: usize, occupant: Occupant) {
+        self.buckets[bucket].put(place, occupant);
+        if occupant.away {
+            let first = occupant.tag.other(bucket as u32, self.mask());
+            self.buckets[first as usize].left();
+        }
+    }
+
+    /// Takes a flow from its place.
+    pub(super) fn take(&mut self, bucket: usize, place: usize) -> Option<Occupant> {
+        let occupant = self.buckets[bucket].vacate(place)?;
+        if occupant.away {
+            let first = occupant.tag.other(bucket as u32, self.mask());
+            self.buckets[first as usize].came_back();
+        }
+        Some(occupant)
     }
 }

@@ -1,4 +1,5 @@
-//! The Toeplitz hash of IPv4 and IPv6 addresses and ports: by tables under any key, and folded under the symmetric one.
+//! The Toeplitz hash of IPv4 and IPv6 addresses and ports: by tables under any key, and folded under the
+//! symmetric one.
 //!
 //! `benches/flows` runs this beside DPDK's. See `benches/README.md` for the method.
 
@@ -94,8 +95,8 @@ fn next(random: &mut u64) -> u64 {
     *random
 }
 
-/// One figure on one line: cycles a hash, the median of [`CHUNKS`], each of other inputs that were made just before; and
-/// a sum of all hashes, which is the same as the C program's for the same inputs.
+/// One figure on one line: cycles a hash, the median of [`CHUNKS`], each of other inputs that were made
+/// just before; and a sum of all hashes, which is the same as the C program's for the same inputs.
 fn time<T>(
     what: &str,
     whose: &str,

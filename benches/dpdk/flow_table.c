@@ -28,7 +28,10 @@ struct key {
 
 static const unsigned sizes[] = { 1, 10000, 1000000 };
 /* Keys out of 256 that are not in the table. */
-static const struct { const char *name; unsigned missing; } mixes[] = { { "hits", 0 }, { "some", 32 }, { "none", 256 } };
+static const struct {
+	const char *name;
+	unsigned missing;
+} mixes[] = { { "hits", 0 }, { "some", 32 }, { "none", 256 } };
 
 static struct key keys[OBJECTS];
 static const void *pointers[OBJECTS];

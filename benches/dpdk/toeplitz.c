@@ -1,7 +1,8 @@
 /*
- * DPDK's Toeplitz hashes, measured as benches/toeplitz.rs measures ours: the same tuples under the same key, with the
- * same pinning and statistics, and the same output lines. Built and run by benches/flows, with -march=native: as
- * the distribution's package has it compiled (-march=corei7), rte_thash_gfni() is empty and gives 0.
+ * DPDK's Toeplitz hashes, measured as benches/toeplitz.rs measures ours: the same tuples under the same
+ * key, with the same pinning and statistics, and the same output lines. Built and run by benches/flows with
+ * -march=native: with the flags of the distribution's package (-march=corei7) rte_thash_gfni() is empty and
+ * gives 0.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +18,10 @@
 #define BURST 32
 
 static const uint8_t rss_key[40] = {
-	0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0, 0xca, 0x2b, 0xcb,
-	0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+	0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67,
+	0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0, 0xca, 0x2b, 0xcb,
+	0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30,
+	0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
 };
 
 /* Addresses and ports in network byte order, at a distance of 64 bytes. */
@@ -105,7 +108,8 @@ static void measure(const char *whose, unsigned len, void (*work)(unsigned))
 			sum = sum * 31 + hashes[j];
 	}
 	qsort(each, CHUNKS, sizeof(each[0]), by_value);
-	printf("toeplitz %-8s %-12s %8.2f %08x\n", len == 12 ? "ipv4" : "ipv6", whose, (double)each[CHUNKS / 2] / TUPLES, sum);
+	printf("toeplitz %-8s %-12s %8.2f %08x\n", len == 12 ? "ipv4" : "ipv6", whose,
+	       (double)each[CHUNKS / 2] / TUPLES, sum);
 }
 
 int main(int argc, char **argv)

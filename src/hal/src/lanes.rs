@@ -1,12 +1,13 @@
-//! Several small numbers dealt with in one instruction, where compilers do not see by themselves that it can be done.
-//! What they fall back on says what is meant.
+//! Several small numbers dealt with in one instruction, where compilers do not see by themselves that it
+//! can be done. What they fall back on says what is meant.
 #![allow(unsafe_code)]
 
 /// Which of eight numbers are equal to `wanted`: number `n` is in bits `2 * n` and `2 * n + 1`.
 #[inline(always)]
 pub fn equal(numbers: &[u16; 8], wanted: u16) -> u16 {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: SSE2 is part of every x86-64, and the load is of sixteen bytes that `numbers` has, at any alignment.
+    // SAFETY: SSE2 is part of every x86-64, and the load is of sixteen bytes that `numbers` has, at any
+    // alignment.
     unsafe {
         use core::arch::x86_64::{
             _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi16,
@@ -22,8 +23,8 @@ pub fn equal(numbers: &[u16; 8], wanted: u16) -> u16 {
     }
 }
 
-/// Adds to each 32-bit half of `a` that of `s`, and to that of `b` that of `t`; multiplies halves at the same place; adds
-/// both products of a word.
+/// Adds to each 32-bit half of `a` that of `s`, and to that of `b` that of `t`; multiplies halves at the
+/// same place; adds both products of a word.
 #[inline(always)]
 pub fn add_multiply(a: [u64; 2], b: [u64; 2], s: [u64; 2], t: [u64; 2]) -> [u64; 2] {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

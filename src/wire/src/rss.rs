@@ -117,9 +117,9 @@ pub fn toeplitz(key: &[u8; KEY_LEN], input: &[u8]) -> u32 {
 /// The longest input of a [`Toeplitz`]: two IPv6 addresses and two ports.
 const TUPLE_LEN: usize = 36;
 
-/// The Toeplitz hash under one key, by tables: what each value of each byte of the input adds, which is possible because
-/// the hash is linear. This is for keys that others have chosen, such as that of a NIC whose hashes are to be foretold; what
-/// Linecard's own drivers compute is [`symmetric_hash`].
+/// The Toeplitz hash under one key, by tables: what each value of each byte of the input adds, which is
+/// possible because the hash is linear. This is for keys that others have chosen, such as that of a NIC
+/// whose hashes are to be foretold; what Linecard's own drivers compute is [`symmetric_hash`].
 ///
 /// It has 36 KiB, of which IPv4 needs the first 12: make one for each key, not for each packet.
 ///
@@ -164,8 +164,8 @@ impl Toeplitz {
         Self { tables }
     }
 
-    /// The hash of an input in network byte order: source address, destination address and, for protocols with ports,
-    /// source port and destination port. 36 bytes at most, which is known when it is compiled.
+    /// The hash of an input in network byte order: source address, destination address and, for protocols
+    /// with ports, source port and destination port. 36 bytes at most, which is known when it is compiled.
     #[inline(always)]
     pub fn hash<const N: usize>(&self, input: &[u8; N]) -> u32 {
         const { assert!(N <= TUPLE_LEN) };

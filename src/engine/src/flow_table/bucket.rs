@@ -50,8 +50,8 @@ impl Tag {
         Self(bits | 1)
     }
 
-    /// From a flow's one bucket to its other one, and back: `mask` is one less than the number of buckets. Never the
-    /// same one, as long as there are two; with a mask of 0, the same.
+    /// From a flow's one bucket to its other one, and back: `mask` is one less than the number of buckets.
+    /// Never the same one, as long as there are two; with a mask of 0, the same.
     #[inline(always)]
     pub(super) fn other(self, bucket: u32, mask: u32) -> u32 {
         // Odd, so that the lowest bit always changes.
@@ -101,8 +101,8 @@ impl Bucket {
         Places(equal(&self.tags, EMPTY) & ALL).next()
     }
 
-    /// How many flows have this as their first bucket and are in their second one. While that is none, nobody needs to
-    /// look there for a flow that is not here. What cannot be counted any more stays.
+    /// How many flows have this as their first bucket and are in their second one. While that is none,
+    /// nobody needs to look there for a flow that is not here. What cannot be counted any more stays.
     #[inline(always)]
     pub(super) fn away(&self) -> u16 {
         self.tags[PLACES]

@@ -1,15 +1,15 @@
 //! The keyed hash of a flow table.
 //!
-//! NH of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway: "UMAC: fast and secure message authentication", CRYPTO
-//! '99, section 4) on words of 32 bits: each has a secret added, then pairs are multiplied, and the products
-//! of 64 bits added up. Any two different keys of one length share that sum with a probability of 2⁻³² at most, over
-//! the secrets. What pairs is what differs among the flows of one network: source with destination.
-//! A multiply-shift (Dietzfelbinger, Hagerup, Katajainen, Penttonen: "A reliable randomized algorithm for the
-//! closest-pair problem", J. Algorithms 25, 1997) then spreads it: the upper *n* bits of two different sums
-//! are the same with a probability of 2 / 2ⁿ at most.
+//! NH of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway: "UMAC: fast and secure message authentication",
+//! CRYPTO '99, section 4) on words of 32 bits: each has a secret added, then pairs are multiplied, and the
+//! products of 64 bits added up. Any two different keys of one length share that sum with a probability of
+//! 2⁻³² at most, over the secrets. What pairs is what differs among the flows of one network: source with
+//! destination. A multiply-shift (Dietzfelbinger, Hagerup, Katajainen, Penttonen: "A reliable randomized
+//! algorithm for the closest-pair problem", J. Algorithms 25, 1997) then spreads it: the upper *n* bits of
+//! two different sums are the same with a probability of 2 / 2ⁿ at most.
 //!
-//! So nobody who does not know the secrets can do much better than chance in choosing flows that share a bucket. That
-//! is no promise against somebody who sees hashes: they never leave the table.
+//! So nobody who does not know the secrets can do much better than chance in choosing flows that share a
+//! bucket. That is no promise against somebody who sees hashes: they never leave the table.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -22,34 +22,35 @@
 //!                         tags, last seen, entries)
 //! ```
 //!
-//! A flow is in one of two buckets, in the first if there was room, and a bucket counts the flows that had to go to their
-//! second one: so a lookup reads two cache lines nearly always, and one for a flow that is not there. [`FlowTable::find_burst`] asks
-//! for all first lines of a burst before it reads the first one, then for all second ones: the memory's latency is
-//! paid once and not for each flow. When both buckets of a new flow are full, flows in them move to their own other bucket:
-//! cuckoo hashing (Pagh and Rodler, 2004) with larger buckets, where the other bucket follows from bucket and tag, so
-//! that no key is read to move one (Fan, Andersen, Kaminsky: "MemC3", NSDI 2013), and a search breadth first.
-//! DPDK's `rte_hash` does it in this way too.
+//! A flow is in one of two buckets, in the first if there was room, and a bucket counts the flows that had
+//! to go to their second one: so a lookup reads two cache lines nearly always, and one for a flow that is
+//! not there. [`FlowTable::find_burst`] asks for all first lines of a burst before it reads the first one,
+//! then for all second ones: the memory's latency is paid once and not for each flow. When both buckets of
+//! a new flow are full, flows in them move to their own other bucket: cuckoo hashing (Pagh and Rodler,
+//! 2004) with larger buckets, where the other bucket follows from bucket and tag, so that no key is read to
+//! move one (Fan, Andersen, Kaminsky: "MemC3", NSDI 2013), and a search breadth first. DPDK's `rte_hash`
+//! does it in this way too.
 //!
 //! # What a remote peer can do to it
 //!
-//! - *Choose flows that collide*: not without the [secret](TableKey) of this table's hash, which is the system's
-//!   random number. Were it known, a lookup would still read 14 tags, and entries with equal tags.
-//! - *Send new flows without end*: memory is what [`FlowTable::with_capacity`] has allocated. A full table refuses a
-//!   new flow after one lookup, one with full buckets after a search of 128 buckets; both are counted. Flows that are in the table
-//!   are found as before. Whoever would rather lose an old flow than refuse a new one calls
-//!   [`FlowTable::evict_for`].
+//! - *Choose flows that collide*: not without the secret of this table's hash, which is the
+//!   system's random number. Were it known, a lookup would still read 14 tags, and entries with equal tags.
+//! - *Send new flows without end*: memory is what [`FlowTable::with_capacity`] has allocated. A full table
+//!   refuses a new flow after one lookup, one with full buckets after a search of 128 buckets; both are
+//!   counted. Flows that are in the table are found as before. Whoever would rather lose an old flow than
+//!   refuse a new one calls [`FlowTable::evict_for`].
 //!
 //! # Ageing
 //!
 //! Time is an argument, in ticks of the caller's choice, such as seconds. Finding a flow marks it as seen;
-//! [`FlowTable::expire`] passes by a bounded number of buckets in each call and takes out what was not seen for a
-//! while. Ticks wrap around, so all buckets must be passed by at least twice within the 65,536 ticks less that while (once
-//! is not enough only because a flow may move just then).
+//! [`FlowTable::expire`] passes by a bounded number of buckets in each call and takes out what was not seen
+//! for a while. Ticks wrap around, so all buckets must be passed by at least twice within the 65,536 ticks
+//! less that while (once is not enough only because a flow may move just then).
 //!
 //! # Where it lies
 //!
-//! A table belongs to one worker, which needs no lock. Made by a thread that is pinned, it lies on that thread's NUMA node, in
-//! transparent huge pages where the kernel gives them.
+//! A table belongs to one worker, which needs no lock. Made by a thread that is pinned, it lies on that
+//! thread's NUMA node, in transparent huge pages where the kernel gives them.
 
 mod bucket;
 mod hash;
@@ -71,12 +72,12 @@ use room::{SEARCHED, Search};
 /// A moment, in units of the caller's choice. It wraps around.
 pub type Tick = u16;
 
-/// Flows that are looked up together: a usual burst. More would not overlap better: cores wait for 10 to 48 lines at a
-/// time.
+/// Flows that are looked up together: a usual burst. More would not overlap better: cores wait for 10 to 48
+/// lines at a time.
 const TOGETHER: usize = 32;
 
-/// Flows for each bucket, on average, in a table that is full: of seven places. So few that hardly one does not find
-/// room in its first bucket.
+/// Flows for each bucket, on average, in a table that is full: of seven places. So few that hardly one does
+/// not find room in its first bucket.
 const FLOWS_A_BUCKET: usize = 4;
 
 /// The most flows of a table.
@@ -169,8 +170,8 @@ pub struct FlowTable<K, V> {
 }
 
 impl<K: TableKey, V: Default> FlowTable<K, V> {
-    /// An empty table for so many flows, up to 2³⁰. Takes 84 to 100 bytes for each, and all of it now, if key and value need no
-    /// more than 64 together; else another 64 bytes for every 64 begun.
+    /// An empty table for so many flows, up to 2³⁰. Takes 84 to 100 bytes for each, and all of it now, if
+    /// key and value need no more than 64 together; else another 64 bytes for every 64 begun.
     pub fn with_capacity(flows: usize) -> Self {
         Self::with_secret(flows, Secret::random())
     }
@@ -223,7 +224,8 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
 
     #[inline(always)]
     fn home(&self, key: &K) -> Home {
-        // By this factor, a power of two, the upper bits become a number, and those below them what is left over.
+        // By this factor, a power of two, the upper bits become a number, and those below them what is left
+        // over.
         let product = u128::from(hash(key, &self.secret)) * self.buckets.len() as u128;
         Home {
             bucket: (product >> 64) as u32,
@@ -288,9 +290,10 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         }
     }
 
-    /// In three steps, each for all keys: ask for their buckets; read those and ask for the entries; read those. The
-    /// few that are then not found, be it that they are not there, go the long way. Which way a key goes is
-    /// written down and not branched on: half a pipeline would be lost each time that it was foreseen wrongly.
+    /// In three steps, each for all keys: ask for their buckets; read those and ask for the entries; read
+    /// those. The few that are then not found, be it that they are not there, go the long way. Which way a
+    /// key goes is written down and not branched on: half a pipeline would be lost each time that it was
+    /// foreseen wrongly.
     fn find_together(&mut self, keys: &[K], now: Tick, found: &mut [Option<FlowId>]) {
         let (mut buckets, mut tags) = ([0; TOGETHER], [Tag::default(); TOGETHER]);
         for (key, (bucket, tag)) in keys.iter().zip(buckets.iter_mut().zip(&mut tags)) {
@@ -370,9 +373,9 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         Some(value)
     }
 
-    /// Takes out, of the flows that a new flow `key` could have the place of, the one that was not seen for the longest
-    /// time: 14 at most are looked at. If there are none, it is one from the next buckets. The new flow can
-    /// then be inserted. `None` if there are none either: the table was not full.
+    /// Takes out, of the flows that a new flow `key` could have the place of, the one that was not seen for
+    /// the longest time: 14 at most are looked at. If there are none, it is one from the next buckets. The
+    /// new flow can then be inserted. `None` if there are none either: the table was not full.
     pub fn evict_for(&mut self, key: &K, now: Tick) -> Option<(K, V)> {
         let home = self.home(key);
         let oldest = |bucket: u32| {
@@ -388,8 +391,8 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         self.vacate(bucket as usize, place)
     }
 
-    /// Passes by the next `buckets` buckets, of seven flows at most each, and takes out those that were not seen for
-    /// more than `idle` ticks; gives each to `gone`. Returns how many.
+    /// Passes by the next `buckets` buckets, of seven flows at most each, and takes out those that were not
+    /// seen for more than `idle` ticks; gives each to `gone`. Returns how many.
     pub fn expire(
         &mut self,
         now: Tick,
@@ -406,13 +409,12 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
                 if there.is_some_and(|there| now.wrapping_sub(there.seen) > idle)
                     && let Some((key, value)) = self.vacate(at, place)
                 {
+                    self.stats.expired += 1;
                     gone(key, value);
                 }
             }
         }
-        let expired = before - self.len();
-        self.stats.expired += expired as u64;
-        expired
+        before - self.len()
     }
 
     /// How many buckets there are: so many have [`expire`](Self::expire) pass by all flows once.

@@ -3,8 +3,8 @@
 use super::bucket::Occupant;
 use super::{Entry, FlowId, FlowTable, Full, Home, TableKey, Tick};
 
-/// Buckets that are looked at in a search for room: the two of the new flow, the fourteen that flows in those could
-/// move to, and most of what can be reached from there.
+/// Buckets that are looked at in a search for room: the two of the new flow, the fourteen that flows in
+/// those could move to, and most of what can be reached from there.
 pub(super) const SEARCHED: usize = 128;
 
 /// A bucket on the way to one with room.
@@ -76,8 +76,8 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         }
     }
 
-    /// A bucket for a flow and an empty place there: in its first one if there is one, so that lookups need no other. Else flows
-    /// move on, as few as possible.
+    /// A bucket for a flow and an empty place there: in its first one if there is one, so that lookups need
+    /// no other. Else flows move on, as few as possible.
     fn make_room(&mut self, home: Home) -> Option<(usize, usize)> {
         self.search.0.clear();
         self.search.add(home.bucket, None);
@@ -96,8 +96,9 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         None
     }
 
-    /// Moves each flow on the way into the place that has become empty before it, from the end to the beginning. All
-    /// buckets of the way but the last are full, so that one cannot be on it twice with the same flow.
+    /// Moves each flow on the way into the place that has become empty before it, from the end to the
+    /// beginning. All buckets of the way but the last are full, so that one cannot be on it twice with the
+    /// same flow.
     fn move_along(&mut self, end: usize, vacant: usize) -> (usize, usize) {
         let (mut to, mut vacant) = (self.search.0[end], vacant);
         while let Some((step, place)) = to.from {

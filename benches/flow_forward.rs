@@ -53,7 +53,7 @@ impl Forward {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        let flow = (self.random >> 32) * u64::from(self.flows.max(1)) >> 32;
+        let flow = ((self.random >> 32) * u64::from(self.flows.max(1))) >> 32;
         if let Some(src) = frame.get_mut(26..30) {
             src.copy_from_slice(&(flow as u32).to_be_bytes());
         }

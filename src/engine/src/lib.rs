@@ -16,6 +16,7 @@
 //! | [`Engine`], [`Running`] | configure, start, watch, stop, account |
 //! | [`Stage`], [`Verdict`], [`Context`] | the program's own part of the path |
 //! | [`protocol`] | or protocols side by side: claims, verdicts, rights |
+//! | [`flow_table`] | what a worker knows of each flow |
 //! | [`Idle`] | what a worker does when there is nothing to do |
 //! | [`Report`] | every frame accounted for |
 //! | [`timer`] | millions of timers for one worker, with the clock as an argument |
@@ -34,6 +35,7 @@ mod context;
 mod copies;
 mod counters;
 mod engine;
+pub mod flow_table;
 mod handoff;
 mod idle;
 #[cfg(all(test, loom))]
@@ -59,9 +61,10 @@ mod worker;
 pub use bell::Bell;
 pub use context::Context;
 pub use copies::CopyReason;
-pub use engine::{
+pub use engine::{Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, StopHandle};
     Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, Stepped, StopHandle, Stopped,
 };
+pub use flow_table::{FlowId, FlowTable};
 pub use idle::Idle;
 pub use report::{Account, LeakReport, PoolReport, PortReport, Report, WorkerReport};
 pub use stage::{DropReason, PortIndex, Stage, Verdict, WorkerIndex};

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use linecard_hal::Mbuf;
 use linecard_hal::ring::{Consumer, Multi, Producer, Single, mpsc};
 
-use crate::protocol::Nest;
 pub(crate) use crate::bell::Bell;
+use crate::protocol::Nest;
 use crate::stage::PortIndex;
 
 /// A frame that crosses.

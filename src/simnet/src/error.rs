@@ -16,11 +16,11 @@ pub enum SimError {
         /// Its name.
         host: String,
         /// Why not.
-        source: EngineError,
+        source: Box<EngineError>,
     },
     /// A link cannot be.
     #[error(transparent)]
-    Link(#[from] PortError),
+    Link(Box<PortError>),
     /// Two hosts have the same name.
     #[error("there are two hosts with the name {0:?}; give each its own")]
     SameName(String),
@@ -58,6 +58,12 @@ pub enum SimError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl From<PortError> for SimError {
+    fn from(error: PortError) -> Self {
+        Self::Link(Box::new(error))
+    }
 }
 
 impl SimError {

@@ -252,7 +252,10 @@ fn start_host(
         .and_then(|engine| engine.step_protocols(protocols, clock.clone()));
     match engine {
         Ok(engine) => Ok(Host { name, engine }),
-        Err(source) => Err(SimError::Host { host: name, source }),
+        Err(source) => Err(SimError::Host {
+            host: name,
+            source: Box::new(source),
+        }),
     }
 }
 

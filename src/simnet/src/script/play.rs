@@ -182,7 +182,7 @@ impl<'a> Stage<'a> {
             .and_then(|engine| engine.step_protocols(protocols, clock.clone()))
             .map_err(|source| SimError::Host {
                 host: name.to_owned(),
-                source,
+                source: Box::new(source),
             })?;
         Ok(Self {
             name,

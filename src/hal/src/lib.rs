@@ -18,7 +18,8 @@
 //! [`TxQueue::transmit`] takes it, and when the frame is sent the mbuf goes back to the pool's cache of
 //! the worker that sent it.
 //!
-//! Unsafe code is confined to [`region`], [`mbuf`] with [`burst`], [`mempool`] and [`ring`]; everything
+//! Unsafe code is confined to [`region`], [`mbuf`] with [`burst`], [`mempool`] and [`ring`], and a few lines of
+//! [`memory`] and [`lanes`]; everything
 //! it offers, but for the functions marked `unsafe` that drivers need, is sound to use from safe code.
 
 #[doc(hidden)]
@@ -26,10 +27,12 @@ pub mod bench;
 pub mod burst;
 pub mod error;
 pub mod flow;
+pub mod lanes;
 pub mod lcore;
 #[cfg(all(test, loom))]
 mod loom_model;
 pub mod mbuf;
+pub mod memory;
 pub mod mempool;
 pub mod name;
 pub mod offload;

@@ -3,6 +3,7 @@
 use crate::{IpProtocol, L3, Layers, parse_layers};
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use zerocopy::{Immutable, IntoBytes};
 
 /// The name of a flow: IP version, addresses, protocol and ports, in one direction.
 ///
@@ -20,7 +21,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// assert_eq!(key.canonical(), key.reversed().canonical());
 /// assert_eq!(symmetric_hash(&key), symmetric_hash(&key.reversed()));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct FlowKey {
     /// An IPv4 address is in the first four bytes, the rest is zero: zero adds nothing to a hash.
@@ -31,6 +32,8 @@ pub struct FlowKey {
     protocol: IpProtocol,
     version: u8,
     fragment: bool,
+    /// Always zero: there is no byte that is not compared.
+    zero: u8,
 }
 
 impl FlowKey {
@@ -79,6 +82,7 @@ impl FlowKey {
             protocol,
             version,
             fragment: false,
+            zero: 0,
         }
     }
 
@@ -184,6 +188,13 @@ impl FlowKey {
         } else {
             self
         }
+    }
+
+    /// The key's memory as words, for hashing and comparing: the same for equal keys and for no others. Their
+    /// byte order is that of the machine.
+    #[inline(always)]
+    pub fn words(&self) -> [u64; 5] {
+        zerocopy::transmute!(*self)
     }
 
     /// The exclusive or of all 16-bit words of both addresses and both ports, in network byte

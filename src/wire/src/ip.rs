@@ -2,8 +2,11 @@
 
 use core::fmt;
 
+use zerocopy::{Immutable, IntoBytes};
+
 /// What an IP packet carries: IPv4's protocol and IPv6's next header field.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, IntoBytes, Immutable)]
+#[repr(transparent)]
 pub struct IpProtocol(pub u8);
 
 impl IpProtocol {

@@ -114,16 +114,98 @@ pub fn toeplitz(key: &[u8; KEY_LEN], input: &[u8]) -> u32 {
     hash
 }
 
-/// The Toeplitz hash of a flow under [`SYMMETRIC_KEY`], the same for both directions. Two table
-/// look-ups; see the module for why that is enough.
-#[inline]
+/// The longest input of a [`Toeplitz`]: two IPv6 addresses and two ports.
+const TUPLE_LEN: usize = 36;
+
+/// The Toeplitz hash under one key, by tables: what each value of each byte of the input adds, which is
+/// possible because the hash is linear. This is for keys that others have chosen, such as that of a NIC
+/// whose hashes are to be foretold; what Linecard's own drivers compute is [`symmetric_hash`].
+///
+/// It has 36 KiB, of which IPv4 needs the first 12: make one for each key, not for each packet.
+///
+/// ```
+/// use linecard_wire::rss::{SYMMETRIC_KEY, Toeplitz, toeplitz};
+///
+/// static RSS: Toeplitz = Toeplitz::new(&SYMMETRIC_KEY);
+/// let input = [192, 0, 2, 1, 192, 0, 2, 2, 0x04, 0xd2, 0x00, 0x35];
+/// assert_eq!(RSS.hash(&input), toeplitz(&SYMMETRIC_KEY, &input));
+/// ```
+#[derive(Clone)]
+#[repr(align(64))]
+pub struct Toeplitz {
+    tables: [[u32; 256]; TUPLE_LEN],
+}
+
+impl Toeplitz {
+    /// The tables of a key.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "the loops end where the arrays do: five bytes of the key from 35 on are the last"
+    )]
+    pub const fn new(key: &[u8; KEY_LEN]) -> Self {
+        let mut tables = [[0; 256]; TUPLE_LEN];
+        let mut at = 0;
+        while at < TUPLE_LEN {
+            // Forty bits of the key: the windows of this byte's eight bits.
+            let (mut windows, mut i) = (0_u64, 0);
+            while i < 5 {
+                windows = windows << 8 | key[at + i] as u64;
+                i += 1;
+            }
+            let mut value = 1_usize;
+            while value < 256 {
+                // The lowest bit that is set, and the others, whose sum is known already.
+                let window = (windows >> (1 + value.trailing_zeros())) as u32;
+                tables[at][value] = tables[at][value & (value - 1)] ^ window;
+                value += 1;
+            }
+            at += 1;
+        }
+        Self { tables }
+    }
+
+    /// The hash of an input in network byte order: source address, destination address and, for protocols
+    /// with ports, source port and destination port. 36 bytes at most, which is known when it is compiled.
+    #[inline(always)]
+    pub fn hash<const N: usize>(&self, input: &[u8; N]) -> u32 {
+        const { assert!(N <= TUPLE_LEN) };
+        let (words, rest) = input.as_chunks::<4>();
+        let (tables, last) = self.tables.as_chunks::<4>();
+        let mut hash = 0;
+        for (word, [a, b, c, d]) in words.iter().zip(tables) {
+            // One load for four bytes: loads are what there are most of.
+            let word = u32::from_le_bytes(*word);
+            hash ^= pick(a, word) ^ pick(b, word >> 8) ^ pick(c, word >> 16) ^ pick(d, word >> 24);
+        }
+        let tables = tables.get(words.len()).map_or(last, |tables| tables);
+        rest.iter().zip(tables).fold(hash, |hash, (byte, table)| {
+            hash ^ pick(table, (*byte).into())
+        })
+    }
+}
+
+impl core::fmt::Debug for Toeplitz {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Toeplitz")
+    }
+}
+
+/// What the lowest byte of `word` adds.
+#[inline(always)]
 #[allow(
     clippy::indexing_slicing,
     reason = "a byte cannot exceed a table of 256"
 )]
+fn pick(table: &[u32; 256], word: u32) -> u32 {
+    table[(word & 0xff) as usize]
+}
+
+/// The Toeplitz hash of a flow under [`SYMMETRIC_KEY`], the same for both directions. Two table
+/// look-ups; see the module for why that is enough.
+#[inline]
 pub fn symmetric_hash(key: &FlowKey) -> u32 {
     let [upper, lower] = key.folded().to_be_bytes();
-    UPPER[usize::from(upper)] ^ LOWER[usize::from(lower)]
+    pick(&UPPER, upper.into()) ^ pick(&LOWER, lower.into())
 }
 
 /// The symmetric hash of a frame whose headers were found already; 0 if it is not IP.
@@ -169,6 +251,15 @@ mod tests {
 
     fn ports(src: u16, dst: u16) -> [u8; 4] {
         (u32::from(src) << 16 | u32::from(dst)).to_be_bytes()
+    }
+
+    static VERIFY: Toeplitz = Toeplitz::new(&VERIFY_KEY);
+
+    /// The hash under the key of verification, by tables and bit by bit.
+    fn both<const N: usize>(input: &[u8]) -> u32 {
+        let hash = VERIFY.hash::<N>(input.try_into().unwrap());
+        assert_eq!(hash, toeplitz(&VERIFY_KEY, input));
+        hash
     }
 
     #[test]
@@ -219,9 +310,9 @@ mod tests {
         for (dst, dst_port, src, src_port, addresses, with_ports) in vectors {
             let [src, dst]: [Ipv4Addr; 2] = [src.parse().unwrap(), dst.parse().unwrap()];
             let mut input = [src.octets(), dst.octets()].concat();
-            assert_eq!(toeplitz(&VERIFY_KEY, &input), addresses);
+            assert_eq!(both::<8>(&input), addresses);
             input.extend_from_slice(&ports(src_port, dst_port));
-            assert_eq!(toeplitz(&VERIFY_KEY, &input), with_ports);
+            assert_eq!(both::<12>(&input), with_ports);
         }
     }
 
@@ -256,9 +347,9 @@ mod tests {
         for (dst, dst_port, src, src_port, addresses, with_ports) in vectors {
             let [src, dst]: [Ipv6Addr; 2] = [src.parse().unwrap(), dst.parse().unwrap()];
             let mut input = [src.octets(), dst.octets()].concat();
-            assert_eq!(toeplitz(&VERIFY_KEY, &input), addresses);
+            assert_eq!(both::<32>(&input), addresses);
             input.extend_from_slice(&ports(src_port, dst_port));
-            assert_eq!(toeplitz(&VERIFY_KEY, &input), with_ports);
+            assert_eq!(both::<36>(&input), with_ports);
         }
     }
 
@@ -319,6 +410,16 @@ mod tests {
             let input = [&src[..], &dst[..], &ports(a, b)[..]].concat();
             prop_assert_eq!(symmetric_hash(&key), toeplitz(&SYMMETRIC_KEY, &input));
             prop_assert_eq!(symmetric_hash(&key), symmetric_hash(&key.reversed()));
+        }
+
+        #[test]
+        fn tables_equal_plain_toeplitz(key: [u8; 20], input: [u8; 36]) {
+            let key: [u8; KEY_LEN] = [key, key.map(|byte| byte.wrapping_mul(41))].concat().try_into().unwrap();
+            let tables = Toeplitz::new(&key);
+            prop_assert_eq!(tables.hash(&input), toeplitz(&key, &input));
+            // A length that is not one of whole words.
+            prop_assert_eq!(tables.hash::<7>(input.first_chunk().unwrap()), toeplitz(&key, &input[..7]));
+            prop_assert_eq!(tables.hash::<0>(&[]), 0);
         }
 
         #[test]

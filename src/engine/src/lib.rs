@@ -15,6 +15,7 @@
 //! | [`placement`] | queues to workers to cpus, pools to nodes: a plan that can be printed first |
 //! | [`Engine`], [`Running`] | configure, start, watch, stop, account |
 //! | [`Stage`], [`Verdict`], [`Context`] | the program's own part of the path |
+//! | [`flow_table`] | what a worker knows of each flow |
 //! | [`Idle`] | what a worker does when there is nothing to do |
 //! | [`Report`] | every frame accounted for |
 //!
@@ -27,6 +28,7 @@ mod context;
 mod copies;
 mod counters;
 mod engine;
+pub mod flow_table;
 mod handoff;
 mod idle;
 mod offload;
@@ -45,6 +47,7 @@ mod worker;
 pub use context::Context;
 pub use copies::CopyReason;
 pub use engine::{Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, StopHandle};
+pub use flow_table::{FlowId, FlowTable};
 pub use idle::Idle;
 pub use report::{Account, LeakReport, PoolReport, PortReport, Report, WorkerReport};
 pub use stage::{DropReason, PortIndex, Stage, Verdict, WorkerIndex};

@@ -1,4 +1,4 @@
-"""What benches/forward, benches/uring, benches/xdp and benches/idle share.
+"""What benches/forward, benches/uring, benches/xdp, benches/idle and benches/flows share.
 
 A contender is run by a function that gives figures by name. Contenders take turns, in an order that is
 reversed from round to round, so that a machine that changes its mood is unfair to nobody; a ratio is
@@ -158,8 +158,9 @@ class Testpmd(Process):
 class Bench:
     """One run of a script: options, tools, measurements, results."""
 
-    def __init__(self, name, args):
-        self.name, self.args = name, args
+    def __init__(self, name, args, command=True):
+        """With `command`, the script runs the built linecard."""
+        self.name, self.args, self.command = name, args, command
         cpus = sorted(os.sched_getaffinity(0))
         if len(cpus) < 2:
             sys.exit("this needs two cores: one for the traffic, one for the contender")
@@ -175,7 +176,7 @@ class Bench:
 
     def __enter__(self):
         self.dir = Path(self.exit.enter_context(tempfile.TemporaryDirectory(prefix="linecard-bench-")))
-        self.linecard_path = self.args.binary or build_linecard(self.has_dpdk)
+        self.linecard_path = self.args.binary or (build_linecard(self.has_dpdk) if self.command else None)
         self.tsc_hz = self.ping_pong()["tsc_hz"]
         self.wait_for_quiet()
         return self

@@ -18,6 +18,7 @@ const MAX_BULK: usize = 128;
 
 fn main() {
     support::quiet_or_say_so();
+    support::heading();
     let config = MempoolConfig {
         cache: CACHE,
         ..MempoolConfig::new("bench", SIZE)

@@ -15,6 +15,7 @@ const MAX_BULK: usize = 128;
 
 fn main() {
     support::quiet_or_say_so();
+    support::heading();
     for bulk in BULKS {
         report(
             "ring",

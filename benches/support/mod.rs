@@ -1,8 +1,8 @@
-//! What the ring and mempool benchmarks share: time, pinning, the quietness check, and the output.
+//! What the benchmarks in Rust share: time, pinning, the quietness check, and the output.
 //!
 //! A figure is time stamp counter cycles per object: the median over [`CHUNKS`] chunks of work, each
 //! short against a scheduler's time slice, so that a preemption spoils one chunk and not the figure.
-#![allow(unsafe_code, unreachable_pub)]
+#![allow(unsafe_code, unreachable_pub, dead_code)]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Barrier, OnceLock};
@@ -148,7 +148,19 @@ pub fn quiet_or_say_so() {
         }
         Some(ns) => eprintln!("# quiet: {ns:.0} ns from core to core"),
     }
+}
+
+/// What the figures of [`time`] and [`time_across`] are.
+pub fn heading() {
     println!("# cycles per object, median of {CHUNKS} chunks of {OBJECTS} objects");
+}
+
+/// A step of splitmix64, by which both languages make the same keys.
+pub fn mix(mut x: u64) -> u64 {
+    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 /// A pointer that the compiler knows nothing about any more, and memory that may have changed: what the

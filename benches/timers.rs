@@ -2,7 +2,6 @@
 //!
 //! `cargo bench -p linecard-engine --bench timers`; see `benches/README.md` for the method.
 
-#[allow(dead_code)]
 mod support;
 
 use std::cmp::Reverse;

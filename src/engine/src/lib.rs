@@ -61,7 +61,7 @@ mod worker;
 pub use bell::Bell;
 pub use context::Context;
 pub use copies::CopyReason;
-pub use engine::{Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, StopHandle};
+pub use engine::{
     Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, Stepped, StopHandle, Stopped,
 };
 pub use flow_table::{FlowId, FlowTable};

@@ -39,7 +39,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 fn sleep_unless(bell: &Bell, ready: impl FnOnce() -> bool) {
     bell.about_to_sleep();
     if !ready() {
-        Idler::new(Idle::Sleep).sleep(std::iter::empty(), bell);
+        Idler::new(Idle::Sleep).sleep(std::iter::empty(), bell, None);
     }
     bell.awake();
 }

@@ -59,7 +59,7 @@ impl Protocol for Client {
     fn packet(&mut self, now_ns: u64, packet: Packet<'_>, out: &mut Outbox) -> Verdict {
         let ip = Ipv4::parse(&packet.data()[14..]).unwrap();
         assert!(Udp::parse(ip.payload()).unwrap().checksum_ok(ip.pseudo()));
-        assert!(packet.payload() < &QUESTIONS.to_be_bytes());
+        assert!(packet.payload() < &QUESTIONS.to_be_bytes()[..]);
         self.answers.fetch_add(1, Ordering::Relaxed);
         self.next_ns = now_ns;
         // The answer to the one that is asked next comes by this way again.

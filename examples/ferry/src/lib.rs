@@ -70,7 +70,7 @@
 //! Whoever writes another protocol can keep the outside as it is here. `receive`, `transmit` until it returns nothing,
 //! `deadline`, `expire`, each with `now` as an argument: with that, [`sim`] has an hour of bad network in a second, and
 //! finds what no thinking does. An example: credit is told in steps of a quarter window, lest a slow reader
-//! cause a packet for each byte. Seed 1758 found a message that ended less than a quarter behind the credit: the reader
+//! cause a packet for each byte. A seed found a message that ended less than a quarter behind the credit: the reader
 //! could not read it, so it freed nothing, so no credit was told; both waited for ever. Now such a remainder is told
 //! ([`Incoming::credit_is_worth_telling`](incoming::Incoming::credit_is_worth_telling)).
 //!
@@ -128,7 +128,9 @@
 //! ```console
 //! $ cargo run --release -p linecard-ferry -- seeds           # 10,000 random networks; names the seeds that fail
 //! $ cargo run --release -p linecard-ferry -- seeds 1758      # one of them, with everything that was chosen for it
-//! $ cargo run --release -p linecard-ferry -- goodput
+//! $ cargo run --release -p linecard-ferry -- goodput         # the table above
+//! $ cargo run --release -p linecard-ferry -- receive copy    # over a UDP socket of the kernel's
+//! $ cargo run --release -p linecard-ferry -- send file 192.0.2.2
 //! ```
 #![forbid(unsafe_code)]
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -82,7 +82,7 @@ pub(super) fn send(path: &Path, to: SocketAddr) -> Result<()> {
     }
     bar.finish_and_clear();
     tell(len, began);
-    Ok(())
+    linger(&mut socket, id)
 }
 
 fn explain(ending: Ending) -> &'static str {
@@ -148,14 +148,14 @@ fn receive_all(socket: &mut Socket, id: ConnectionId, file: &mut impl Write) -> 
     Ok((received, announced.unwrap_or_default()))
 }
 
-/// The sender may not know yet that it is over: it is told for a second, should it ask.
+/// The other side may not know yet that it is over: it is told, and for a second it is told again, should it ask.
 fn linger(socket: &mut Socket, id: ConnectionId) -> Result<()> {
-    let until = Instant::now() + std::time::Duration::from_secs(1);
-    socket.turn()?;
+    let until = Instant::now() + Duration::from_secs(1);
+    socket.turn_for(Duration::ZERO)?;
     let now_ns = socket.now_ns();
     socket.endpoint.remove(now_ns, id);
     while Instant::now() < until {
-        socket.turn_for(until - Instant::now())?;
+        socket.turn_for(until.saturating_duration_since(Instant::now()))?;
     }
     Ok(())
 }

@@ -1,0 +1,164 @@
+//! Ferry: a reliable, ordered message transport, small and whole, to learn from and to build on.
+//!
+//! Messages go in at one end and come out at the other: each once, in order, whole, whatever the way between them loses,
+//! doubles, reorders or damages. Ferry runs over UDP (port [`UDP_PORT`]) or as an IP protocol of its own ([`IP_PROTOCOL`]).
+//! It has no sockets, no threads, no clock and no source of randomness: [packets](packet) and time go in, packets and
+//! a deadline come out. So the same object runs in a simulation, behind a socket, and as a protocol of Linecard's on
+//! a NIC.
+//!
+//! ```
+//! use linecard_ferry::{Config, Endpoint, Secret};
+//!
+//! // 16 random bytes; here they are not, so that this runs the same every time.
+//! let mut client = Endpoint::new(Config::default(), Secret::new([1; 16], 0), false);
+//! let mut server = Endpoint::new(Config::default(), Secret::new([2; 16], 0), true);
+//! let (at_client, at_server) = ("192.0.2.1:5000".parse()?, "192.0.2.2:33779".parse()?);
+//!
+//! let id = client.connect(0, at_server).expect("there is place for a thousand");
+//! client.connection(id).expect("it is new").send(b"Hello, over there!")?;
+//!
+//! // The network: whatever one has to send, the other receives, a millisecond later.
+//! let mut buffer = [0; 1_500];
+//! let mut message = Vec::new();
+//! for now_ms in 0..10 {
+//!     let now_ns = now_ms * 1_000_000;
+//!     while let Some((_to, len)) = client.transmit(now_ns, &mut buffer) {
+//!         server.receive(now_ns, at_client, &buffer[..len]);
+//!     }
+//!     while let Some((_to, len)) = server.transmit(now_ns, &mut buffer) {
+//!         client.receive(now_ns, at_server, &buffer[..len]);
+//!     }
+//!     while let Some(id) = server.changed() {
+//!         server.connection(id).expect("it has changed").receive_message(&mut message);
+//!     }
+//! }
+//! assert_eq!(message, b"Hello, over there!");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Reading it as a tutorial
+//!
+//! Each file answers one question that every transport protocol has to answer. In this order they need no knowledge of
+//! those below:
+//!
+//! | question | file | after |
+//! | --- | --- | --- |
+//! | What do the bytes mean, and how can parsing not go wrong? | [`packet`] | |
+//! | How does a stranger become a peer at no cost? | [`secret`], [`endpoint`] | RFC 4987, RFC 9000 §8.1 |
+//! | What is it that is numbered and sent? | [`outgoing`], [`incoming`] | RFC 9293 |
+//! | What has arrived, and when is that said? | [`received`], [`ranges`] | RFC 2018, RFC 9000 §13.2 |
+//! | How long does it take? | [`rtt`] | RFC 6298 |
+//! | What is lost? | [`sent`], [`rack`] | RFC 8985 §6 |
+//! | When is it asked again, and what may leave? | [`recovery`], [`pacer`] | RFC 8985 §7, RFC 6298 §5 |
+//! | How much may be under way? | [`congestion`] | RFC 5681, 6582, 9438 |
+//! | What if the peer moves? | [`path`] | RFC 9000 §8.2, §9 |
+//! | How does it all fit together? | [`connection`] | |
+//! | Does it work? | [`sim`] | |
+//!
+//! Three decisions make it small:
+//!
+//! 1. **One row of bytes.** Messages lie in it one behind the other, each behind its length. Fragmentation, reassembly,
+//!    many messages in a packet, flow control, retransmission: all of it is about that row, and none of it about
+//!    messages. The price: a lost packet holds up all messages behind it, which an ordered transport has to do anyway.
+//! 2. **Every packet has a number of its own**, and a chunk that is sent again is in another packet. So
+//!    an acknowledgement says which transmission arrived: the round trip is never ambiguous, "sent later" is "has a
+//!    higher number", and a packet that was given up wrongly is seen to arrive. (QUIC's idea; TCP needs Karn's algorithm,
+//!    D-SACK, time stamps and F-RTO for this.)
+//! 3. **A packet's parts have fixed places in a fixed order**, each there or not. There is no list of frames to loop over,
+//!    and one way only to write a packet.
+//!
+//! Whoever writes another protocol can keep the outside as it is here. `receive`, `transmit` until it returns nothing,
+//! `deadline`, `expire`, each with `now` as an argument: with that, [`sim`] has an hour of bad network in a second, and
+//! finds what no thinking does. An example: credit is told in steps of a quarter window, lest a slow reader
+//! cause a packet for each byte. A seed found a message that ended less than a quarter behind the credit: the reader
+//! could not read it, so it freed nothing, so no credit was told; both waited for ever. Now such a remainder is told
+//! ([`Incoming::credit_is_worth_telling`](incoming::Incoming::credit_is_worth_telling)).
+//!
+//! # What it promises, and what not
+//!
+//! Ferry is **no secure transport**. The checksum (CRC32C) finds damage by accident: every error of up to three bits, every
+//! burst of up to 32, and all but one in four thousand million of the rest. Connection ids, cookies and challenges cannot
+//! be guessed, so whoever cannot see the packets can neither forge, break off nor divert a connection. Whoever can see
+//! them can do all of that, and read them. On a network that is not trusted, it belongs into a tunnel that encrypts.
+//!
+//! Against hostile input, everything has a bound, and what is beyond is counted in [`Counters`]:
+//!
+//! | what | bound |
+//! | --- | --- |
+//! | a hello from a forged address | an answer that is shorter than it, and nothing kept; 256 answers wait at most |
+//! | a half-open connection | its address has been proven; so many, for so long ([`Config`]) |
+//! | bytes received, not read | the credit given; memory is made with the first byte |
+//! | gaps in the row | one for 256 bytes of the window |
+//! | gaps in the packet numbers | 256; then the oldest are forgotten |
+//! | packets under way | 8,192, which bounds the work of an acknowledgement as well |
+//! | an acknowledgement of what was never sent | the whole packet is dropped |
+//! | a message longer than agreed | the connection is broken off |
+//! | an address not proven | three times the bytes that came from there, in six packets |
+//! | connections that are over | 4,096 are remembered, for as long as the peer may ask |
+//!
+//! What is left out: encryption; several rows in a connection; looking for the longest datagram of a way; datagrams without
+//! reliability; ECN; new connection ids for privacy (an observer can follow a peer that moves); a stateless
+//! reset (a peer that has lost its memory is noticed by silence). A receiver that acknowledges packets before they come, to
+//! have its sender go faster, is believed, as TCP's is.
+//!
+//! # How fast it is
+//!
+//! Goodput in Mbit/s, from the simulation: 100 Mbit/s, a queue of one bandwidth-delay product (64 kB at least), messages
+//! of 16 KiB in one direction, datagrams of 1,232 bytes. Loss is independent, both ways; beside it one packet in a
+//! hundred comes late by up to half a round trip. From the first hello to the last message read, so slow start is in it,
+//! over 100, 20, 8 and 2 MB. The median of five seeds. `ferry goodput` prints this table.
+//!
+//! | round trip | controller | 0 % | 1 % | 5 % | 20 % |
+//! | --- | --- | --- | --- | --- | --- |
+//! | 1 ms | CUBIC | 94.9 | 82.6 | 21.3 | 1.1 |
+//! | 1 ms | NewReno | 94.9 | 77.9 | 21.7 | 1.5 |
+//! | 10 ms | CUBIC | 94.3 | 12.1 | 3.7 | 0.6 |
+//! | 10 ms | NewReno | 94.1 | 10.9 | 3.9 | 0.7 |
+//! | 50 ms | CUBIC | 90.3 | 2.5 | 0.8 | 0.2 |
+//! | 50 ms | NewReno | 90.2 | 2.3 | 0.8 | 0.2 |
+//! | 100 ms | CUBIC | 85.1 | 1.3 | 0.4 | 0.1 |
+//! | 100 ms | NewReno | 85.0 | 1.1 | 0.4 | 0.1 |
+//!
+//! That is what controllers that take every loss for congestion can have: datagram · 1.22 / (round trip · √loss) (Mathis
+//! and others, 1997) is 12.0 Mbit/s at 10 ms and 1 per cent. Where loss is not congestion, another
+//! [`Controller`](congestion::Controller) is the answer, and that is why it is a trait.
+//!
+//! # Trying it
+//!
+//! ```console
+//! $ cargo run --release -p linecard-ferry -- seeds           # 10,000 random networks; names the seeds that fail
+//! $ cargo run --release -p linecard-ferry -- seeds 1758      # one of them, with everything that was chosen for it
+//! $ cargo run --release -p linecard-ferry -- goodput         # the table above
+//! $ cargo run --release -p linecard-ferry -- receive copy    # over a UDP socket of the kernel's
+//! $ cargo run --release -p linecard-ferry -- send file 192.0.2.2
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod congestion;
+pub mod connection;
+pub mod endpoint;
+pub mod incoming;
+pub mod outgoing;
+pub mod pacer;
+pub mod packet;
+pub mod path;
+pub mod rack;
+pub mod ranges;
+pub mod received;
+pub mod recovery;
+pub mod rtt;
+pub mod secret;
+pub mod sent;
+pub mod sim;
+
+pub use config::{Config, Counters};
+pub use connection::{Connection, Ending, State};
+pub use endpoint::{ConnectionId, Endpoint};
+pub use outgoing::SendError;
+pub use secret::Secret;
+
+/// Ferry as an IP protocol of its own: the number for experiments (RFC 3692). The port of addresses is then zero.
+pub const IP_PROTOCOL: u8 = 253;
+/// Ferry over UDP; the word on a telephone's keys.
+pub const UDP_PORT: u16 = 33_779;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use linecard_engine::protocol::Protocol;
 use linecard_stack::{InterfaceConfig, IpHost, Rate, Secret, Stack, StackConfig};
-use linecard_wire::describe::{Header, Headers};
+use linecard_wire::describe::Headers;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -209,9 +209,10 @@ impl Kinds {
         self
     }
 
-    /// Adds a header that scripts can name, and that is found in packets.
-    pub fn with_header<H: Header>(mut self) -> Self {
-        self.headers = self.headers.with::<H>();
+    /// The headers that scripts can name, and that are found in packets, instead of the
+    /// [standard](Headers::standard) ones.
+    pub fn with_headers(mut self, headers: Headers) -> Self {
+        self.headers = headers;
         self
     }
 

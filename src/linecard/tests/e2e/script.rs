@@ -71,7 +71,7 @@ fn scripts_that_should_fail_do() {
             "> $back/tcp(sport=7)",
             0,
             "another packet",
-            "ipv4.protocol",
+            "after ipv4",
         ),
         (
             "dport=8)",

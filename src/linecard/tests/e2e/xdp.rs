@@ -293,9 +293,12 @@ fn rules_drop_and_mark_where_all_is_ours() {
                 &udp(([10, 77, 0, 1], 5), ([10, 77, 0, 2], port), b"x"),
             )
         };
+        let watch = wire.b.watch(20, 0x0800);
         for (port, times) in [(999, 10), (1000, 20), (1999, 20), (2000, 10)] {
             wire.a.send_raw(&datagram(port), times);
         }
+        // What is still on its way when the link goes down would be lost.
+        assert_eq!(watch.frames().len(), 20, "{mode}");
         let Wire {
             lab,
             a,

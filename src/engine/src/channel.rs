@@ -87,7 +87,8 @@
 //!
 //! - A worker sleeps by its [`Bell`](crate::Bell). Its ends are [attached](WorkerReceiver::attach) to it when the
 //!   worker starts, and asked whether they are [ready](WorkerReceiver::is_ready) after it has said that it is
-//!   about to sleep.
+//!   about to sleep. **The engine does not do that by itself yet:** a protocol that receives from a channel keeps a
+//!   [deadline](crate::protocol::Protocol::deadline), and looks when it has come.
 //! - The application waits by [`Waker`](core::task::Waker), for blocking calls one that unparks the thread. A
 //!   worker calls it directly, at the end of a burst: what that costs is the executor's (a system call as
 //!   a rule), and only if somebody waits.

@@ -69,7 +69,8 @@ impl Wire {
 pub enum Event {
     /// The link goes down: what is sent is lost, what is on its way arrives.
     Down(LinkId),
-    /// It comes up again.
+    /// It comes up again. Hosts see that when they next look after their queues, ten times a second; until then
+    /// they drop what they would send by it ([`PortDown`](linecard_engine::DropReason::PortDown)).
     Up(LinkId),
 }
 

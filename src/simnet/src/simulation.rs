@@ -205,8 +205,10 @@ impl Simulation {
             .into_iter()
             .map(|(name, stopped)| (name, stopped.report()))
             .collect();
-        if let Some(Err(source)) = recorder.as_ref().map(Recorder::finish) {
-            let path = format!("{recorder:?}").into();
+        if let Some(recorder) = recorder
+            && let Err(source) = recorder.finish()
+        {
+            let path = recorder.path();
             return Err(SimError::Record { path, source });
         }
         let links = links.into_iter().map(|strand| {

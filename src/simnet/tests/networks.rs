@@ -227,11 +227,19 @@ fn networks_that_cannot_be_say_why() {
     assert!(error.contains("two hosts with the name \"a\""), "{error}");
 
     let (mut net, ..) = pair(7, Wire::default(), probe(1, 1));
-    net.record("frames.pcap");
+    let dir = tempfile::tempdir().unwrap();
+    let precious = dir.path().join("frames.pcap");
+    std::fs::write(&precious, "precious").unwrap();
+    net.record(&precious);
     let error = net.start().unwrap_err().to_string();
     assert!(
         error.contains("frames.pcap") && error.contains(".pcapng"),
         "{error}"
+    );
+    assert_eq!(
+        std::fs::read(&precious).unwrap(),
+        b"precious",
+        "it is not ours to empty"
     );
 
     let error = Wire::from_options([("loss", "2")]).unwrap_err().to_string();

@@ -70,6 +70,10 @@ fn what_is_not_as_expected_is_found() {
             "there is no such figure, but server.drops",
         ),
         (
+            "figure = \"server.drops.nombuf\"\nequals = 0",
+            "there is no such figure",
+        ),
+        (
             "figure = \"sever.rx\"\nequals = 0",
             "nothing is called \"sever\"",
         ),

@@ -18,7 +18,10 @@ pub struct IpHost {
 }
 
 impl IpHost {
-    /// The protocol of a worker's own stack. With several workers see the [crate](crate#several-workers).
+    /// The protocol of an engine with one worker: frames of ARP and ND are not shared with the stacks of others.
+    ///
+    /// It keeps up to [`Stack::most_mbufs`] of the worker's mbufs, of which the engine does not know: on a NIC, add
+    /// them to the pool's size (`EngineConfig::pool_size`).
     pub fn new(stack: Stack) -> Self {
         Self { stack }
     }

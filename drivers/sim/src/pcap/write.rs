@@ -68,9 +68,7 @@ impl Writer {
     /// The same with no interface yet.
     pub(crate) fn without_interface(path: &Path) -> io::Result<Self> {
         let file = File::create(path)?;
-        let ng = path
-            .extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case("pcapng"));
+        let ng = is_ng(path);
         let mut ready = Vec::with_capacity(2 * SPILL);
         if ng {
             section(&mut ready)?;
@@ -100,11 +98,6 @@ impl Writer {
             None => Ok(writer),
             Some(error) => Err(error),
         }
-    }
-
-    /// Whether frames of several interfaces can be told apart in it.
-    pub(crate) fn is_ng(&self) -> bool {
-        self.ng
     }
 
     /// Describes another interface; returns its number. A pcap file has but one.
@@ -219,6 +212,12 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// Whether a file of this name is a pcapng file, in which frames of several interfaces can be told apart.
+pub(crate) fn is_ng(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("pcapng"))
 }
 
 fn section(to: &mut Vec<u8>) -> io::Result<()> {

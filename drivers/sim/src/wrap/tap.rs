@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use linecard_hal::flow::FlowRules;
@@ -12,7 +12,7 @@ use linecard_hal::{
     RxQueue, RxStats, SimClock, TxQueue, TxStats,
 };
 
-use crate::pcap::write::{Way, Writer, now_ns};
+use crate::pcap::write::{Way, Writer, is_ng, now_ns};
 use crate::pcap::{kind_of, lock};
 
 /// Writes each frame that a port receives or transmits to a file: pcapng, which notes the direction, if
@@ -46,11 +46,12 @@ pub struct Recorder {
 impl Recorder {
     /// Creates or empties the file, whose name has to end in `.pcapng`.
     pub fn create(path: &Path, clock: Option<SimClock>) -> io::Result<Self> {
-        let writer = Writer::without_interface(path)?;
-        if !writer.is_ng() {
+        // Before the file is emptied.
+        if !is_ng(path) {
             let what = "several ports are recorded in pcapng files only: end its name in .pcapng";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
+        let writer = Writer::without_interface(path)?;
         Ok(Self {
             writer: Arc::new(Mutex::new(writer)),
             clock,
@@ -65,6 +66,11 @@ impl Recorder {
             recorder: self.clone(),
             interface,
         }
+    }
+
+    /// The file.
+    pub fn path(&self) -> PathBuf {
+        lock(&self.writer).path().to_owned()
     }
 
     /// Writes what has come together, and reports the first failure.

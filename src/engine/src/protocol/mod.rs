@@ -149,6 +149,9 @@ pub trait Protocol: Send {
     }
 
     /// When it wants to be called next though nothing arrives; asked for after every call.
+    ///
+    /// An engine whose inputs have all ended (capture files do, NICs do not) ends with them, and does not wait for
+    /// deadlines that have not come.
     fn deadline(&self) -> Option<u64> {
         None
     }

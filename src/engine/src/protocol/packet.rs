@@ -140,8 +140,9 @@ impl<'a> Packets<'a> {
     /// The `index`-th packet, unless it was taken.
     #[inline(always)]
     pub fn get(&mut self, index: usize) -> Option<Packet<'_>> {
-        self.current = index;
         let layers = self.layers.get(index)?;
+        // Behind the end there is nobody to be at.
+        self.current = index;
         let slot = self.slots.get(index)?;
         Some(Packet { slot, layers })
     }

@@ -86,7 +86,7 @@ fn wrong_usage_says_what_to_type() {
             2,
             "cannot be used with",
         ),
-        (&[loss, "--pcap", "frames.pcap"], 1, ".pcapng"),
+        (&[loss, "--pcap", "/nonexistent/frames.pcap"], 1, ".pcapng"),
         (&["missing.toml"], 1, "missing.toml: No such file"),
     ] {
         let output = sim(words);

@@ -150,6 +150,9 @@ impl HostSetting {
     }
 }
 
+/// What an mbuf of a simulated host holds.
+const MOST_BYTES: usize = 2048;
+
 fn hundred() -> usize {
     100
 }
@@ -172,6 +175,12 @@ impl Kinds {
         })
         .with("probe", |setting| {
             let given: ProbeSetting = setting.read()?;
+            if given.size > MOST_BYTES {
+                return Err(format!(
+                    "size = {}: a datagram has to fit an mbuf: {MOST_BYTES} bytes at most",
+                    given.size
+                ));
+            }
             if given.from.is_ipv4() != given.to.is_ipv4() {
                 return Err("from and to are not of one IP version".into());
             }

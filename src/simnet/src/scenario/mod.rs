@@ -46,7 +46,7 @@
 //! | `HOST.KIND.…` | what the protocol says of itself |
 //! | `LINK.there.sent`, `.delivered`, `.lost`, `.duplicated`, `.reordered`, `.corrupted`, `.queue_dropped`, `.down_dropped` | frames from the first host to the second; `LINK.back.…` the others |
 //!
-//! A drop that did not occur is 0. Besides what a file expects, every run expects that all frames and mbufs
+//! A drop that did not occur is 0, also for a reason of a protocol's own that it does not have: mind the spelling. Besides what a file expects, every run expects that all frames and mbufs
 //! are accounted for and that no protocol panicked.
 
 mod file;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use linecard_engine::Report;
+use linecard_engine::{DropReason, Report};
 use linecard_sim::LinkStats;
 use serde::Serialize;
 
@@ -108,7 +108,12 @@ pub(super) fn run(
 fn figure(figures: &Figures, name: &str) -> Option<u64> {
     let known = figures.get(name).copied();
     known.or_else(|| {
-        let (of, _) = name.split_once(".drops.")?;
+        let (of, reason) = name.split_once(".drops.")?;
+        // A host's reasons are known; a protocol's own it names when they occur.
+        let host = figures.contains_key(&format!("{of}.tx"));
+        if host && !DropReason::ALL.iter().any(|known| known.name() == reason) {
+            return None;
+        }
         figures
             .keys()
             .any(|key| key.strip_prefix(of).is_some_and(|k| k.starts_with('.')))

@@ -146,6 +146,8 @@ impl<'a> Stage<'a> {
         record: Option<&Path>,
     ) -> Result<Self, SimError> {
         let clock = SimClock::new();
+        let protocols = protocols(name, lines, kinds)?;
+        // Behind all that may be wrong with the script: it empties the file.
         let recorder = record.map(|path| {
             Recorder::create(path, Some(clock.clone())).map_err(|source| SimError::Record {
                 path: path.to_owned(),
@@ -171,7 +173,6 @@ impl<'a> Stage<'a> {
             });
             ends.push(End::start(end)?);
         }
-        let protocols = protocols(name, lines, kinds)?;
         let config = EngineConfig {
             pin: false,
             ..EngineConfig::default()
@@ -214,7 +215,10 @@ impl<'a> Stage<'a> {
             What::Run { .. } | What::Ports(_) => Ok(()),
             What::Let { name, text } => {
                 // What is not known yet is asked for where it is used.
-                let text = self.names.fill(text).unwrap_or_else(|_| text.clone());
+                let text = self
+                    .names
+                    .fill_some(text)
+                    .map_err(|e| self.wrong(number, e))?;
                 self.names.set(name, text);
                 Ok(())
             }
@@ -427,8 +431,10 @@ impl<'a> Stage<'a> {
         // What was on its way to them is theirs to free.
         drop(ends);
         let report = stopped.report();
-        if let Some(Err(source)) = recorder.as_ref().map(Recorder::finish) {
-            let path = format!("{recorder:?}").into();
+        if let Some(recorder) = recorder
+            && let Err(source) = recorder.finish()
+        {
+            let path = recorder.path();
             return Err(SimError::Record { path, source });
         }
         let panicked = report.protocols.iter().find_map(|p| p.fault.clone());

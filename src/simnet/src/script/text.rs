@@ -20,8 +20,20 @@ pub(super) struct Capture {
 }
 
 impl Names {
+    /// From here on the name stands for this, also in the texts that other names stand for.
     pub(super) fn set(&mut self, name: &str, text: String) {
+        let this = Self(BTreeMap::from([(name.to_owned(), text.clone())]));
+        for other in self.0.values_mut() {
+            if let Ok(filled) = this.fill_some(other) {
+                *other = filled;
+            }
+        }
         self.0.insert(name.to_owned(), text);
+    }
+
+    /// The text with what its names stand for; what stands for nothing yet stays.
+    pub(super) fn fill_some(&self, text: &str) -> Result<String, String> {
+        self.fill_known(text, |name| Ok(format!("${name}")))
     }
 
     /// The text with what its names stand for. Each has to stand for something.
@@ -61,7 +73,7 @@ impl Names {
     /// taken out of it.
     pub(super) fn expect(&self, text: &str) -> Result<(String, Vec<Capture>), String> {
         // A text that a name stands for may have names itself that nobody has given a value yet.
-        let text = self.fill_known(text, |name| Ok(format!("${name}")))?;
+        let text = self.fill_some(text)?;
         let (mut filled, mut captures) = (String::new(), Vec::new());
         for (layer, header) in cut(&text, '/').into_iter().enumerate() {
             if layer > 0 {
@@ -222,6 +234,20 @@ mod tests {
         for wrong in ["$unknown/udp", "udp(dport=$a+1)", "udp($a)", "udp(dport=$a"] {
             assert!(names().expect(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_name_in_the_text_of_another_stands_for_one_thing() {
+        let mut names = names();
+        let text = names.fill_some("$eth/ipv4(ident=$id)").unwrap();
+        names.set("question", text);
+        let (_, captures) = names.expect("$question/udp").unwrap();
+        assert_eq!(captures.len(), 1);
+        names.set("id", "77".into());
+        let (text, captures) = names.expect("$question/udp").unwrap();
+        assert!(captures.is_empty(), "it has a value now");
+        assert_eq!(text, "eth(src=02:00:00:00:00:01)/ipv4(ident=77)/udp");
+        assert_eq!(names.fill("$question"), names.fill("$eth/ipv4(ident=$id)"));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) const SEND: u8 = 2;
 pub(crate) const MEND: u8 = 0x80;
 
 const POOL: usize = 512;
+/// The longest frame that the link takes, either way.
+const LONGEST: usize = 14 + 1500;
 /// Frames that a record may set off, at most: the fragments of a reply, or all that waited, and the like.
 const MOST_ANSWERS: usize = 256;
 
@@ -58,7 +60,7 @@ fn well_formed(frame: &Mbuf) {
     let layers = parse_layers(&bytes);
     let ethernet = Ethernet::parse(&bytes).unwrap();
     assert_eq!(ethernet.src(), US);
-    assert!(bytes.len() <= 14 + 1500, "{}", bytes.len());
+    assert!(bytes.len() <= LONGEST, "{}", bytes.len());
     assert!(layers.l3 != L3::Other, "{layers:?}");
     if layers.malformed || layers.is_fragment() || layers.l3 == L3::Arp {
         // A payload that we were given to send may be anything.
@@ -164,7 +166,7 @@ fn send(stack: &mut Stack, lab: &mut Lab, record: &[u8], now: u64) {
 
 /// As a port would have received it, and as its worker would treat it.
 fn receive(stack: &mut Stack, lab: &mut Lab, record: &[u8], mend: bool, now: u64) {
-    let record = &record[..record.len().min(1900)];
+    let record = &record[..record.len().min(LONGEST)];
     let mut frame = lab.pool.alloc().unwrap();
     frame.append(record.len()).unwrap().copy_from_slice(record);
     frame.set_port(0);

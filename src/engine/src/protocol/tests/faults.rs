@@ -115,6 +115,41 @@ impl Protocol for Wayward {
     }
 }
 
+/// Walks to the end of the burst, and panics before anything is answered.
+struct Walker;
+
+impl Protocol for Walker {
+    fn name(&self) -> &str {
+        "walker"
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::udp(7)]
+    }
+
+    fn packet(&mut self, _: u64, _: Packet<'_>, _: &mut Outbox) -> Verdict {
+        Verdict::Consume
+    }
+
+    fn burst(&mut self, _: u64, packets: &mut Packets<'_>, _: &mut Outbox) {
+        let mut index = 0;
+        while packets.get(index).is_some() {
+            index += 1;
+        }
+        panic!("behind packet {index}");
+    }
+}
+
+#[test]
+fn a_panic_behind_the_last_packet_costs_that_one_and_ends() {
+    let a = TestPort::new("a", 1, flows(50));
+    let ports = std::slice::from_ref(&a);
+    let report = run(ports, 1, Protocols::new().with(|_| Walker));
+    assert_eq!(report.protocols[0].faults, 50);
+    assert_eq!(report.ports[0].drops["stage_panic"], 50);
+    assert!(report.is_clean(), "{report:#?}");
+}
+
 #[test]
 fn whatever_was_done_by_then_every_packet_is_counted_once() {
     let a = TestPort::new("a", 1, flows(400));

@@ -79,7 +79,8 @@ impl Context {
         }
     }
 
-    /// Counts a received frame whose mbuf somebody keeps.
+    /// Counts a received frame whose mbuf somebody keeps; a drop at the port in hand, which for frames that other
+    /// workers handed over is that of the last of them.
     pub(crate) fn taken(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Deliver => self.counters.delivered += 1,

@@ -63,7 +63,7 @@
 //! | [`reassembly`] | fragments to datagrams, bounded |
 //! | `icmp`, `extensions` | what is reported to whom; IPv6 options |
 //! | `ident`, `secret`, `limit`, `lists` | what cannot be guessed, and what costs constant time |
-//! | [`IpHost`] | the stack as a protocol of the engine, beside others |
+//! | [`IpHost`], [`Transport`] | the stack as a protocol of the engine, beside others, and a protocol on top of it |
 //! | [`kernel`] | addresses, routes and neighbours that the kernel has, by netlink |
 //!
 //! # What holds whatever a peer sends
@@ -108,6 +108,7 @@ mod stack;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 pub use config::{ConfigError, StackConfig};
 pub use icmp::Problem;
@@ -121,3 +122,4 @@ pub use reassembly::{Fragment, ReassemblyConfig};
 pub use route::{MOST_ROUTES, Route};
 pub use secret::Secret;
 pub use stack::{Counters, Host, Reassembled, Received, Stack};
+pub use transport::{Ip, Transport};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use linecard_hal::{Mbuf, Mempool};
+use linecard_hal::{Mbuf, MbufFlags, Mempool};
 use linecard_wire::ipv6::ext::{FRAGMENT_LEN, FragmentInfo};
 use linecard_wire::{
     EtherType, EthernetHeader, EthernetMut, IpProtocol, Ipv4, Ipv4Header, Ipv4Mut, Ipv6,
@@ -233,6 +233,9 @@ fn put_headers(
         head.chain(payload).map_err(|_| Reason::TooBig)?;
         payload = head;
     }
+    if payload.flags().intersects(MbufFlags::TX_L4_MASK) {
+        say_where(&mut payload, ip_len);
+    }
     let data = payload.data_mut().ok_or(Reason::NoMbuf)?;
     let headers = data.get_mut(..headers_len).ok_or(Reason::NoMbuf)?;
     let header = EthernetHeader::new(mac, MacAddr::default(), ethertype);
@@ -241,6 +244,20 @@ fn put_headers(
         .into_payload();
     write_ip(body, len, to, path, idents).ok_or(Reason::TooBig)?;
     Ok(payload)
+}
+
+/// The port computes the checksum of layer 4: it has to know where that begins.
+fn say_where(frame: &mut Mbuf, ip_len: usize) {
+    let mut lens = frame.tx_offload();
+    lens.l2_len = ethernet::HEADER_LEN as u16;
+    lens.l3_len = ip_len as u16;
+    frame.set_tx_offload(lens);
+    let family = if ip_len == ipv4::HEADER_LEN {
+        MbufFlags::TX_IPV4
+    } else {
+        MbufFlags::TX_IPV6
+    };
+    frame.set_flags(frame.flags() | family);
 }
 
 /// Writes the header alone; the payload lies behind it, or in the next segment. `None` if the payload is longer

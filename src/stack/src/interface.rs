@@ -265,6 +265,13 @@ impl Interface {
         }
     }
 
+    /// What another stack of the same host says of an address.
+    pub(crate) fn decided(&mut self, address: IpAddr, state: AddressState) {
+        if let Some(ours) = self.addresses.iter_mut().find(|a| a.net.addr() == address) {
+            ours.state = state;
+        }
+    }
+
     /// When [`poll`](Self::poll) has something to do.
     pub(crate) fn deadline_ns(&self) -> Option<u64> {
         self.addresses.iter().filter_map(|a| a.due_ns).min()

@@ -62,6 +62,7 @@
 //! | `route` | the longest prefix |
 //! | [`reassembly`] | fragments to datagrams, bounded |
 //! | `icmp`, `extensions` | what is reported to whom; IPv6 options |
+//! | `kin` | the stacks of one host on several workers |
 //! | `ident`, `secret`, `limit`, `lists` | what cannot be guessed, and what costs constant time |
 //! | [`IpHost`], [`Transport`] | the stack as a protocol of the engine, beside others, and a protocol on top of it |
 //! | [`kernel`] | addresses, routes and neighbours that the kernel has, by netlink |
@@ -75,9 +76,9 @@
 //!
 //! # Several workers
 //!
-//! A stack belongs to one worker. Only ARP and ND are about the whole port and come to one worker alone; the others
-//! get copies of those frames ([`Mbuf::share`](linecard_hal::Mbuf::share)), hand them to their own stack, and free
-//! what it answers, so that each knows the neighbours.
+//! A stack belongs to one worker, and ARP and ND, which are about the whole port, come to one worker alone.
+//! [`Stack::several`] makes the stacks of one host: what one of them hears of the link, it tells the others. Each has
+//! its own cache, so that no packet waits for a lock, and the first alone speaks of the host's addresses.
 //!
 //! # What is left out
 //!
@@ -93,6 +94,7 @@ mod ident;
 mod input;
 mod interface;
 pub mod kernel;
+mod kin;
 mod limit;
 mod link;
 mod lists;

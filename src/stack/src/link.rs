@@ -11,6 +11,7 @@ use linecard_wire::{
 
 use crate::frames;
 use crate::interface::{AddressState, Duty};
+use crate::kin::{AT_ONCE, Kin, Word};
 use crate::neighbor::{Claim, Learned, NeighborKey};
 use crate::reason::Reason;
 use crate::stack::{Host, Received, Stack};
@@ -146,7 +147,29 @@ impl Stack {
         }
     }
 
-    /// Takes note of a claim, and does what follows from it.
+    /// What the stacks of other workers have heard.
+    pub(crate) fn hear<H: Host>(&mut self, now_ns: u64, host: &mut H) {
+        for _ in 0..AT_ONCE {
+            match self.kin.as_mut().and_then(Kin::hear) {
+                Some(Word::Claim(key, claim)) => self.take_note(key, claim, now_ns, host),
+                Some(Word::Conflict(number, address)) => {
+                    self.yield_or_defend(number, address, now_ns, host);
+                }
+                Some(Word::Decided(number, address, state)) => {
+                    self.interfaces[usize::from(number)].decided(address, state);
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn tell(&mut self, word: Word) {
+        if let Some(kin) = &mut self.kin {
+            kin.tell(word);
+        }
+    }
+
+    /// Somebody says something about an address.
     fn learn<H: Host>(
         &mut self,
         number: usize,
@@ -159,6 +182,13 @@ impl Stack {
             interface: number as u16,
             address,
         };
+        self.tell(Word::Claim(key, claim));
+        self.take_note(key, claim, now_ns, host);
+    }
+
+    /// Takes note of a claim, and does what follows from it.
+    fn take_note<H: Host>(&mut self, key: NeighborKey, claim: Claim, now_ns: u64, host: &mut H) {
+        let number = usize::from(key.interface);
         let Learned { release, solicit } = self.neighbors.learn(key, claim, now_ns);
         if let Some((mac, waiting)) = release {
             for frame in waiting {
@@ -180,11 +210,35 @@ impl Stack {
         now_ns: u64,
         host: &mut H,
     ) -> Result<Received, Reason> {
+        let number = number as u16;
         self.counters.conflicts += 1;
-        if self.interfaces[number].conflict(address, now_ns) {
-            self.carry_out(number as u16, Duty::Announce(address), host);
-        }
+        self.tell(Word::Conflict(number, address));
+        self.yield_or_defend(number, address, now_ns, host);
         Err(Reason::AddressConflict)
+    }
+
+    /// The first stack of a host decides; the others hear of it.
+    fn yield_or_defend<H: Host>(
+        &mut self,
+        number: u16,
+        address: IpAddr,
+        now_ns: u64,
+        host: &mut H,
+    ) {
+        if !self.speaks() {
+            return;
+        }
+        let interface = &mut self.interfaces[usize::from(number)];
+        if interface.conflict(address, now_ns) {
+            self.carry_out(number, Duty::Announce(address), host);
+        } else if let Some(state) = interface.state(address) {
+            self.tell(Word::Decided(number, address, state));
+        }
+    }
+
+    /// Whether this stack is the one that speaks of the host's addresses.
+    pub(crate) fn speaks(&self) -> bool {
+        self.kin.as_ref().is_none_or(Kin::is_first)
     }
 
     /// Asks for a neighbour: at the address where it should be, or everybody.
@@ -218,6 +272,9 @@ impl Stack {
 
     /// Probes or announces an address of ours.
     pub(crate) fn carry_out<H: Host>(&mut self, number: u16, duty: Duty, host: &mut H) {
+        if let Duty::Announce(address) = duty {
+            self.tell(Word::Decided(number, address, AddressState::Assigned));
+        }
         let interface = &self.interfaces[usize::from(number)];
         let (port, mac) = (interface.port, interface.mac);
         let arp = |sender, target, host: &mut H| {

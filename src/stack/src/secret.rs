@@ -28,6 +28,15 @@ impl Secret {
         }
     }
 
+    /// A secret of its own for each of several that have this one in common.
+    pub(crate) fn fork(&self, place: u16) -> Self {
+        const FORK: u64 = 0x666f_726b;
+        let half = |half: u8| self.hash(FORK, &(place, half));
+        Self {
+            key: (half(0), half(1)),
+        }
+    }
+
     /// A hash that only the holder of the secret can compute. `use_` keeps its uses apart.
     #[inline]
     pub(crate) fn hash(&self, use_: u64, value: &impl Hash) -> u64 {

@@ -1,7 +1,9 @@
 //! The stack: all parts together, hosted by whoever has the ports.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use linecard_engine::Bell;
 use linecard_hal::{Mbuf, Mempool};
 use linecard_wire::{Layers, MacAddr, parse_layers};
 use serde::Serialize;
@@ -10,6 +12,7 @@ use crate::config::{ConfigError, StackConfig, check, check_interface};
 use crate::icmp::{self, Problem};
 use crate::ident::Idents;
 use crate::interface::{AddressState, Interface};
+use crate::kin::{self, Kin};
 use crate::limit::Bucket;
 use crate::neighbor::{Due, NeighborKey, NeighborState, Neighbors};
 use crate::reason::{Drops, Reason};
@@ -73,6 +76,8 @@ pub struct Counters {
     pub fragments: u64,
     /// Times that somebody else claimed an address of ours.
     pub conflicts: u64,
+    /// What was heard on the link and the stacks of other workers could not be told.
+    pub untold: u64,
     /// What was discarded.
     pub drops: Drops,
 }
@@ -91,6 +96,8 @@ pub struct Stack {
     pub(crate) idents: Idents,
     pub(crate) errors: Bucket,
     pub(crate) random: Random,
+    /// The stacks of the same host on other workers, if there are any.
+    pub(crate) kin: Option<Kin>,
     pub(crate) counters: Counters,
 }
 
@@ -123,10 +130,47 @@ impl Stack {
             idents: Idents::new(secret),
             errors: Bucket::new(config.errors),
             random,
+            kin: None,
             counters: Counters::default(),
         };
         this.set_routes(&config.routes)?;
         Ok(this)
+    }
+
+    /// The stacks of one host on so many workers, by worker. What one hears of neighbours, and of others who use the
+    /// host's addresses, it tells the others, which take note in [`poll`](Self::poll). Rates of what is sent are
+    /// shared out between them.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn several(
+        config: &StackConfig,
+        secret: Secret,
+        now_ns: u64,
+        workers: u16,
+    ) -> Result<Vec<Self>, ConfigError> {
+        let shared = kin::share(config, usize::from(workers));
+        let kin = Kin::new(usize::from(workers)).into_iter();
+        kin.zip(0..)
+            .map(|(kin, worker)| {
+                let mut stack = Self::new(shared.clone(), secret.fork(worker), now_ns)?;
+                stack.kin = Some(kin);
+                Ok(stack)
+            })
+            .collect()
+    }
+
+    /// Gives what wakes this stack's worker to the stacks of the others.
+    pub fn attach(&mut self, bell: Arc<Bell>) {
+        if let Some(kin) = &mut self.kin {
+            kin.attach(bell);
+        }
+    }
+
+    /// Whether the stacks of other workers have told this one something, so that [`poll`](Self::poll) is to be called.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.kin.as_ref().is_some_and(Kin::is_ready)
     }
 
     /// Replaces the routes, but for those to the prefixes of the interfaces' addresses.
@@ -167,6 +211,7 @@ impl Stack {
         let mut counters = self.counters;
         counters.drops.merge(self.neighbors.drops());
         counters.drops.merge(self.reassembly.drops());
+        counters.untold = self.kin.as_ref().map_or(0, Kin::lost);
         counters
     }
 
@@ -193,14 +238,17 @@ impl Stack {
 
     /// When [`poll`](Self::poll) is to be called.
     pub fn deadline_ns(&self) -> Option<u64> {
-        let interfaces = self.interfaces.iter().filter_map(Interface::deadline_ns);
+        let interfaces = self.interfaces.iter().filter(|_| self.speaks());
+        let interfaces = interfaces.filter_map(Interface::deadline_ns);
         let others = [self.neighbors.deadline_ns(), self.reassembly.deadline_ns()];
         interfaces.chain(others.into_iter().flatten()).min()
     }
 
     /// Does what is due. A bounded amount in one call: if there is more, the deadline stays in the past.
     pub fn poll<H: Host>(&mut self, now_ns: u64, host: &mut H) {
-        for number in 0..self.interfaces.len() {
+        self.hear(now_ns, host);
+        let speaks = self.speaks();
+        for number in (0..self.interfaces.len()).filter(|_| speaks) {
             while let Some(duty) = self.interfaces[number].poll(now_ns, &mut self.random) {
                 self.carry_out(number as u16, duty, host);
             }

@@ -10,6 +10,7 @@ use linecard_wire::*;
 use crate::testing::{PEER, US, bytes, ethernet, ip, mbuf, packet, pool};
 use crate::*;
 
+mod kin;
 mod link;
 mod packets;
 mod pair;

@@ -20,10 +20,10 @@ pub struct IpHost<T = ()> {
 }
 
 impl IpHost {
-    /// The protocol of an engine with one worker: frames of ARP and ND are not shared with the stacks of others.
+    /// The host of one worker. With several, the stacks are those of [`Stack::several`], by worker.
     ///
-    /// It keeps up to [`Stack::most_mbufs`] of the worker's mbufs, of which the engine does not know: on a NIC, add
-    /// them to the pool's size (`EngineConfig::pool_size`).
+    /// It keeps up to [`Stack::most_mbufs`] of the worker's mbufs: tell the engine by
+    /// [`EngineConfig::kept`](linecard_engine::EngineConfig::kept), or its pool may run dry.
     pub fn new(stack: Stack) -> Self {
         Self {
             stack,

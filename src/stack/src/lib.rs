@@ -63,7 +63,7 @@
 //! | [`reassembly`] | fragments to datagrams, bounded |
 //! | `icmp`, `extensions` | what is reported to whom; IPv6 options |
 //! | `ident`, `secret`, `limit`, `lists` | what cannot be guessed, and what costs constant time |
-//! | [`IpHost`], [`Transport`] | the stack as a protocol of the engine, beside others, and a protocol on top of it |
+//! | [`IpHost`], [`Transport`], [`Datagram`] | the stack as a protocol of the engine, beside others, and a protocol on top of it |
 //! | [`kernel`] | addresses, routes and neighbours that the kernel has, by netlink |
 //!
 //! # What holds whatever a peer sends
@@ -85,6 +85,7 @@
 //! which knows whether it sent what they quote: RFC 5927), VLANs, forwarding.
 
 mod config;
+mod datagram;
 mod echo;
 mod extensions;
 mod frames;
@@ -111,6 +112,7 @@ mod tests;
 mod transport;
 
 pub use config::{ConfigError, StackConfig};
+pub use datagram::{Datagram, NoDatagram};
 pub use icmp::Problem;
 pub use interface::{AddressState, InterfaceConfig};
 pub use limit::Rate;

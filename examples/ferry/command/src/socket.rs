@@ -55,9 +55,11 @@ impl Socket {
         self.wait(longest)?;
         for _ in 0..BURST {
             match self.socket.recv_from(&mut self.buffer) {
-                Ok((len, from)) => self
-                    .endpoint
-                    .receive(self.now_ns(), from, &self.buffer[..len]),
+                Ok((len, from)) => {
+                    let now_ns = self.now_ns();
+                    // Whatever was wrong with it has been counted.
+                    self.endpoint.receive(now_ns, from, &self.buffer[..len]);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(error),

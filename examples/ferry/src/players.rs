@@ -118,13 +118,17 @@ impl Receiver {
                 }
                 reader.check(&self.tally);
             }
-            *waits = self.echo && connection.send(&reader.message) == Err(SendError::Full);
+            if self.echo {
+                let sent = connection.send(&reader.message);
+                *waits = sent == Err(SendError::Full);
+                self.tally
+                    .count(|tally| tally.sent += u64::from(sent.is_ok()));
+            }
             if *waits {
                 break;
             }
-            self.tally.count(|tally| tally.sent += u64::from(self.echo));
         }
-        if connection.is_drained() || !self.echo {
+        if !self.echo || connection.is_drained() && !*waits {
             connection.close();
         }
         match connection.state() {

@@ -94,7 +94,67 @@ pub struct Counters {
     pub moves: u64,
 }
 
+/// Why a packet was not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// See [`Counters::malformed`].
+    Malformed,
+    /// See [`Counters::checksum`].
+    Checksum,
+    /// See [`Counters::unexpected`].
+    Unexpected,
+    /// See [`Counters::no_place`].
+    NoPlace,
+    /// See [`Counters::duplicate`].
+    Duplicate,
+    /// See [`Counters::old`].
+    Old,
+    /// See [`Counters::never_sent`].
+    NeverSent,
+    /// See [`Counters::beyond_credit`].
+    BeyondCredit,
+    /// See [`Counters::too_many_pieces`].
+    TooManyPieces,
+    /// See [`Counters::beyond_end`].
+    BeyondEnd,
+}
+
+impl Refused {
+    /// What reports call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Checksum => "checksum",
+            Self::Unexpected => "unexpected",
+            Self::NoPlace => "no_place",
+            Self::Duplicate => "duplicate",
+            Self::Old => "old",
+            Self::NeverSent => "never_sent",
+            Self::BeyondCredit => "beyond_credit",
+            Self::TooManyPieces => "too_many_pieces",
+            Self::BeyondEnd => "beyond_end",
+        }
+    }
+}
+
 impl Counters {
+    /// Counts a packet that is not used.
+    pub fn refuse(&mut self, why: Refused) -> Refused {
+        *match why {
+            Refused::Malformed => &mut self.malformed,
+            Refused::Checksum => &mut self.checksum,
+            Refused::Unexpected => &mut self.unexpected,
+            Refused::NoPlace => &mut self.no_place,
+            Refused::Duplicate => &mut self.duplicate,
+            Refused::Old => &mut self.old,
+            Refused::NeverSent => &mut self.never_sent,
+            Refused::BeyondCredit => &mut self.beyond_credit,
+            Refused::TooManyPieces => &mut self.too_many_pieces,
+            Refused::BeyondEnd => &mut self.beyond_end,
+        } += 1;
+        why
+    }
+
     /// Adds those of another.
     pub fn add(&mut self, other: &Self) {
         let Self {

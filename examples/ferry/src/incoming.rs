@@ -1,5 +1,6 @@
 //! What the peer sends: its row of bytes, put together in a ring of fixed size, and cut into messages again.
 
+use crate::config::Refused;
 use crate::outgoing::PREFIX_LEN;
 use crate::packet::Chunk;
 use crate::ranges::Ranges;
@@ -9,17 +10,6 @@ use crate::ranges::Ranges;
 const BYTES_A_PIECE: usize = crate::packet::LEAST_DATAGRAM;
 /// And in so many in any case.
 const LEAST_PIECES: usize = 64;
-
-/// Why a chunk was not taken. Its packet is then not acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// It goes beyond the credit that was given.
-    BeyondCredit,
-    /// It would be one piece too many.
-    TooManyPieces,
-    /// It goes beyond the end of the row, or ends it elsewhere than before.
-    BeyondEnd,
-}
 
 /// The peer announces a message that is longer than it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

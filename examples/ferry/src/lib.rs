@@ -138,11 +138,14 @@ pub mod config;
 pub mod congestion;
 pub mod connection;
 pub mod endpoint;
+pub mod headers;
 pub mod incoming;
+pub mod kinds;
 pub mod outgoing;
 pub mod pacer;
 pub mod packet;
 pub mod path;
+pub mod players;
 pub mod rack;
 pub mod ranges;
 pub mod received;
@@ -151,12 +154,15 @@ pub mod rtt;
 pub mod secret;
 pub mod sent;
 pub mod sim;
+pub mod transport;
 
-pub use config::{Config, Counters};
+pub use config::{Config, Counters, Refused};
 pub use connection::{Connection, Ending, State};
 pub use endpoint::{ConnectionId, Endpoint};
+pub use kinds::kinds;
 pub use outgoing::SendError;
 pub use secret::Secret;
+pub use transport::Ferry;
 
 /// Ferry as an IP protocol of its own: the number for experiments (RFC 3692). The port of addresses is then zero.
 pub const IP_PROTOCOL: u8 = 253;

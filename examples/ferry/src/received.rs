@@ -1,19 +1,11 @@
 //! Which packets have come, and when to say so (RFC 9000, section 13.2, has the reasons).
 
+use crate::config::Refused;
 use crate::ranges::Ranges;
 
 /// So many ranges of numbers are remembered. A sender that makes more gaps has its oldest packets forgotten, and
 /// anything below them is taken for old.
 const MOST_RANGES: usize = 256;
-
-/// A packet that was seen before, or is so old that nobody knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stale {
-    /// It has come before.
-    Duplicate,
-    /// Its number is below what is remembered.
-    Old,
-}
 
 /// The packet numbers that have come.
 #[derive(Debug)]
@@ -43,12 +35,12 @@ impl Received {
     /// Whether a packet is new.
     ///
     /// # Errors
-    /// [`Stale`].
-    pub fn check(&self, number: u64) -> Result<(), Stale> {
+    /// [`Refused::Old`], [`Refused::Duplicate`].
+    pub fn check(&self, number: u64) -> Result<(), Refused> {
         if number < self.floor {
-            Err(Stale::Old)
+            Err(Refused::Old)
         } else if self.seen.contains(number) {
-            Err(Stale::Duplicate)
+            Err(Refused::Duplicate)
         } else {
             Ok(())
         }
@@ -147,8 +139,8 @@ mod tests {
     fn stale_packets() {
         let mut received = Received::default();
         received.accept(0, 10, 5, true, 0);
-        assert_eq!(received.check(10), Err(Stale::Duplicate));
-        assert_eq!(received.check(4), Err(Stale::Old));
+        assert_eq!(received.check(10), Err(Refused::Duplicate));
+        assert_eq!(received.check(4), Err(Refused::Old));
         assert_eq!(received.check(5), Ok(()));
     }
 
@@ -159,7 +151,7 @@ mod tests {
             received.accept(0, i * 2, 0, true, 0);
         }
         assert_eq!(received.tell(0).1.count(), MOST_RANGES);
-        assert_eq!(received.check(1), Err(Stale::Old));
+        assert_eq!(received.check(1), Err(Refused::Old));
         assert_eq!(received.check(1_997), Ok(()));
     }
 }

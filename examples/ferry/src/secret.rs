@@ -13,11 +13,16 @@ use crate::packet::Cookie;
 /// A cookie is good for so long.
 pub const COOKIE_LIFE_MS: u64 = 10_000;
 
+/// Whose connection id this is: see [`Secret::draw_id`].
+pub fn instance_of(id: u64) -> u16 {
+    (id >> 48) as u16
+}
+
 /// The key, and how often it was drawn from.
 #[derive(Clone)]
 pub struct Secret {
     key: [u8; 16],
-    instance: u32,
+    instance: u16,
     drawn: u64,
 }
 
@@ -30,7 +35,7 @@ impl std::fmt::Debug for Secret {
 impl Secret {
     /// The secret of one endpoint. Endpoints that share a key, as workers do, take different instance numbers: then
     /// each accepts the cookies of the others, and no two draw the same connection ids.
-    pub fn new(key: [u8; 16], instance: u32) -> Self {
+    pub fn new(key: [u8; 16], instance: u16) -> Self {
         Self {
             key,
             instance,
@@ -49,9 +54,15 @@ impl Secret {
     pub fn draw(&mut self) -> u64 {
         self.drawn += 1;
         let mut hasher = self.hasher(b'd');
-        hasher.write_u32(self.instance);
+        hasher.write_u16(self.instance);
         hasher.write_u64(self.drawn);
         hasher.finish().max(1)
+    }
+
+    /// A connection id: 48 bits that cannot be guessed, behind the number of the instance, so that a packet finds the
+    /// worker of its connection wherever it comes from.
+    pub fn draw_id(&mut self) -> u64 {
+        u64::from(self.instance) << 48 | (self.draw() >> 16).max(1)
     }
 
     /// A secret of its own, for a connection.
@@ -115,6 +126,15 @@ mod tests {
         let other_worker = Secret::new([7; 16], 1);
         assert!(other_worker.accepts(5_000_000_000, client, 42, cookie));
         assert!(!Secret::new([8; 16], 0).accepts(5_000_000_000, client, 42, cookie));
+    }
+
+    #[test]
+    fn an_id_names_its_worker() {
+        for instance in [0, 1, 300, u16::MAX] {
+            let mut secret = Secret::new([7; 16], instance);
+            assert!((0..100).all(|_| instance_of(secret.draw_id()) == instance));
+            assert_ne!(secret.draw_id(), secret.draw_id());
+        }
     }
 
     #[test]

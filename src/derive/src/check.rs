@@ -99,7 +99,7 @@ fn alone(field: &Field, wrong: &mut impl FnMut(String)) {
         wrong("the key of a flow is made of fields of fixed length that are no constant, length or checksum".into());
     }
     if let Role::Checksum(checksum) = field.role {
-        let (name, bits) = if checksum.crc32 {
+        let (name, bits) = if checksum.crc.is_some() {
             ("a CRC32", 32)
         } else {
             ("an Internet checksum", 16)
@@ -108,10 +108,10 @@ fn alone(field: &Field, wrong: &mut impl FnMut(String)) {
             wrong(format!("{name} has {bits} bits; make it a u{bits}"));
         } else if !whole {
             wrong("a checksum begins at a byte; move it, or fill up the bits before it".into());
-        } else if !checksum.crc32 && (!field.offset.is_multiple_of(16) || field.little) {
+        } else if checksum.crc.is_none() && (!field.offset.is_multiple_of(16) || field.little) {
             wrong("an Internet checksum is in network byte order and an even number of bytes from the front; move it".into());
         }
-        if checksum.crc32 && checksum.pseudo.is_some() {
+        if checksum.crc.is_some() && checksum.pseudo.is_some() {
             wrong("a pseudo header is for Internet checksums; take pseudo out".into());
         }
     }

@@ -85,7 +85,7 @@
 //! | `hex` | prints to the base of sixteen |
 //! | `key` | is part of the flow key |
 //! | `len = "header"`, `"payload"`, `"all"`, `"tags"` | how long that is, in bytes or in pieces of `unit = 4` bytes (what varies is then filled up with zeros); `"all"` is header and payload |
-//! | `checksum = "internet"`, `"crc32"` | over header and payload, or with `covers = "header"` the header alone; with `pseudo = 17` an IP pseudo header of that protocol comes first |
+//! | `checksum = "internet"`, `"crc32"`, `"crc32c"` | over header and payload, or with `covers = "header"` the header alone; with `pseudo = 17` an IP pseudo header of that protocol comes first |
 //! | `selects = "ethertype"` | says what the payload is: an `ethertype`, `ip_protocol`, `udp_port`, `tcp_port`, or numbers of its own, by the name `"probe.kind"` |
 //! | `name = "type"` | another name in scripts |
 //!

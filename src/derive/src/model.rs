@@ -79,7 +79,8 @@ pub(crate) enum Measure {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Checksum {
-    pub(crate) crc32: bool,
+    /// `crc32`, `crc32c`, or the Internet checksum.
+    pub(crate) crc: Option<&'static str>,
     /// The header and what follows, not the header alone.
     pub(crate) all: bool,
     pub(crate) pseudo: Option<u8>,

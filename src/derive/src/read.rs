@@ -311,17 +311,18 @@ fn role(words: &Words) -> std::result::Result<Role, String> {
             Ok(Role::Length { of, unit })
         }
         (None, None, Some(algorithm)) => {
-            let crc32 = match algorithm.as_str() {
-                "internet" => false,
-                "crc32" => true,
+            let crc = match algorithm.as_str() {
+                "internet" => None,
+                "crc32" => Some("crc32"),
+                "crc32c" => Some("crc32c"),
                 other => {
                     return Err(format!(
-                        "there is no checksum \"{other}\"; there are \"internet\" and \"crc32\""
+                        "there is no checksum \"{other}\"; there are \"internet\", \"crc32\" and \"crc32c\""
                     ));
                 }
             };
             Ok(Role::Checksum(Checksum {
-                crc32,
+                crc,
                 all: !words.covers_header,
                 pseudo: words.pseudo,
             }))

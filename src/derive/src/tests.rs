@@ -162,7 +162,7 @@ fn mistakes_name_the_field_and_a_remedy() {
         ),
         (
             "#[field(checksum = \"md5\")] a: u16",
-            "`a`: there is no checksum \"md5\"; there are \"internet\" and \"crc32\"",
+            "`a`: there is no checksum \"md5\"; there are \"internet\", \"crc32\" and \"crc32c\"",
         ),
         (
             "#[field(checksum = \"internet\")] a: u32",

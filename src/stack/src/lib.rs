@@ -64,7 +64,7 @@
 //! | `icmp`, `extensions` | what is reported to whom; IPv6 options |
 //! | `kin` | the stacks of one host on several workers |
 //! | `ident`, `secret`, `limit`, `lists` | what cannot be guessed, and what costs constant time |
-//! | [`IpHost`], [`Transport`] | the stack as a protocol of the engine, beside others, and a protocol on top of it |
+//! | [`IpHost`], [`Transport`], [`Datagram`] | the stack as a protocol of the engine, beside others, and a protocol on top of it |
 //! | [`kernel`] | addresses, routes and neighbours that the kernel has, by netlink |
 //!
 //! # What holds whatever a peer sends
@@ -86,6 +86,7 @@
 //! which knows whether it sent what they quote: RFC 5927), VLANs, forwarding.
 
 mod config;
+mod datagram;
 mod echo;
 mod extensions;
 mod frames;
@@ -113,6 +114,7 @@ mod tests;
 mod transport;
 
 pub use config::{ConfigError, StackConfig};
+pub use datagram::{Datagram, NoDatagram};
 pub use icmp::Problem;
 pub use interface::{AddressState, InterfaceConfig};
 pub use limit::Rate;

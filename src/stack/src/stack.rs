@@ -206,6 +206,12 @@ impl Stack {
         self.neighbors.most_mbufs() + self.reassembly.most_mbufs()
     }
 
+    /// The longest IP packet that each of its links takes.
+    pub fn mtu(&self) -> u16 {
+        let each = self.interfaces.iter().map(|interface| interface.mtu);
+        each.min().unwrap_or(u16::MAX)
+    }
+
     /// What the stack has done and discarded.
     pub fn counters(&self) -> Counters {
         let mut counters = self.counters;

@@ -115,6 +115,7 @@ mod testing;
 
 pub mod arp;
 pub mod checksum;
+mod crc32c;
 pub mod delta;
 pub mod describe;
 pub mod echo;
@@ -137,6 +138,7 @@ pub mod vlan;
 
 pub use arp::{ArpOperation, ArpPacket};
 pub use checksum::{Sum, checksum};
+pub use crc32c::crc32c;
 pub use delta::Delta;
 pub use echo::{Echo, EchoRefusal, echo_reply};
 pub use error::{EmitError, ParseError};

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Connection, Phase};
+use crate::config::Refused;
 use crate::packet::{self, Cookie, Terms};
 
 const MS: u64 = 1_000_000;
@@ -115,20 +116,37 @@ impl Connection {
     }
 
     /// The server wants proof. The same proof is not given twice for the asking: there is the timer for that.
-    pub fn receive_cookie(&mut self, now_ns: u64, from: SocketAddr, new: Cookie) {
+    ///
+    /// # Errors
+    /// It is not awaited, or not from there.
+    pub fn receive_cookie(
+        &mut self,
+        now_ns: u64,
+        from: SocketAddr,
+        new: Cookie,
+    ) -> Result<(), Refused> {
         match &mut self.phase {
             Phase::Greeting(greeting) if from == self.path.address() && greeting.cookie != new => {
                 *greeting = Greeting {
                     cookie: new,
                     ..Greeting::new(now_ns)
                 };
+                Ok(())
             }
-            _ => self.counters.unexpected += 1,
+            _ => Err(self.counters.refuse(Refused::Unexpected)),
         }
     }
 
     /// The server takes the connection. It is to hear at once that this was heard.
-    pub fn receive_welcome(&mut self, now_ns: u64, from: SocketAddr, terms: &Terms) {
+    ///
+    /// # Errors
+    /// As [`receive_cookie`](Self::receive_cookie).
+    pub fn receive_welcome(
+        &mut self,
+        now_ns: u64,
+        from: SocketAddr,
+        terms: &Terms,
+    ) -> Result<(), Refused> {
         match &self.phase {
             Phase::Greeting(greeting) if from == self.path.address() && terms.from != 0 => {
                 let sent_ns = greeting.sent_ns;
@@ -139,8 +157,9 @@ impl Connection {
                 self.phase = Phase::Open;
                 self.heard_ns = now_ns;
                 self.ping_due = true;
+                Ok(())
             }
-            _ => self.counters.unexpected += 1,
+            _ => Err(self.counters.refuse(Refused::Unexpected)),
         }
     }
 }

@@ -3,31 +3,35 @@
 use std::net::SocketAddr;
 
 use super::{Connection, Ending, FINISHED, PROTOCOL_ERROR, Phase};
-use crate::incoming::Refused;
+use crate::config::Refused;
 use crate::packet::Data;
-use crate::received::Stale;
 
 impl Connection {
     /// A packet has come, in a datagram of `len` bytes. What is wrong with it is counted, and then it has not come.
-    pub fn receive(&mut self, now_ns: u64, from: SocketAddr, len: usize, data: &Data<'_>) {
+    ///
+    /// # Errors
+    /// What was wrong with it.
+    pub fn receive(
+        &mut self,
+        now_ns: u64,
+        from: SocketAddr,
+        len: usize,
+        data: &Data<'_>,
+    ) -> Result<(), Refused> {
         match self.phase {
-            Phase::Greeting(_) => {
-                self.counters.unexpected += 1;
-                return;
-            }
+            Phase::Greeting(_) => return Err(self.counters.refuse(Refused::Unexpected)),
             // Whoever knows our connection id has read the welcome.
             Phase::Welcoming { .. } => self.phase = Phase::Open,
             Phase::Open => {}
             // It has not heard that this is over.
             Phase::Closed(_) => {
                 self.close_due = self.closing.is_some() && data.close.is_none();
-                return;
+                return Ok(());
             }
         }
         let newest = self.received.is_newest(data.number);
-        if !self.is_acceptable(data) {
-            return;
-        }
+        self.check(data)
+            .map_err(|refused| self.counters.refuse(refused))?;
         self.heard_ns = now_ns;
         self.path.heard(now_ns, from, len, newest, &mut self.secret);
         // A ping asks for an answer, and at the end of the row nothing follows that could bring it.
@@ -37,28 +41,19 @@ impl Connection {
             .accept(now_ns, data.number, data.floor, data.wants_ack(), delay_ns);
         self.receive_parts(now_ns, from, data);
         self.look_for_the_end(data.close);
+        Ok(())
     }
 
     /// The checks that need to know the connection. The last of them takes the chunk.
-    fn is_acceptable(&mut self, data: &Data<'_>) -> bool {
-        let counter = match self.received.check(data.number) {
-            Err(Stale::Duplicate) => &mut self.counters.duplicate,
-            Err(Stale::Old) => &mut self.counters.old,
-            Ok(()) if data.ack.is_some_and(|ack| ack.largest >= self.next_number) => {
-                &mut self.counters.never_sent
-            }
-            Ok(()) => match data
-                .chunk
-                .map_or(Ok(()), |chunk| self.incoming.accept(&chunk))
-            {
-                Err(Refused::BeyondCredit) => &mut self.counters.beyond_credit,
-                Err(Refused::TooManyPieces) => &mut self.counters.too_many_pieces,
-                Err(Refused::BeyondEnd) => &mut self.counters.beyond_end,
-                Ok(()) => return true,
-            },
-        };
-        *counter += 1;
-        false
+    fn check(&mut self, data: &Data<'_>) -> Result<(), Refused> {
+        self.received.check(data.number)?;
+        if data.ack.is_some_and(|ack| ack.largest >= self.next_number) {
+            return Err(Refused::NeverSent);
+        }
+        match &data.chunk {
+            Some(chunk) => self.incoming.accept(chunk),
+            None => Ok(()),
+        }
     }
 
     fn receive_parts(&mut self, now_ns: u64, from: SocketAddr, data: &Data<'_>) {

@@ -11,12 +11,13 @@ use crate::recovery::Wait;
 const PROBE_LEN: usize = HEADER_LEN + 8;
 
 impl Connection {
-    /// Writes the next packet to `buffer`, which has at least the agreed datagram length, and says where it goes and how
-    /// long it is. Nothing: there is nothing to send until the [deadline](Connection::deadline), or something happens.
+    /// Writes the next packet to `buffer`, and says where it goes and how long it is: up to the agreed datagram length, if
+    /// there is so much room. With less than [`LEAST_DATAGRAM`] nothing is written. Nothing: there is nothing to send until the [deadline](Connection::deadline), or something happens.
     pub fn transmit(&mut self, now_ns: u64, buffer: &mut [u8]) -> Option<(SocketAddr, usize)> {
-        if buffer.len() < self.datagram_len.max(LEAST_DATAGRAM) {
+        if buffer.len() < LEAST_DATAGRAM {
             return None;
         }
+        let room = buffer.len().min(self.datagram_len);
         let sent = match self.phase {
             Phase::Greeting(_) => self
                 .transmit_hello(now_ns, buffer)
@@ -24,7 +25,7 @@ impl Connection {
             Phase::Welcoming { .. } => self
                 .transmit_welcome(buffer)
                 .map(|len| (self.path.address(), len)),
-            Phase::Open => self.transmit_open(now_ns, &mut buffer[..self.datagram_len]),
+            Phase::Open => self.transmit_open(now_ns, &mut buffer[..room]),
             Phase::Closed(_) => self.transmit_close(now_ns, buffer),
         };
         if sent.is_some() {

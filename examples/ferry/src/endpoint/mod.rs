@@ -11,7 +11,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 
-use crate::config::{Config, Counters};
+use crate::config::{Config, Counters, Refused};
 use crate::connection::{Connection, Ending, State};
 use crate::packet::{self, Cookie, Data, LEAST_DATAGRAM, Malformed, Packet, Terms, Writer};
 use crate::secret::Secret;
@@ -104,7 +104,7 @@ impl Endpoint {
         if self.connections.len() >= self.config.connections {
             return None;
         }
-        let (local, secret) = (self.secret.draw(), self.secret.fork());
+        let (local, secret) = (self.secret.draw_id(), self.secret.fork());
         self.insert(
             local,
             Connection::client(now_ns, server, local, &self.config, secret),
@@ -131,11 +131,11 @@ impl Endpoint {
         self.touch(local);
     }
 
-    /// A datagram has come.
-    pub fn receive(&mut self, now_ns: u64, from: SocketAddr, datagram: &[u8]) {
-        match Packet::parse(datagram) {
-            Err(Malformed::Checksum) => self.counters.checksum += 1,
-            Err(_) => self.counters.malformed += 1,
+    /// A datagram has come. If it was of no use, that is counted, and the answer is why.
+    pub fn receive(&mut self, now_ns: u64, from: SocketAddr, datagram: &[u8]) -> Option<Refused> {
+        let received = match Packet::parse(datagram) {
+            Err(Malformed::Checksum) => Err(self.counters.refuse(Refused::Checksum)),
+            Err(_) => Err(self.counters.refuse(Refused::Malformed)),
             Ok(Packet::Hello { terms, cookie }) => {
                 self.receive_hello(now_ns, from, datagram.len(), &terms, cookie)
             }
@@ -146,32 +146,42 @@ impl Endpoint {
                 self.with(to, |c| c.receive_welcome(now_ns, from, &terms))
             }
             Ok(Packet::Data(data)) => self.receive_data(now_ns, from, datagram.len(), &data),
-        }
+        };
+        received.err()
     }
 
-    fn with(&mut self, local: u64, act: impl FnOnce(&mut Connection)) {
-        match self.connections.get_mut(&local) {
-            Some(slot) => {
-                act(&mut slot.connection);
-                self.touch(local);
-                self.mark_changed(local);
-            }
-            None => self.counters.unexpected += 1,
-        }
+    fn with(
+        &mut self,
+        local: u64,
+        act: impl FnOnce(&mut Connection) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let Some(slot) = self.connections.get_mut(&local) else {
+            return Err(self.counters.refuse(Refused::Unexpected));
+        };
+        let done = act(&mut slot.connection);
+        self.touch(local);
+        self.mark_changed(local);
+        done
     }
 
-    fn receive_data(&mut self, now_ns: u64, from: SocketAddr, len: usize, data: &Data<'_>) {
+    fn receive_data(
+        &mut self,
+        now_ns: u64,
+        from: SocketAddr,
+        len: usize,
+        data: &Data<'_>,
+    ) -> Result<(), Refused> {
         if !self.connections.contains_key(&data.to) && self.epitaphs.contains_key(&data.to) {
             // Whoever knows the id was in this connection; a stranger's address cannot be made a target with it.
-            if data.close.is_none() {
-                self.reply(Reply::Close {
+            return match data.close {
+                None => self.reply(Reply::Close {
                     to: from,
                     local: data.to,
-                });
-            }
-            return;
+                }),
+                Some(_) => Ok(()),
+            };
         }
-        self.with(data.to, |connection| {
+        let done = self.with(data.to, |connection| {
             connection.receive(now_ns, from, len, data)
         });
         if let Some(slot) = self
@@ -182,6 +192,7 @@ impl Endpoint {
             slot.half_open = false;
             self.half_open -= 1;
         }
+        done
     }
 
     /// A stranger, or a client that has shown where it is. Nothing is kept before that.
@@ -192,17 +203,19 @@ impl Endpoint {
         len: usize,
         terms: &Terms,
         cookie: Cookie,
-    ) {
+    ) -> Result<(), Refused> {
         // A short hello could make us send more than came.
         if !self.listens || terms.from == 0 || len < LEAST_DATAGRAM {
-            self.counters.unexpected += 1;
-            return;
+            return Err(self.counters.refuse(Refused::Unexpected));
         }
         let client = (from, terms.from);
         if let Some(local) = self.by_client.get(&client).copied() {
-            self.with(local, Connection::greeted_again);
+            self.with(local, |connection| {
+                connection.greeted_again();
+                Ok(())
+            })
         } else if self.secret.accepts(now_ns, from, terms.from, cookie) {
-            self.welcome(now_ns, client, terms);
+            self.welcome(now_ns, client, terms)
         } else {
             self.counters.bad_cookie += u64::from(cookie.mac != 0);
             self.counters.cookies += 1;
@@ -211,31 +224,57 @@ impl Endpoint {
                 to: from,
                 client: terms.from,
                 cookie,
-            });
+            })
         }
     }
 
-    fn welcome(&mut self, now_ns: u64, client: (SocketAddr, u64), terms: &Terms) {
+    fn welcome(
+        &mut self,
+        now_ns: u64,
+        client: (SocketAddr, u64),
+        terms: &Terms,
+    ) -> Result<(), Refused> {
         if self.half_open >= self.config.half_open
             || self.connections.len() >= self.config.connections
         {
-            self.counters.no_place += 1;
-            return;
+            return Err(self.counters.refuse(Refused::NoPlace));
         }
-        let (local, secret) = (self.secret.draw(), self.secret.fork());
+        let (local, secret) = (self.secret.draw_id(), self.secret.fork());
         let connection = Connection::server(now_ns, client.0, local, terms, &self.config, secret);
         self.insert(local, connection, Some(client));
+        Ok(())
     }
 
-    fn reply(&mut self, reply: Reply) {
-        if self.replies.len() < MOST_REPLIES {
-            self.replies.push_back(reply);
-        } else {
-            self.counters.no_place += 1;
+    fn reply(&mut self, reply: Reply) -> Result<(), Refused> {
+        if self.replies.len() >= MOST_REPLIES {
+            return Err(self.counters.refuse(Refused::NoPlace));
+        }
+        self.replies.push_back(reply);
+        Ok(())
+    }
+
+    /// Whether [`Endpoint::transmit`] has anything to ask. It may still return nothing.
+    pub fn is_ready(&self) -> bool {
+        !self.replies.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Whose packet this is, if it names a connection: the instance of the [`Secret`] that drew its id. The checksum is
+    /// not looked at, so this says where to bring the packet, and not that it is right.
+    pub fn instance_of(datagram: &[u8]) -> Option<u16> {
+        packet::receiver(datagram).map(crate::secret::instance_of)
+    }
+
+    /// Forgets every connection to this peer.
+    pub fn forget(&mut self, now_ns: u64, peer: SocketAddr) {
+        let of_peer =
+            |(local, slot): (&u64, &Slot)| (slot.connection.peer() == peer).then_some(*local);
+        let found: Vec<u64> = self.connections.iter().filter_map(of_peer).collect();
+        for local in found {
+            self.remove(now_ns, ConnectionId(local));
         }
     }
 
-    /// Writes the next packet to `buffer`, which has at least the configured datagram length, and says where it goes
+    /// Writes the next packet to `buffer`, which has room for the configured datagram length, and says where it goes
     /// and how long it is. Connections take turns, a packet each.
     pub fn transmit(&mut self, now_ns: u64, buffer: &mut [u8]) -> Option<(SocketAddr, usize)> {
         while let Some(reply) = self.replies.pop_front() {

@@ -36,10 +36,12 @@ fn exchange(client: &mut Endpoint, server: &mut Endpoint, now_ns: u64) {
         if up.is_empty() && down.is_empty() {
             return;
         }
-        up.iter()
-            .for_each(|(_, datagram)| server.receive(now_ns, address(1), datagram));
-        down.iter()
-            .for_each(|(_, datagram)| client.receive(now_ns, address(2), datagram));
+        up.iter().for_each(|(_, datagram)| {
+            server.receive(now_ns, address(1), datagram);
+        });
+        down.iter().for_each(|(_, datagram)| {
+            client.receive(now_ns, address(2), datagram);
+        });
     }
 }
 
@@ -229,9 +231,9 @@ fn duplicates_and_old_packets_are_counted_and_change_nothing() {
     client.connection(here).unwrap().send(b"once").unwrap();
     let datagrams = sent(&mut client, MS);
     for _ in 0..3 {
-        datagrams
-            .iter()
-            .for_each(|(_, datagram)| server.receive(MS, address(1), datagram));
+        datagrams.iter().for_each(|(_, datagram)| {
+            server.receive(MS, address(1), datagram);
+        });
     }
     let mut message = Vec::new();
     assert!(
@@ -311,9 +313,9 @@ fn a_client_that_moves_is_followed() {
             .unwrap();
         let now_ns = (1 + round) * SECOND;
         for _ in 0..6 {
-            sent(&mut client, now_ns)
-                .iter()
-                .for_each(|(_, d)| server.receive(now_ns, address(1_000), d));
+            sent(&mut client, now_ns).iter().for_each(|(_, d)| {
+                server.receive(now_ns, address(1_000), d);
+            });
             for (to, datagram) in sent(&mut server, now_ns) {
                 if to == address(1_000) {
                     client.receive(now_ns, address(2), &datagram);

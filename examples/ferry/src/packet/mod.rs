@@ -291,6 +291,12 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// The connection id that a datagram carries, before anything of it is checked. Hellos carry none.
+pub fn receiver(datagram: &[u8]) -> Option<u64> {
+    let (fixed, _) = Fixed::ref_from_prefix(datagram).ok()?;
+    Some(fixed.to.get()).filter(|to| *to != 0)
+}
+
 fn cut<T: FromBytes + KnownLayout + Immutable + Unaligned>(
     bytes: &[u8],
 ) -> Result<(&T, &[u8]), Malformed> {

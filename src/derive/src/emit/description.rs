@@ -69,11 +69,7 @@ fn field(field: &Field, describe: &TokenStream) -> TokenStream {
             made.extend(quote!(.length(#describe::Measure::#of, #unit)));
         }
         Role::Checksum(checksum) => {
-            let algorithm = if checksum.crc32 {
-                quote!(crc32)
-            } else {
-                quote!(internet)
-            };
+            let algorithm = format_ident!("{}", checksum.crc.unwrap_or("internet"));
             let covers = if checksum.all {
                 quote!(All)
             } else {

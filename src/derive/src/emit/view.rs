@@ -139,8 +139,9 @@ fn right_checksum(model: &Model, this: &TokenStream) -> Option<TokenStream> {
     let (_, checksum) = model.checksum()?;
     let wire = &model.wire;
     let derived = quote!(#wire::describe::derived);
-    Some(if checksum.crc32 {
-        quote!(#derived::crc32(&#pieces))
+    Some(if let Some(crc) = checksum.crc {
+        let crc = format_ident!("{crc}");
+        quote!(#derived::#crc(&#pieces))
     } else {
         quote! {{
             let pieces: &[&[u8]] = &#pieces;
@@ -163,7 +164,7 @@ fn checksum_ok(model: &Model) -> Option<TokenStream> {
     let (field, checksum) = model.checksum()?;
     let right = right_checksum(model, &quote!(self))?;
     let (ident, pseudo) = (&field.ident, pseudo(model));
-    let ok = if checksum.crc32 {
+    let ok = if checksum.crc.is_some() {
         quote!(self.#ident() == right)
     } else {
         // Zero is also written as ones: both have the same sum (RFC 1071).

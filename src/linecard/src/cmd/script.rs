@@ -60,7 +60,7 @@ pub fn run(args: &ScriptArgs) -> anyhow::Result<ExitCode> {
             args.files.len()
         );
     }
-    let kinds = Kinds::new().with_headers(super::headers::known());
+    let kinds = linecard_ferry::kinds(Kinds::new().with_headers(super::headers::known()));
     // A script that makes no sense is found before any is played.
     let scripts: Vec<Script> = args
         .files

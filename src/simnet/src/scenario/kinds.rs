@@ -101,10 +101,10 @@ struct ProbeSetting {
     size: usize,
 }
 
-/// A host's own: what answers ARP and neighbour discovery, ping and traceroute.
-#[derive(Deserialize)]
+/// A host's own: what answers ARP and neighbour discovery, ping and traceroute. For kinds that are whole hosts.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct HostSetting {
+pub struct HostSetting {
     /// With their prefixes: `10.0.0.2/24`.
     addresses: Vec<String>,
     mac: Option<String>,
@@ -119,7 +119,18 @@ struct HostSetting {
 }
 
 impl HostSetting {
-    fn stack(&self, seed: u64) -> Result<Stack, String> {
+    const KEYS: [&'static str; 6] = ["addresses", "mac", "detect", "link_local", "mtu", "errors"];
+
+    /// Takes a host's keys out of a setting and leaves those of what runs on it.
+    pub fn take(setting: &mut Setting<'_>) -> Result<Self, String> {
+        let all = std::mem::take(&mut setting.settings).into_iter();
+        let (own, rest) = all.partition(|(key, _)| Self::KEYS.contains(&key.as_str()));
+        setting.settings = rest;
+        toml::Table::try_into(own).map_err(|error| error.message().to_owned())
+    }
+
+    /// The stack of such a host.
+    pub fn stack(&self, seed: u64) -> Result<Stack, String> {
         let mac = self.mac.as_deref().unwrap_or("02:00:00:00:00:02");
         let mac = mac
             .parse()

@@ -58,7 +58,7 @@ use std::path::Path;
 use crate::error::SimError;
 use file::File;
 
-pub use kinds::{Kinds, Part, Setting};
+pub use kinds::{HostSetting, Kinds, Part, Setting};
 pub use run::{Check, Figures, Run};
 
 /// A network as a file describes it. It can be run many times, in many threads.

@@ -62,6 +62,7 @@ impl Stack {
         bytes.get_mut(field.byte_range())?.fill(0);
         let sum = match checksum.algorithm {
             Algorithm::Crc32 => return Some(crc32fast::hash(&bytes).into()),
+            Algorithm::Crc32c => return Some(crate::crc32c(&[&bytes]).into()),
             Algorithm::Internet => Sum::of(&bytes),
         };
         let pseudo = checksum.pseudo.and_then(|protocol| {

@@ -3,7 +3,7 @@
 use super::Field;
 use crate::{EmitError, ParseError};
 
-pub use crate::Sum;
+pub use crate::{Sum, crc32c};
 
 /// The fixed part at the front of `bytes`, and the rest.
 #[inline(always)]

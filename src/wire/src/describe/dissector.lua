@@ -128,13 +128,13 @@ end
 
 local bxor = bit32 and bit32.bxor or load("return function(a, b) return a ~ b end")()
 local crc_table
-local function crc32(bytes)
+local function crc32(bytes, polynomial)
   if not crc_table then
     crc_table = {}
     for n = 0, 255 do
       local crc = n
       for _ = 1, 8 do
-        crc = crc % 2 == 1 and bxor(math.floor(crc / 2), 0xedb88320) or math.floor(crc / 2)
+        crc = crc % 2 == 1 and bxor(math.floor(crc / 2), polynomial) or math.floor(crc / 2)
       end
       crc_table[n] = crc
     end
@@ -193,7 +193,8 @@ local function checksum(buffer, field, header_len, all_len)
   local before, first, own = #bytes, place(field)
   for n = 0, len - 1 do table.insert(bytes, buffer(n, 1):uint()) end
   for n = first, first + own - 1 do bytes[before + n + 1] = 0 end
-  if field.checksum.algorithm == "crc32" then return crc32(bytes) end
+  if field.checksum.algorithm == "crc32" then return crc32(bytes, 0xedb88320) end
+  if field.checksum.algorithm == "crc32c" then return crc32(bytes, 0x82f63b78) end
   local sum = internet(bytes)
   return sum == 0 and field.checksum.zero_is_none and 0xffff or sum
 end

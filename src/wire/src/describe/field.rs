@@ -109,6 +109,8 @@ pub enum Algorithm {
     Internet,
     /// The CRC of Ethernet and zlib, 32 bits.
     Crc32,
+    /// Castagnoli's, which iSCSI and SCTP have, 32 bits.
+    Crc32c,
 }
 
 /// What a checksum covers.
@@ -332,6 +334,14 @@ impl Checksum {
     pub const fn crc32(covers: Cover) -> Self {
         Self {
             algorithm: Algorithm::Crc32,
+            ..Self::internet(covers)
+        }
+    }
+
+    /// CRC32C, Castagnoli's.
+    pub const fn crc32c(covers: Cover) -> Self {
+        Self {
+            algorithm: Algorithm::Crc32c,
             ..Self::internet(covers)
         }
     }

@@ -179,6 +179,7 @@ fn role(f: &mut fmt::Formatter<'_>, field: &Field) -> fmt::Result {
             let algorithm = match checksum.algorithm {
                 Algorithm::Internet => "internet",
                 Algorithm::Crc32 => "crc32",
+                Algorithm::Crc32c => "crc32c",
             };
             let all = checksum.covers == Cover::All;
             write!(

@@ -1,0 +1,215 @@
+//! Sending: a thread that reads the file, and the application that sends what it read.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use linecard::engine::channel::{
+    AppReceiver, AppSender, SendError as ChannelError, WorkerReceiver, WorkerSender,
+    to_application, to_worker,
+};
+use linecard_ferry::transport::Application;
+use linecard_ferry::{ConnectionId, Endpoint, SendError, State};
+
+use super::progress::Progress;
+use super::receive::explain;
+
+/// Bytes of the file in a message.
+const MESSAGE_LEN: usize = 64 << 10;
+/// Messages that the reader is ahead of the connection.
+const AHEAD: usize = 64;
+/// How long an empty channel is left alone.
+const STARVED_NS: u64 = 100_000;
+/// How long one waits for the other's thread to look whether all is over.
+const A_WHILE: Duration = Duration::from_millis(100);
+
+/// A message: the last one is `None`, and then there is nothing.
+type Message = Option<Vec<u8>>;
+
+/// Sends one file.
+#[derive(Debug)]
+pub(super) struct FileSender {
+    to: SocketAddr,
+    connection: Option<ConnectionId>,
+    messages: WorkerReceiver<Message>,
+    used: WorkerSender<Vec<u8>>,
+    /// A message that there was no room for.
+    waiting: Option<Vec<u8>>,
+    announced: bool,
+    read_all: bool,
+    next_look_ns: Option<u64>,
+    progress: Arc<Progress>,
+}
+
+/// Opens the file and begins to read it. The first message has its length and its name.
+pub(super) fn open(
+    path: &Path,
+    to: SocketAddr,
+    progress: &Arc<Progress>,
+) -> Result<(FileSender, JoinHandle<()>)> {
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let metadata = file.metadata()?;
+    ensure!(metadata.is_file(), "{} is no file", path.display());
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let announcement = [&metadata.len().to_be_bytes(), name].concat();
+    progress.total.store(metadata.len(), Ordering::Relaxed);
+    let (messages, to_send) = to_worker(AHEAD);
+    let (used, empty) = to_application(2 * AHEAD, AHEAD);
+    let reader = Reader {
+        file,
+        left: metadata.len(),
+        messages,
+        empty,
+        progress: progress.clone(),
+    };
+    let (shown, progress) = (path.display().to_string(), progress.clone());
+    let thread = std::thread::Builder::new().name("reader".into());
+    let thread = thread.spawn({
+        let progress = progress.clone();
+        move || {
+            if let Err(error) = reader.read(announcement) {
+                progress.fail(format!("cannot read {shown}: {error}"));
+            }
+        }
+    })?;
+    let sender = FileSender {
+        to,
+        connection: None,
+        messages: to_send,
+        used,
+        waiting: None,
+        announced: false,
+        read_all: false,
+        next_look_ns: Some(0),
+        progress,
+    };
+    Ok((sender, thread))
+}
+
+struct Reader {
+    file: File,
+    left: u64,
+    messages: AppSender<Message>,
+    /// Memory of messages that were sent.
+    empty: AppReceiver<Vec<u8>>,
+    progress: Arc<Progress>,
+}
+
+impl Reader {
+    /// Reads what was announced, however the file grows meanwhile. The end is only said if there was so much.
+    fn read(mut self, announcement: Vec<u8>) -> std::io::Result<()> {
+        if !self.hand_over(Some(announcement)) {
+            return Ok(());
+        }
+        while self.left > 0 {
+            let mut message = self.empty.try_recv().unwrap_or_default();
+            message.resize(self.left.min(MESSAGE_LEN as u64) as usize, 0);
+            self.file.read_exact(&mut message)?;
+            self.left -= message.len() as u64;
+            if !self.hand_over(Some(message)) {
+                return Ok(());
+            }
+        }
+        self.hand_over(None);
+        Ok(())
+    }
+
+    /// Whether the worker is still there.
+    fn hand_over(&mut self, mut message: Message) -> bool {
+        loop {
+            match self.messages.send_timeout(message, A_WHILE) {
+                Ok(()) => return true,
+                Err(ChannelError::Full(again)) if !self.progress.is_over() => message = again,
+                Err(_) => return false,
+            }
+        }
+    }
+}
+
+impl FileSender {
+    /// Moves messages from the reader to the connection, as many as there are and fit.
+    fn pump(&mut self, now_ns: u64, endpoint: &mut Endpoint, id: ConnectionId) {
+        let Some(connection) = endpoint.connection(id) else {
+            return;
+        };
+        self.next_look_ns = None;
+        if let State::Closed(ending) = connection.state() {
+            self.progress.end(now_ns, explain(self.to, ending));
+            endpoint.remove(now_ns, id);
+            self.progress.finish();
+            return;
+        }
+        while !self.read_all {
+            let Some(message) = self.waiting.take().or_else(|| self.next(now_ns)) else {
+                break;
+            };
+            match connection.send(&message) {
+                Ok(()) => {
+                    // The announcement is not of the file.
+                    let len = message.len() as u64 * u64::from(self.announced);
+                    self.announced = true;
+                    self.progress.bytes.fetch_add(len, Ordering::Relaxed);
+                    // Where there is no room for it, it is freed here.
+                    let _ = self.used.put(message);
+                }
+                Err(SendError::Full) => {
+                    self.waiting = Some(message);
+                    break;
+                }
+                Err(error) => {
+                    self.progress.fail(format!("{}: {error}", self.to));
+                    connection.abort(2);
+                    break;
+                }
+            }
+        }
+        self.used.flush();
+        if self.read_all {
+            connection.close();
+        } else if self.messages.is_finished() {
+            // The reader is gone before the end.
+            connection.abort(2);
+        }
+    }
+
+    fn next(&mut self, now_ns: u64) -> Option<Vec<u8>> {
+        match self.messages.pop() {
+            Some(Some(message)) => Some(message),
+            Some(None) => {
+                self.read_all = true;
+                None
+            }
+            None => {
+                self.next_look_ns = Some(now_ns + STARVED_NS);
+                None
+            }
+        }
+    }
+}
+
+impl Application for FileSender {
+    fn work(&mut self, now_ns: u64, endpoint: &mut Endpoint) {
+        while endpoint.changed().is_some() {}
+        if self.progress.is_over() {
+            self.next_look_ns = None;
+            return;
+        }
+        if self.connection.is_none() {
+            self.progress.begin(now_ns);
+            self.connection = endpoint.connect(now_ns, self.to);
+        }
+        if let Some(id) = self.connection {
+            self.pump(now_ns, endpoint, id);
+        }
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        self.next_look_ns
+    }
+}

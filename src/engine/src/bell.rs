@@ -1,4 +1,7 @@
-//! The bell: wakes a sleeping worker.
+//! The bell: wakes a sleeping worker. What a protocol attaches to it, it attaches by its [`Wake`].
+
+use core::cell::Cell;
+use std::sync::Arc;
 
 #[cfg(not(loom))]
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -6,7 +9,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::sync::{AtomicBool, Ordering, fence};
 
 /// Wakes a sleeping worker, and costs a waking one nothing but a load.
-pub struct Bell {
+pub(crate) struct Bell {
     asleep: AtomicBool,
     pub(crate) event: Event,
 }
@@ -29,7 +32,7 @@ impl Bell {
     }
 
     /// Called after something was put where the worker looks. Wakes it if it sleeps or is about to.
-    pub fn ring(&self) {
+    pub(crate) fn ring(&self) {
         // Either the sleeper sees what we put there, or we see that it sleeps: both sides write, then
         // fence, then read what the other wrote (see `about_to_sleep`).
         fence(Ordering::SeqCst);
@@ -57,6 +60,40 @@ impl Bell {
 impl core::fmt::Debug for Bell {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Bell")
+    }
+}
+
+/// What a protocol is given when its worker starts, to attach what is to wake that worker: the ends of
+/// [channels](crate::channel) and of [published](crate::publish) configuration. Who attaches something is asked
+/// whether it [is ready](crate::protocol::Protocol::is_ready); nobody else is.
+pub struct Wake {
+    bell: Arc<Bell>,
+    used: Cell<bool>,
+}
+
+impl Wake {
+    pub(crate) fn new(bell: &Arc<Bell>) -> Self {
+        Self {
+            bell: bell.clone(),
+            used: Cell::new(false),
+        }
+    }
+
+    /// What is attached keeps this.
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        self.used.set(true);
+        &self.bell
+    }
+
+    /// Whether anything was attached.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.get()
+    }
+}
+
+impl core::fmt::Debug for Wake {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Wake")
     }
 }
 

@@ -85,10 +85,9 @@
 //! taken something. In between are sequentially consistent fences, so that one of the two sees the other. A
 //! worker that polls is never signalled, an application that keeps up is not either.
 //!
-//! - A worker sleeps by its [`Bell`](crate::Bell). Its ends are [attached](WorkerReceiver::attach) to it when the
-//!   worker starts, and asked whether they are [ready](WorkerReceiver::is_ready) after it has said that it is
-//!   about to sleep. **The engine does not do that by itself yet:** a protocol that receives from a channel keeps a
-//!   [deadline](crate::protocol::Protocol::deadline), and looks when it has come.
+//! - A worker sleeps by its bell. A protocol [attaches](crate::protocol::Protocol::attach) its ends to it when the
+//!   worker starts, and [says](crate::protocol::Protocol::is_ready) whether they are [ready](WorkerReceiver::is_ready):
+//!   once a turn, and again after the worker has said that it is about to sleep.
 //! - The application waits by [`Waker`](core::task::Waker), for blocking calls one that unparks the thread. A
 //!   worker calls it directly, at the end of a burst: what that costs is the executor's (a system call as
 //!   a rule), and only if somebody waits.

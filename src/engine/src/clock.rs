@@ -76,9 +76,10 @@ impl Nanos {
         }
     }
 
+    /// When the counter stood there, which is not before it was made.
     #[inline(always)]
-    pub(crate) fn now(self) -> u64 {
-        let cycles = cycles().wrapping_sub(self.start);
+    pub(crate) fn at(self, cycles: u64) -> u64 {
+        let cycles = cycles.wrapping_sub(self.start);
         ((u128::from(cycles) * u128::from(self.scale)) >> 32) as u64
     }
 }
@@ -94,15 +95,18 @@ impl Time {
     #[inline(always)]
     pub(crate) fn now(&self) -> u64 {
         match self {
-            Self::Machine(nanos) => nanos.now(),
+            Self::Machine(nanos) => nanos.at(cycles()),
             Self::Virtual(clock) => clock.now_ns(),
         }
     }
 
-    /// Whether it stands still by itself: then reading it costs nothing.
+    /// The time at a reading of the counter that somebody has at hand: a worker reads it once a turn, for everybody.
     #[inline(always)]
-    pub(crate) fn is_virtual(&self) -> bool {
-        matches!(self, Self::Virtual(_))
+    pub(crate) fn at(&self, cycles: u64) -> u64 {
+        match self {
+            Self::Machine(nanos) => nanos.at(cycles),
+            Self::Virtual(clock) => clock.now_ns(),
+        }
     }
 }
 
@@ -117,7 +121,7 @@ mod tests {
         assert!(cycles_per_second() > 1_000_000);
         assert_eq!(cycles_of(Duration::ZERO), 0);
         let clock = Nanos::new();
-        let (a, b) = (clock.now(), clock.now());
+        let (a, b) = (clock.at(cycles()), clock.at(cycles()));
         assert!(b >= a);
     }
 }

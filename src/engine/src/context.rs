@@ -27,6 +27,8 @@ pub struct Context {
     /// The port of the burst in hand.
     pub(crate) port: PortIndex,
     pub(crate) burst_size: usize,
+    /// The cycle counter as the worker last read it: behind the turn before, or up to three full bursts earlier.
+    pub(crate) cycles: u64,
     pub(crate) control: Arc<Control>,
 }
 

@@ -58,7 +58,6 @@ pub mod topology;
 mod work;
 mod worker;
 
-pub use bell::Bell;
 pub use context::Context;
 pub use copies::CopyReason;
 pub use engine::{

@@ -16,7 +16,7 @@ use futures_sink::Sink;
 use loom::future::block_on;
 use loom::thread;
 
-use crate::bell::Bell;
+use crate::bell::{Bell, Wake};
 use crate::channel::{
     AppReceiver, AppSender, Closed, WorkerReceiver, WorkerSender, to_application, to_worker,
 };
@@ -55,7 +55,7 @@ async fn send<T: Send>(tx: &mut AppSender<T>, item: T) -> Result<(), Closed> {
 /// A worker that sleeps unless something has come, until the end.
 fn receive_all(mut rx: WorkerReceiver<u32>) -> Vec<u32> {
     let bell = bell();
-    rx.attach(&bell);
+    rx.attach(&Wake::new(&bell));
     let mut seen = Vec::with_capacity(8);
     while !rx.is_finished() {
         if rx.pop_into(&mut seen) == 0 && !rx.is_finished() {
@@ -68,7 +68,7 @@ fn receive_all(mut rx: WorkerReceiver<u32>) -> Vec<u32> {
 /// A worker that sleeps while what it has sent finds no room.
 fn send_all(mut tx: WorkerSender<u32>, items: u32) {
     let bell = bell();
-    tx.attach(&bell);
+    tx.attach(&Wake::new(&bell));
     for item in 0..items {
         while tx.put(item).is_err() {
             sleep_unless(&bell, || tx.is_ready());
@@ -219,7 +219,7 @@ fn a_worker_whose_items_wait_for_room_is_woken_when_the_application_goes() {
         let (mut tx, rx) = to_application(1, 1);
         let worker = thread::spawn(move || {
             let bell = bell();
-            tx.attach(&bell);
+            tx.attach(&Wake::new(&bell));
             while tx.put(1).is_ok() {
                 tx.flush();
                 if tx.room() == 0 {
@@ -250,6 +250,26 @@ fn who_gives_up_leaves_the_others_their_wake_up() {
         assert_eq!(waits.join().unwrap(), Ok(()));
         gives_up.join().unwrap();
         assert_eq!(rx.pop(), Some(1));
+    });
+}
+
+/// A worker that sleeps with an old version is woken for the new one.
+#[test]
+fn a_sleeping_worker_is_woken_for_a_new_version() {
+    explore(3, || {
+        let (mut publisher, mut reader) = publish(0);
+        let worker = thread::spawn(move || {
+            let bell = bell();
+            reader.attach(&Wake::new(&bell));
+            while *reader < 2 {
+                if !reader.refresh() {
+                    sleep_unless(&bell, || reader.is_ready());
+                }
+            }
+        });
+        publisher.publish(1);
+        publisher.publish(2);
+        worker.join().unwrap();
     });
 }
 

@@ -41,7 +41,9 @@
 //! that it has, for a burst.
 
 use core::ops::Deref;
+use std::sync::Weak;
 
+use crate::bell::{Bell, Wake};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock, try_lock};
 
 /// Makes a publisher of a first version, and a reader to be cloned for each worker.
@@ -50,6 +52,7 @@ pub fn publish<T: Send + Sync>(first: T) -> (Publisher<T>, Reader<T>) {
     let shared = Arc::new(Shared {
         version: AtomicU64::new(0),
         newest: Mutex::new(current.clone()),
+        bells: Mutex::new(Vec::new()),
     });
     let reader = Reader {
         version: 0,
@@ -68,6 +71,18 @@ struct Shared<T> {
     /// How many versions there were before the newest. Written with the lock held; a reader's hint.
     version: AtomicU64,
     newest: Mutex<Arc<T>>,
+    /// Of the workers that are to be woken for a new version. No reader waits for this lock but when it attaches.
+    bells: Mutex<Vec<Weak<Bell>>>,
+}
+
+impl<T> Shared<T> {
+    /// Wakes the workers that sleep, and forgets those that are no more. Called after the version was written.
+    fn ring(&self) {
+        lock(&self.bells).retain(|bell| {
+            let bell = bell.upgrade();
+            bell.inspect(|bell| bell.ring()).is_some()
+        });
+    }
 }
 
 /// The control plane's side.
@@ -89,6 +104,7 @@ impl<T: Send + Sync> Publisher<T> {
         let version = self.shared.version.load(Ordering::Relaxed) + 1;
         self.shared.version.store(version, Ordering::Relaxed);
         drop(newest);
+        self.shared.ring();
         self.old.push(core::mem::replace(&mut self.current, new));
         self.reclaim();
     }
@@ -99,7 +115,8 @@ impl<T: Send + Sync> Publisher<T> {
     }
 
     /// Frees the old versions that no reader has; returns how many are left. At 0 every reader has the newest:
-    /// what the versions before allowed cannot happen any more. A worker that sleeps refreshes when it wakes.
+    /// what the versions before allowed cannot happen any more. A worker that sleeps is woken for it if its reader
+    /// is [attached](Reader::attach), else it refreshes when something else wakes it.
     pub fn reclaim(&mut self) -> usize {
         self.old
             .retain_mut(|version| Arc::get_mut(version).is_none());
@@ -127,8 +144,20 @@ impl<T: Send + Sync> Reader<T> {
     /// Moves on to the newest version, if there is one, and says whether there was.
     #[inline(always)]
     pub fn refresh(&mut self) -> bool {
+        self.is_ready() && self.move_on()
+    }
+
+    /// Has the publisher wake the worker for a new version. To be called when the worker starts: see
+    /// [`Protocol::attach`](crate::protocol::Protocol::attach).
+    pub fn attach(&mut self, wake: &Wake) {
+        lock(&self.shared.bells).push(std::sync::Arc::downgrade(wake.bell()));
+    }
+
+    /// Whether there is a new version: what [`Protocol::is_ready`](crate::protocol::Protocol::is_ready) asks.
+    #[inline(always)]
+    pub fn is_ready(&self) -> bool {
         // Relaxed: what is read of the version itself is ordered by the lock.
-        self.shared.version.load(Ordering::Relaxed) != self.version && self.move_on()
+        self.shared.version.load(Ordering::Relaxed) != self.version
     }
 
     #[cold]
@@ -211,6 +240,22 @@ mod tests {
         assert_eq!(publisher.reclaim(), 1, "the one that the reader has");
         assert!(reader.refresh());
         assert_eq!((*reader, *publisher), (100, 100));
+    }
+
+    #[test]
+    fn who_has_attached_is_woken_until_it_is_gone() {
+        let bell = std::sync::Arc::new(Bell::new().unwrap());
+        let (mut publisher, mut reader) = publish(0);
+        reader.attach(&Wake::new(&bell));
+        bell.about_to_sleep();
+        assert!(!reader.is_ready());
+        publisher.publish(1);
+        assert!(reader.is_ready());
+        assert_eq!(bell.event.read(), Ok(1), "it rang");
+        assert!(reader.refresh() && !reader.is_ready());
+        drop((bell, reader));
+        publisher.publish(2);
+        assert!(lock(&publisher.shared.bells).is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Ports for this crate's own tests: queues in plain memory, no driver.
 
 use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 
 use linecard_hal::flow::{FlowCount, FlowId, FlowRule, FlowRules};
@@ -8,6 +9,7 @@ use linecard_hal::{
     Burst, LinkState, Mbuf, Mempool, Offloads, Port, PortConfig, PortError, PortErrorKind,
     PortInfo, QueuePair, QueueState, RxQueue, RxStats, TxQueue, TxStats,
 };
+use nix::sys::eventfd::EventFd;
 
 /// What a test sees of a port.
 #[derive(Default)]
@@ -32,6 +34,8 @@ pub(crate) struct TestPort {
     pub(crate) wire: Arc<Mutex<Wire>>,
     /// Flow rules that it has; `None` if it takes none.
     pub(crate) rules: Option<Rules>,
+    /// Whether a worker can wait for its frames. It waits in vain: nothing says that one has arrived.
+    pub(crate) silent: bool,
     index: u16,
 }
 
@@ -92,6 +96,7 @@ impl TestPort {
             offloads: Offloads::TX_MULTI_SEGS,
             wire: Arc::new(Mutex::new(wire)),
             rules: None,
+            silent: false,
             index: 0,
         }
     }
@@ -141,6 +146,7 @@ impl Port for TestPort {
                 port: self.index,
                 pool: pool.clone(),
                 wire: self.wire.clone(),
+                never: self.silent.then(|| EventFd::new().unwrap()),
                 stats: RxStats::default(),
             }),
             tx: Box::new(Tx {
@@ -170,6 +176,8 @@ struct Rx {
     port: u16,
     pool: Mempool,
     wire: Arc<Mutex<Wire>>,
+    /// What is never readable.
+    never: Option<EventFd>,
     stats: RxStats,
 }
 
@@ -190,6 +198,10 @@ impl RxQueue for Rx {
             n += 1;
         }
         n
+    }
+
+    fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {
+        self.never.as_ref().map(EventFd::as_fd)
     }
 
     fn finished(&self) -> bool {

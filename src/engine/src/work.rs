@@ -1,9 +1,11 @@
 //! What a worker does with frames: a stage, or protocols.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use linecard_hal::{Burst, Mbuf};
 
+use crate::bell::Bell;
 use crate::context::Context;
 use crate::protocol::{Host, Nest};
 use crate::stage::Stage;
@@ -15,6 +17,13 @@ pub(crate) enum Work {
 }
 
 impl Work {
+    /// Called once, on the worker, before the first frame.
+    pub(crate) fn attach(&mut self, bell: &Arc<Bell>, cx: &mut Context) {
+        if let Self::Protocols(host) = self {
+            host.attach(bell, cx);
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
         match self {
@@ -43,10 +52,10 @@ impl Work {
 
     /// Whether it has something to do though nothing arrives.
     #[inline(always)]
-    pub(crate) fn is_source(&self) -> bool {
+    pub(crate) fn is_source(&self, cx: &Context) -> bool {
         match self {
             Self::Stage(stage) => stage.is_source(),
-            Self::Protocols(host) => host.is_due(),
+            Self::Protocols(host) => host.is_due(cx),
         }
     }
 
@@ -66,7 +75,7 @@ impl Work {
         }
     }
 
-    /// How long it has nothing to do unless something arrives; `None` for ever.
+    /// How long it has nothing to do unless something arrives or its bell rings; `None` for ever.
     pub(crate) fn idle_for(&self) -> Option<Duration> {
         match self {
             Self::Stage(_) => None,

@@ -136,7 +136,7 @@ impl Worker {
         self.attach().map_err(|e| e.to_string())
     }
 
-    /// Binds the queues to this thread.
+    /// Binds the queues, and what wakes protocols, to this thread.
     pub(crate) fn attach(&mut self) -> Result<(), PortError> {
         for input in &mut self.inputs {
             input.rx.attach()?;
@@ -144,6 +144,8 @@ impl Worker {
         for output in &mut self.cx.outputs {
             output.attach()?;
         }
+        self.read_clock();
+        self.work.attach(&self.inbox.bell, &mut self.cx);
         Ok(())
     }
 
@@ -171,7 +173,7 @@ impl Worker {
     fn work(&mut self) {
         let tick = clock::cycles_of(TICK);
         let mut idler = Idler::new(self.idle);
-        let mut now = clock::cycles();
+        let mut now = self.read_clock();
         let mut next_tick = now;
         let full = self.cx.burst_size;
         let mut untimed = 0;
@@ -183,7 +185,7 @@ impl Worker {
                 idler.busy();
                 continue;
             }
-            let end = clock::cycles();
+            let end = self.read_clock();
             let cycles = end.wrapping_sub(now);
             self.cx.counters.cycles += cycles;
             if frames > 0 || untimed > 0 {
@@ -201,9 +203,16 @@ impl Worker {
                 idler.busy();
             } else if idler.empty(now) {
                 self.sleep(&mut idler);
-                now = clock::cycles();
+                now = self.read_clock();
             }
         }
+    }
+
+    /// What the time is, also for all that is done until it is read again.
+    #[inline(always)]
+    fn read_clock(&mut self) -> u64 {
+        self.cx.cycles = clock::cycles();
+        self.cx.cycles
     }
 
     /// One turn: every input, the mailbox, the stage's own frames; then everything out.
@@ -225,7 +234,7 @@ impl Worker {
             }
         }
         frames += self.open_mail();
-        if self.work.is_source() {
+        if self.work.is_source(&self.cx) {
             let before = self.cx.counters.generated;
             self.work.generate(&mut self.cx);
             frames += (self.cx.counters.generated - before) as usize;
@@ -292,7 +301,7 @@ impl Worker {
 
     /// Looks after the queues and publishes the counters. `true` when no frame can ever come again.
     fn maintain(&mut self) -> bool {
-        let mut finished = !self.inputs.is_empty() && !self.work.is_source();
+        let mut finished = !self.inputs.is_empty() && !self.work.is_source(&self.cx);
         for input in &mut self.inputs {
             input.rx.maintain();
             finished &= input.rx.finished();
@@ -323,7 +332,7 @@ impl Worker {
         let nothing = self.inbox.ring.is_empty()
             && !self.control.stop.load(Ordering::Relaxed)
             && self.cx.waiting_in_all() == 0
-            && !self.work.is_source();
+            && !self.work.is_source(&self.cx);
         if nothing {
             self.cx.counters.sleeps += 1;
             idler.sleep(

@@ -11,7 +11,7 @@ use linecard_hal::{Burst, Mempool, MempoolConfig};
 use proptest::prelude::*;
 
 use super::*;
-use crate::bell::Bell;
+use crate::bell::{Bell, Wake as WorkerWake};
 use crate::idle::{Idle, Idler};
 
 /// Longer than any test takes, so that a wait that ends by it has lost a wake-up.
@@ -171,8 +171,9 @@ fn a_sink_holds_one_item_and_sends_it_first() {
 /// A worker that adds one to what it gets and sleeps whenever it can; until everybody has gone.
 fn adder(mut rx: WorkerReceiver<u64>, mut tx: WorkerSender<u64>) {
     let bell = Arc::new(Bell::new().unwrap());
-    rx.attach(&bell);
-    tx.attach(&bell);
+    let wake = WorkerWake::new(&bell);
+    rx.attach(&wake);
+    tx.attach(&wake);
     let mut run = Vec::with_capacity(4);
     while !rx.is_finished() {
         // Takes no more than it can give on.

@@ -4,7 +4,7 @@ use linecard_hal::ring::{Consumer, Single};
 use linecard_hal::{Burst, Mbuf};
 
 use super::{Down, FromWorkers, Up};
-use crate::bell::Bell;
+use crate::bell::Wake;
 use crate::sync::{Arc, lock};
 
 /// Sends from a worker to the application. Made by [`to_application`](super::to_application).
@@ -27,10 +27,10 @@ impl<T: Send> WorkerSender<T> {
         }
     }
 
-    /// Has the application wake the worker with this bell when there is room again for what waits. Called
-    /// when the worker starts.
-    pub fn attach(&mut self, bell: &std::sync::Arc<Bell>) {
-        self.shared.bells.attach(bell);
+    /// Has the application wake the worker when there is room again for what waits. To be called when the worker
+    /// starts: see [`Protocol::attach`](crate::protocol::Protocol::attach).
+    pub fn attach(&mut self, wake: &Wake) {
+        self.shared.bells.attach(wake.bell());
     }
 
     /// Adds an item to those that cross with the next [`flush`](Self::flush); a full run is flushed at once.
@@ -81,7 +81,7 @@ impl<T: Send> WorkerSender<T> {
         self.shared.ends.no_receiver()
     }
 
-    /// Whether a flush would do something. A worker that is about to sleep looks here once more.
+    /// Whether a flush would do something: what [`Protocol::is_ready`](crate::protocol::Protocol::is_ready) asks.
     pub fn is_ready(&self) -> bool {
         !self.outgoing.is_empty() && (self.ring.len() < self.ring.capacity() || self.is_closed())
     }
@@ -146,9 +146,10 @@ impl<T: Send> WorkerReceiver<T> {
         }
     }
 
-    /// Has the application wake the worker with this bell. Called when the worker starts.
-    pub fn attach(&mut self, bell: &std::sync::Arc<Bell>) {
-        lock(&self.shared.inlet).attach(bell);
+    /// Has the application wake the worker. To be called when the worker starts: see
+    /// [`Protocol::attach`](crate::protocol::Protocol::attach).
+    pub fn attach(&mut self, wake: &Wake) {
+        lock(&self.shared.inlet).attach(wake.bell());
     }
 
     /// Moves as many items as there are, and as `out` has spare capacity for, to the end of `out`; returns how
@@ -197,8 +198,8 @@ impl<T: Send> WorkerReceiver<T> {
         self.finished
     }
 
-    /// Whether a pop would give something, if only that the channel is [finished](Self::is_finished). A
-    /// worker that is about to sleep looks here once more.
+    /// Whether a pop would give something, if only that the channel is [finished](Self::is_finished): what
+    /// [`Protocol::is_ready`](crate::protocol::Protocol::is_ready) asks.
     pub fn is_ready(&self) -> bool {
         !self.ring.is_empty() || (!self.finished && self.shared.ends.no_senders())
     }

@@ -10,6 +10,7 @@ use linecard_hal::{Burst, Offloads, PortInfo, QueuePair};
 
 use super::flows::{FlowReport, Installed};
 use super::{Engine, EngineError};
+use crate::clock;
 use crate::context::Context;
 use crate::counters::{Published, WorkerCounters};
 use crate::handoff::{Bell, Inbox, Mailbox};
@@ -128,6 +129,7 @@ impl Running {
                 worker: id,
                 port: plan.queues.first().map_or(0, |q| q.port as u16),
                 burst_size: burst,
+                cycles: clock::cycles(),
                 control: self.control.clone(),
             },
             burst: Burst::with_capacity(burst),

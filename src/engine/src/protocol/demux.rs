@@ -93,14 +93,30 @@ impl Demux {
         }
     }
 
-    /// Finds the headers of a received frame, and whose it is.
+    /// Finds the headers of received frames, and whose each is. The owner of all, if they have one and the same.
     #[inline(always)]
-    pub(super) fn look(&self, mbuf: &Mbuf, layers: &mut Layers) -> ProtocolIndex {
+    pub(super) fn look<'a>(
+        &self,
+        burst: impl Iterator<Item = (&'a Mbuf, &'a mut Layers, &'a mut ProtocolIndex)>,
+    ) -> Option<ProtocolIndex> {
+        let udp = self.udp.as_deref();
+        // All owners are alike if no bit is set in some and clear in others.
+        let (mut some, mut every) = (0, NOBODY);
+        for (mbuf, layers, owner) in burst {
+            *owner = self.look_at(mbuf, layers, udp);
+            some |= *owner;
+            every &= *owner;
+        }
+        (some == every && some != NOBODY).then_some(some)
+    }
+
+    #[inline(always)]
+    fn look_at(&self, mbuf: &Mbuf, layers: &mut Layers, udp: Option<&ByPort>) -> ProtocolIndex {
         let frame = mbuf.data();
         // Most frames are such, and where the port is need not be asked.
         if is_plain_udp(frame)
             && let Some([high, low]) = frame.get(36..38).and_then(|bytes| bytes.first_chunk())
-            && let Some(table) = &self.udp
+            && let Some(table) = udp
         {
             let owner = table[usize::from(u16::from_be_bytes([*high, *low]))];
             if owner != NOBODY {

@@ -3,7 +3,7 @@
 //! A protocol is sans-I/O: it owns no socket, no thread and no clock. It says which packets it
 //! [wants](Protocol::claims), is given them in bursts with their headers found, and answers each with a
 //! [`Verdict`]. What it sends by itself goes into an [`Outbox`]; when it wants to be called though nothing arrives it
-//! names a [deadline](Protocol::deadline). `now` is an argument. So the same object runs on a NIC, on a veth and in a
+//! names a [deadline](Protocol::deadline), or says that it [is ready](Protocol::is_ready). `now` is an argument. So the same object runs on a NIC, on a veth and in a
 //! simulation.
 //!
 //! ```
@@ -78,6 +78,146 @@
 //! **Every packet is counted once**, as for any [stage](crate::Stage): protocols are hosted by one. What a protocol
 //! drops for reasons of its own ([`Outbox::drop`]) is `protocol` in the account, and by name in its report.
 //!
+//! # Timers
+//!
+//! A protocol with one timer keeps its deadline in a field. One with many, some for each flow, keeps a
+//! [`TimerWheel`](crate::timer::TimerWheel), whose next deadline is the protocol's:
+//!
+//! ```
+//! # use linecard_engine::Verdict;
+//! # use linecard_engine::protocol::{Claim, Outbox, Packet, Protocol};
+//! use linecard_engine::timer::TimerWheel;
+//!
+//! /// Counts the packets that nobody followed up within a second.
+//! struct Watch {
+//!     timers: TimerWheel,
+//!     last: u64,
+//! }
+//!
+//! impl Protocol for Watch {
+//! #   fn name(&self) -> &str { "watch" }
+//! #   fn claims(&self) -> Vec<Claim> { vec![Claim::udp(9)] }
+//!     fn packet(&mut self, now_ns: u64, _packet: Packet<'_>, out: &mut Outbox) -> Verdict {
+//!         match self.timers.schedule(now_ns + 1_000_000_000, 7) {
+//!             Some(_timer) => Verdict::Consume, // kept, to cancel or to postpone it
+//!             None => out.drop("too_many_timers"),
+//!         }
+//!     }
+//!
+//!     fn deadline(&self) -> Option<u64> {
+//!         self.timers.next_deadline_ns()
+//!     }
+//!
+//!     fn expire(&mut self, now_ns: u64, _out: &mut Outbox) {
+//!         // A bounded piece of work; what is left is due still, and done in the next turn.
+//!         let Self { timers, last } = self;
+//!         timers.advance(now_ns, 64, |token| *last = token);
+//!     }
+//! }
+//! ```
+//!
+//! # Configuration
+//!
+//! What the control plane may change while it runs is [published](crate::publish): each instance has a
+//! [`Reader`](crate::publish::Reader), made by the factory, and moves on to the newest version between bursts. An old
+//! version is freed by the publisher when the last instance has left it, so a reader that is attached
+//! has its worker woken for that as well:
+//!
+//! ```
+//! # use linecard_engine::Verdict;
+//! # use linecard_engine::protocol::{Claim, Outbox, Packet, Packets, Protocol, Protocols, Wake};
+//! use linecard_engine::publish::{Reader, publish};
+//!
+//! struct Limits { longest: usize }
+//!
+//! struct Policer { limits: Reader<Limits> }
+//!
+//! impl Protocol for Policer {
+//! #   fn name(&self) -> &str { "policer" }
+//! #   fn claims(&self) -> Vec<Claim> { vec![Claim::udp(9)] }
+//!     fn packet(&mut self, _now_ns: u64, mut packet: Packet<'_>, out: &mut Outbox) -> Verdict {
+//!         match packet.payload().len() {
+//!             n if n > self.limits.longest => out.drop("too_long"),
+//!             _ => packet.turn_round(),
+//!         }
+//!     }
+//!
+//!     fn burst(&mut self, now_ns: u64, packets: &mut Packets<'_>, out: &mut Outbox) {
+//!         self.limits.refresh(); // a load, unless there is a new version
+//!         packets.answer_each(|packet| self.packet(now_ns, packet, out));
+//!     }
+//!
+//!     fn attach(&mut self, wake: &Wake) {
+//!         self.limits.attach(wake);
+//!     }
+//!
+//!     fn is_ready(&self) -> bool {
+//!         self.limits.is_ready()
+//!     }
+//!
+//!     fn expire(&mut self, _now_ns: u64, _out: &mut Outbox) {
+//!         self.limits.refresh();
+//!     }
+//! }
+//!
+//! let (mut publisher, limits) = publish(Limits { longest: 512 });
+//! let protocols = Protocols::new().with(move |_| Policer { limits: limits.clone() });
+//! // … Engine::start_protocols(protocols), and then at any time:
+//! publisher.publish(Limits { longest: 256 });
+//! # drop(protocols);
+//! ```
+//!
+//! # Applications
+//!
+//! Ordinary threads and tasks talk to a protocol by [channels](crate::channel). The protocol attaches its ends to its
+//! worker: then what an application sends is taken in the next turn, and wakes a worker that sleeps. When the engine
+//! ends, these ends go with the protocol, and who waits at the others is told.
+//!
+//! ```
+//! # use linecard_engine::Verdict;
+//! # use linecard_engine::protocol::{Claim, Outbox, Packet, Packets, Protocol, Wake};
+//! use linecard_engine::channel::{WorkerReceiver, WorkerSender};
+//! use linecard_hal::Mbuf;
+//!
+//! /// The application gets every frame, and sends what it likes.
+//! struct Raw {
+//!     frames: WorkerSender<Mbuf>,
+//!     orders: WorkerReceiver<Mbuf>,
+//! }
+//!
+//! impl Protocol for Raw {
+//! #   fn name(&self) -> &str { "raw" }
+//! #   fn claims(&self) -> Vec<Claim> { vec![Claim::rest()] }
+//!     fn attach(&mut self, wake: &Wake) {
+//!         self.frames.attach(wake);
+//!         self.orders.attach(wake);
+//!     }
+//!
+//!     fn packet(&mut self, _now_ns: u64, packet: Packet<'_>, out: &mut Outbox) -> Verdict {
+//!         match self.frames.put(packet.take()) {
+//!             Ok(()) => Verdict::Deliver,
+//!             Err(_full_or_gone) => out.drop("the_application_is_slow"),
+//!         }
+//!     }
+//!
+//!     fn burst(&mut self, now_ns: u64, packets: &mut Packets<'_>, out: &mut Outbox) {
+//!         packets.answer_each(|packet| self.packet(now_ns, packet, out));
+//!         self.frames.flush(); // one wake-up at most
+//!     }
+//!
+//!     fn is_ready(&self) -> bool {
+//!         self.orders.is_ready() || self.frames.is_ready()
+//!     }
+//!
+//!     fn expire(&mut self, _now_ns: u64, out: &mut Outbox) {
+//!         self.frames.flush();
+//!         while out.room() > 0 && let Some(frame) = self.orders.pop() {
+//!             out.send(0, frame);
+//!         }
+//!     }
+//! }
+//! ```
+//!
 //! # What a panic does
 //!
 //! Caught is a panic in any method of the trait while the engine runs, as long as it unwinds; not caught are
@@ -94,6 +234,7 @@
 //! 4. If `recover` panics as well, the instance is retired: it is not called again, and its packets are dropped as
 //!    `StagePanic`. Other instances, protocols and workers go on.
 
+mod answer;
 mod claim;
 mod demux;
 mod error;
@@ -114,6 +255,7 @@ use linecard_wire::FlowKey;
 
 use crate::stage::{DropReason, Verdict};
 
+pub use crate::bell::Wake;
 pub use claim::{Claim, Layer};
 pub use error::ProtocolError;
 pub use nest::MOST_LEVELS;
@@ -156,9 +298,23 @@ pub trait Protocol: Send {
         None
     }
 
-    /// The deadline has come. As long as it has, this is called once a turn.
+    /// Whether [`expire`](Self::expire) has something to do now, other than for the deadline: an application has sent
+    /// something. Asked once a turn, and before the worker sleeps, of a protocol that has
+    /// [attached](Self::attach) something.
+    fn is_ready(&self) -> bool {
+        false
+    }
+
+    /// The deadline has come, or it [is ready](Self::is_ready). As long as either is so, this is called once a turn, and
+    /// the worker does not sleep.
     fn expire(&mut self, now_ns: u64, out: &mut Outbox) {
         let _ = (now_ns, out);
+    }
+
+    /// Called once, on the worker, before the first packet: the place to attach what is to wake that worker, such as
+    /// the ends of [channels](crate::channel).
+    fn attach(&mut self, wake: &Wake) {
+        let _ = wake;
     }
 
     /// Where its packets have to be processed, asked for once.
@@ -201,8 +357,16 @@ impl<P: Protocol + ?Sized> Protocol for Box<P> {
         (**self).deadline()
     }
 
+    fn is_ready(&self) -> bool {
+        (**self).is_ready()
+    }
+
     fn expire(&mut self, now_ns: u64, out: &mut Outbox) {
         (**self).expire(now_ns, out);
+    }
+
+    fn attach(&mut self, wake: &Wake) {
+        (**self).attach(wake);
     }
 
     fn home(&self) -> Home {

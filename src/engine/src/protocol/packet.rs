@@ -6,6 +6,7 @@ use linecard_hal::burst::{Slot, Slots};
 use linecard_hal::{Burst, Mbuf};
 use linecard_wire::{FlowKey, Layers, swap_flow};
 
+use super::answer::{Answer, Common};
 use super::demux::ip_end;
 use crate::stage::{DropReason, PortIndex, Verdict};
 
@@ -94,26 +95,32 @@ impl DerefMut for Packet<'_> {
 pub struct Packets<'a> {
     slots: Slots<'a>,
     layers: &'a [Layers],
-    verdicts: &'a mut [Option<Verdict>],
+    answers: &'a mut [Answer],
+    /// How many have been answered, and what the answers have in common. One that was answered twice is in it
+    /// with both.
+    answered: usize,
+    common: Common,
     /// The one that was looked at last: who is at it when something goes wrong.
     current: usize,
 }
 
 impl<'a> Packets<'a> {
-    /// A burst, with the headers of each packet and room for its verdict.
+    /// A burst, with the headers of each packet and room for its answer.
     #[inline(always)]
     pub(super) fn new(
         burst: &'a mut Burst,
         layers: &'a [Layers],
-        verdicts: &'a mut [Option<Verdict>],
+        answers: &'a mut [Answer],
     ) -> Self {
-        let n = burst.len().min(layers.len()).min(verdicts.len());
-        let verdicts = &mut verdicts[..n];
-        verdicts.fill(None);
+        let n = burst.len().min(layers.len()).min(answers.len());
+        let answers = &mut answers[..n];
+        answers.fill(Answer::NONE);
         Self {
             slots: burst.slots(),
             layers: &layers[..n],
-            verdicts,
+            answers,
+            answered: 0,
+            common: Common::NOTHING,
             current: 0,
         }
     }
@@ -121,13 +128,13 @@ impl<'a> Packets<'a> {
     /// How many there are.
     #[inline(always)]
     pub fn len(&self) -> usize {
-        self.verdicts.len()
+        self.answers.len()
     }
 
     /// Whether there are none.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.verdicts.is_empty()
+        self.answers.is_empty()
     }
 
     /// Where the headers of each packet are: for a look at all of them before any is answered, such as a bulk
@@ -150,8 +157,10 @@ impl<'a> Packets<'a> {
     /// Answers the `index`-th packet.
     #[inline(always)]
     pub fn answer(&mut self, index: usize, verdict: Verdict) {
-        if let Some(place) = self.verdicts.get_mut(index) {
-            *place = Some(verdict);
+        if let Some(place) = self.answers.get_mut(index) {
+            self.answered += usize::from(*place == Answer::NONE);
+            *place = Answer::new(verdict);
+            self.common.add(*place);
         }
     }
 
@@ -159,40 +168,37 @@ impl<'a> Packets<'a> {
     #[inline(always)]
     pub fn answer_each(&mut self, mut verdict: impl FnMut(Packet<'_>) -> Verdict) {
         let slots = self.slots.iter_mut();
-        let each = slots.zip(self.layers).zip(self.verdicts.iter_mut());
+        let each = slots.zip(self.layers).zip(self.answers.iter_mut());
+        let mut common = self.common;
         for (index, ((slot, layers), place)) in each.enumerate() {
             self.current = index;
             if let Some(slot) = slot {
-                *place = Some(verdict(Packet { slot, layers }));
+                let answer = Answer::new(verdict(Packet { slot, layers }));
+                *place = answer;
+                common.add(answer);
             }
         }
+        // Unless it was taken.
+        self.answered = self.answers.len();
+        self.common = common;
     }
 
     /// The port by which all leave, if all do by the same one. `back` is the port that they came by.
     #[inline(always)]
     pub(super) fn one_way_out(&self, back: PortIndex) -> Option<PortIndex> {
-        // One verdict is looked for at a time, so that nothing but numbers is compared.
-        let (same, port) = match *self.verdicts.first()? {
-            Some(Verdict::Reply) => (
-                self.verdicts.iter().fold(true, |same, verdict| {
-                    same & matches!(verdict, Some(Verdict::Reply))
-                }),
-                back,
-            ),
-            Some(Verdict::Forward(port)) => (
-                self.verdicts.iter().fold(true, |same, verdict| {
-                    same & matches!(verdict, Some(Verdict::Forward(other)) if *other == port)
-                }),
-                port,
-            ),
-            _ => return None,
-        };
-        (same && !self.slots.any_taken()).then_some(port)
+        if self.answered < self.answers.len() || self.slots.any_taken() {
+            return None;
+        }
+        match self.common.answer()?.verdict()? {
+            Verdict::Reply => Some(back),
+            Verdict::Forward(port) => Some(port),
+            _ => None,
+        }
     }
 
     /// The verdict of the `index`-th packet, if it has one.
     pub(super) fn verdict(&self, index: usize) -> Option<Verdict> {
-        self.verdicts.get(index).copied().flatten()
+        self.answers.get(index)?.verdict()
     }
 
     /// After a panic: the packet that was looked at last, if it was not answered.
@@ -209,8 +215,10 @@ impl<'a> Packets<'a> {
     /// Gives each packet with its verdict to `each`; no packet where it was taken.
     #[inline(always)]
     pub(super) fn settle(mut self, mut each: impl FnMut(usize, Option<Verdict>, Option<Mbuf>)) {
-        let verdicts = &*self.verdicts;
-        self.slots
-            .take_all(|index, mbuf| each(index, verdicts.get(index).copied().flatten(), mbuf));
+        let answers = &*self.answers;
+        self.slots.take_all(|index, mbuf| {
+            let answer = answers.get(index);
+            each(index, answer.and_then(|answer| answer.verdict()), mbuf);
+        });
     }
 }

@@ -313,8 +313,10 @@ proptest! {
             let layers = parse_layers(mbuf.data());
             prop_assert_eq!(demux.owner(&mbuf, &layers), expected);
             prop_assert_eq!(backwards.owner(&mbuf, &layers), expected);
-            let mut found = parse_layers(&[]);
-            prop_assert_eq!((demux.look(&mbuf, &mut found), found), (expected, layers));
+            let (mut found, mut owner) = (parse_layers(&[]), NOBODY);
+            let all = demux.look(std::iter::once((&mbuf, &mut found, &mut owner)));
+            prop_assert_eq!((owner, found), (expected, layers));
+            prop_assert_eq!(all, (owner != NOBODY).then_some(owner));
             // Whatever a port says of it.
             for mark in 0..4 {
                 mbuf.set_mark(mark);

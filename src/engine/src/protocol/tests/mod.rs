@@ -1,6 +1,7 @@
 //! Protocols as a whole, on ports in plain memory; claims against a plain reference.
 
 mod account;
+mod applications;
 mod claims;
 mod crossing;
 mod faults;

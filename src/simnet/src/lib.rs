@@ -61,6 +61,6 @@ mod simulation;
 
 pub use error::SimError;
 pub use network::{Event, HostId, LinkId, Network, Wire};
-pub use scenario::{Kinds, Scenario};
+pub use scenario::{Kinds, Part, Scenario, Setting};
 pub use script::Script;
 pub use simulation::{MOST_TURNS, Outcome, Simulation};

@@ -1,4 +1,4 @@
-//! The kinds of protocols that a scenario can name.
+//! The kinds of protocols that files can name.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,7 +6,9 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use linecard_engine::protocol::Protocol;
+use linecard_engine::{PortIndex, WorkerIndex};
 use linecard_stack::{InterfaceConfig, IpHost, Rate, Secret, Stack, StackConfig};
+use linecard_wire::MacAddr;
 use linecard_wire::describe::Headers;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,10 +19,11 @@ use crate::players::{Echo, Probe, ProbeConfig};
 /// Tells a protocol's figures, by name.
 pub(super) type Teller = Box<dyn Fn() -> Vec<(String, u64)>>;
 
-/// A protocol of a host, and what it says of itself.
+/// One worker's instance of a protocol, and what it says of itself.
 pub struct Part {
-    pub(crate) protocol: Box<dyn Protocol>,
+    pub(super) protocol: Box<dyn Protocol>,
     pub(super) figures: Teller,
+    pub(super) keeps: u32,
 }
 
 impl Part {
@@ -29,6 +32,7 @@ impl Part {
         Self {
             protocol: Box::new(protocol),
             figures: Box::new(Vec::new),
+            keeps: 0,
         }
     }
 
@@ -40,22 +44,54 @@ impl Part {
         Self {
             protocol: Box::new(protocol),
             figures: Box::new(figures),
+            keeps: 0,
         }
+    }
+
+    /// It keeps up to so many of its worker's mbufs, for which the pool then has room.
+    pub fn keeping(mut self, mbufs: usize) -> Self {
+        self.keeps = u32::try_from(mbufs).unwrap_or(u32::MAX);
+        self
     }
 }
 
-/// What a file says of a protocol.
+/// A port of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// Its place among the host's ports: what a protocol sends by.
+    pub index: PortIndex,
+    /// What files call it.
+    pub name: String,
+    /// Its own Ethernet address, if it has one.
+    pub mac: Option<MacAddr>,
+    /// Its longest layer-3 packet.
+    pub mtu: u32,
+}
+
+/// What a file says of a protocol, and what is known of where it runs. A kind makes a [`Part`] for each worker.
 #[derive(Debug)]
 pub struct Setting<'a> {
     /// The host's name.
     pub host: &'a str,
-    /// For dice of its own.
+    /// For dice of its own, the same for all workers: in a simulation from its seed, elsewhere from the system's
+    /// random numbers.
     pub seed: u64,
-    /// The keys beside `kind`.
+    /// The worker that this instance is for.
+    pub worker: WorkerIndex,
+    /// How many workers there are.
+    pub workers: u16,
+    /// The ports that it may use: those that the file names for it, or all of the host's. One at least.
+    pub ports: &'a [HostPort],
+    /// The keys beside `kind` and `ports`.
     pub settings: toml::Table,
 }
 
 impl Setting<'_> {
+    /// The first of its ports, for a protocol that has one.
+    pub fn port(&self) -> &HostPort {
+        &self.ports[0]
+    }
+
     /// The keys, as a type that knows them.
     pub fn read<T: DeserializeOwned>(self) -> Result<T, String> {
         self.settings
@@ -66,7 +102,8 @@ impl Setting<'_> {
 
 type Make = Box<dyn Fn(Setting<'_>) -> Result<Part, String> + Send + Sync>;
 
-/// The kinds of protocols that a scenario can name. Add your own with [`with`](Self::with).
+/// The kinds of protocols that files can name: scenarios, scripts and what `linecard run` reads. Add your own
+/// with [`with`](Self::with).
 pub struct Kinds {
     kinds: BTreeMap<&'static str, Make>,
     headers: Headers,
@@ -107,6 +144,7 @@ struct ProbeSetting {
 struct HostSetting {
     /// With their prefixes: `10.0.0.2/24`.
     addresses: Vec<String>,
+    /// The port's own if nothing is said.
     mac: Option<String>,
     /// Whether addresses are tried out before they are used.
     #[serde(default)]
@@ -119,17 +157,20 @@ struct HostSetting {
 }
 
 impl HostSetting {
-    fn stack(&self, seed: u64) -> Result<Stack, String> {
-        let mac = self.mac.as_deref().unwrap_or("02:00:00:00:00:02");
-        let mac = mac
-            .parse()
-            .map_err(|_| format!("mac = {mac:?} is no Ethernet address"))?;
+    fn stack(&self, port: &HostPort, seed: u64) -> Result<Stack, String> {
+        let mac = match &self.mac {
+            Some(mac) => mac
+                .parse()
+                .map_err(|_| format!("mac = {mac:?} is no Ethernet address"))?,
+            None => port.mac.unwrap_or(MacAddr([2, 0, 0, 0, 0, 2])),
+        };
         let mut interface = InterfaceConfig {
             detect: self.detect,
             link_local: self.link_local,
-            ..InterfaceConfig::new(0, mac)
+            ..InterfaceConfig::new(port.index, mac)
         };
-        interface.mtu = self.mtu.unwrap_or(interface.mtu);
+        let mtu = u16::try_from(port.mtu).unwrap_or(u16::MAX);
+        interface.mtu = self.mtu.unwrap_or(mtu);
         for address in &self.addresses {
             let address = address.parse().map_err(|_| {
                 format!("{address:?} is no address with a prefix, such as 10.0.0.2/24")
@@ -150,7 +191,7 @@ impl HostSetting {
     }
 }
 
-/// What an mbuf of a simulated host holds.
+/// What an mbuf holds.
 const MOST_BYTES: usize = 2048;
 
 fn hundred() -> usize {
@@ -169,9 +210,11 @@ impl Kinds {
             Ok(Part::new(Echo::new(port)))
         })
         .with("host", |setting| {
-            let seed = setting.seed;
+            let (port, seed) = (setting.port().clone(), setting.seed);
             let given: HostSetting = setting.read()?;
-            Ok(Part::new(IpHost::new(given.stack(seed)?)))
+            let stack = given.stack(&port, seed)?;
+            let keeps = stack.most_mbufs();
+            Ok(Part::new(IpHost::new(stack)).keeping(keeps))
         })
         .with("probe", |setting| {
             let given: ProbeSetting = setting.read()?;
@@ -235,7 +278,7 @@ impl Kinds {
         self.kinds.keys().copied()
     }
 
-    pub(crate) fn make(&self, kind: &str, setting: Setting<'_>) -> Result<Part, String> {
+    pub(super) fn make(&self, kind: &str, setting: Setting<'_>) -> Result<Part, String> {
         let make = self.kinds.get(kind).ok_or_else(|| {
             let known: Vec<_> = self.names().collect();
             format!("there is no such kind, but {}", known.join(", "))

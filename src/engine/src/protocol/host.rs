@@ -482,7 +482,13 @@ impl Host {
 
     /// Takes over a packet from another worker. It is processed by [`mail_opened`](Self::mail_opened).
     pub(crate) fn handed(&mut self, mbuf: Mbuf, nest: Nest) {
-        self.waiting.push((mbuf, nest, Next::Demux));
+        // Asked again, who passed it on would have it back, on the worker that it came from.
+        let rest = self.demux.get(usize::from(mbuf.port())).map(Demux::rest);
+        let next = match rest.filter(|_| nest.passed) {
+            Some(rest) => Next::To(rest),
+            None => Next::Demux,
+        };
+        self.waiting.push((mbuf, nest, next));
     }
 
     /// Processes what other workers handed over.
@@ -597,7 +603,8 @@ impl Settling<'_> {
         }
     }
 
-    fn pass(&mut self, mbuf: Mbuf, nest: Nest) {
+    fn pass(&mut self, mbuf: Mbuf, mut nest: Nest) {
+        nest.passed = true;
         let rest = self.demux.get(usize::from(mbuf.port())).map(Demux::rest);
         match rest.filter(|rest| *rest != NOBODY && *rest != self.owner) {
             Some(rest) => self.waiting.push((mbuf, nest, Next::To(rest))),

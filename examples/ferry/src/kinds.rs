@@ -125,7 +125,7 @@ fn client(mut setting: Setting<'_>) -> Result<Part, String> {
 }
 
 fn stack(setting: &mut Setting<'_>) -> Result<Stack, String> {
-    HostSetting::take(setting)?.stack(setting.seed)
+    HostSetting::take(setting)?.stack(setting)
 }
 
 fn secret(seed: u64) -> Secret {

@@ -85,6 +85,11 @@ impl Wake {
         &self.bell
     }
 
+    /// For whoever leaves something where the protocol looks, other than by a channel.
+    pub fn ringer(&self) -> Ringer {
+        Ringer(self.bell().clone())
+    }
+
     /// Whether anything was attached.
     pub(crate) fn is_used(&self) -> bool {
         self.used.get()
@@ -94,6 +99,18 @@ impl Wake {
 impl core::fmt::Debug for Wake {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Wake")
+    }
+}
+
+/// Wakes a protocol's worker.
+#[derive(Debug, Clone)]
+pub struct Ringer(Arc<Bell>);
+
+impl Ringer {
+    /// Called after something was left where the protocol looks: then the worker asks it whether it
+    /// [is ready](crate::protocol::Protocol::is_ready), and is woken for that if it sleeps.
+    pub fn ring(&self) {
+        self.0.ring();
     }
 }
 

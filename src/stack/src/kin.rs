@@ -11,7 +11,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use linecard_engine::Bell;
+use linecard_engine::protocol::Ringer;
 use linecard_hal::ring::{Consumer, Multi, Producer, Single, ring};
 
 use crate::config::StackConfig;
@@ -45,7 +45,7 @@ pub(crate) struct Kin {
     /// To each of them, itself included.
     rings: Vec<Producer<Word, Multi, Single>>,
     /// What wakes the worker of each, once it runs.
-    bells: Arc<[OnceLock<Arc<Bell>>]>,
+    bells: Arc<[OnceLock<Ringer>]>,
     /// Words that found no room.
     lost: u64,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Kin {
 impl Kin {
     /// The ties of so many stacks.
     pub(crate) fn new(stacks: usize) -> Vec<Self> {
-        let bells: Arc<[OnceLock<Arc<Bell>>]> = (0..stacks).map(|_| OnceLock::new()).collect();
+        let bells: Arc<[OnceLock<Ringer>]> = (0..stacks).map(|_| OnceLock::new()).collect();
         let (rings, inboxes): (Vec<_>, Vec<_>) = (0..stacks).map(|_| ring(WORDS)).unzip();
         let kin = |(place, inbox)| Self {
             place,
@@ -75,7 +75,7 @@ impl Kin {
     }
 
     /// What wakes the worker that this stack is on.
-    pub(crate) fn attach(&mut self, bell: Arc<Bell>) {
+    pub(crate) fn attach(&mut self, bell: Ringer) {
         // Once: a stack stays on its worker.
         let _ = self.bells[self.place].set(bell);
     }

@@ -1,6 +1,6 @@
 //! A stack as a protocol of the engine: it answers for the host beside whatever else runs there.
 
-use linecard_engine::protocol::{Claim, Home, Outbox, Packet, Packets, Protocol};
+use linecard_engine::protocol::{Claim, Home, Outbox, Packet, Packets, Protocol, Wake};
 use linecard_engine::{DropReason, Verdict};
 use linecard_wire::{FlowKey, IpProtocol, Layers};
 
@@ -142,6 +142,15 @@ impl<T: Transport> Protocol for IpHost<T> {
     fn deadline(&self) -> Option<u64> {
         let deadlines = [self.stack.deadline_ns(), self.transport.deadline()];
         deadlines.into_iter().flatten().min()
+    }
+
+    fn attach(&mut self, wake: &Wake) {
+        self.stack.attach(wake);
+        self.transport.attach(wake);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.stack.is_ready() || self.transport.is_ready()
     }
 
     fn expire(&mut self, now_ns: u64, out: &mut Outbox) {

@@ -1,9 +1,8 @@
 //! The stack: all parts together, hosted by whoever has the ports.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use linecard_engine::Bell;
+use linecard_engine::protocol::Wake;
 use linecard_hal::{Mbuf, Mempool};
 use linecard_wire::{Layers, MacAddr, parse_layers};
 use serde::Serialize;
@@ -149,6 +148,9 @@ impl Stack {
         now_ns: u64,
         workers: u16,
     ) -> Result<Vec<Self>, ConfigError> {
+        if workers == 1 {
+            return Ok(vec![Self::new(config.clone(), secret, now_ns)?]);
+        }
         let shared = kin::share(config, usize::from(workers));
         let kin = Kin::new(usize::from(workers)).into_iter();
         kin.zip(0..)
@@ -160,10 +162,10 @@ impl Stack {
             .collect()
     }
 
-    /// Gives what wakes this stack's worker to the stacks of the others.
-    pub fn attach(&mut self, bell: Arc<Bell>) {
+    /// From now on the stacks of other workers wake this one's when they tell it something.
+    pub fn attach(&mut self, wake: &Wake) {
         if let Some(kin) = &mut self.kin {
-            kin.attach(bell);
+            kin.attach(wake.ringer());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use linecard_engine::protocol::{Claim, Home, Outbox, Packet, headers};
+use linecard_engine::protocol::{Claim, Home, Outbox, Packet, Wake, headers};
 use linecard_engine::{DropReason, Verdict, WorkerIndex};
 use linecard_hal::{Mbuf, Mempool};
 use linecard_wire::{FlowKey, IpProtocol};
@@ -75,7 +75,20 @@ pub trait Transport: Send {
         None
     }
 
-    /// The place to send: called after each burst of packets, and as long as the deadline has come once a turn.
+    /// Called once, on the worker, before the first packet: the place to attach the ends of
+    /// [channels](linecard_engine::channel).
+    fn attach(&mut self, wake: &Wake) {
+        let _ = wake;
+    }
+
+    /// Whether [`transmit`](Self::transmit) has something to do other than for packets and time. Asked once a turn of
+    /// a transport that has attached something.
+    fn is_ready(&self) -> bool {
+        false
+    }
+
+    /// The place to send: called after each burst of packets, and once a turn as long as the deadline has come or it
+    /// is ready.
     fn transmit(&mut self, now_ns: u64, ip: &mut Ip<'_>) {
         let _ = (now_ns, ip);
     }

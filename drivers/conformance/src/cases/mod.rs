@@ -16,7 +16,8 @@ pub struct Case {
     pub name: &'static str,
     /// What it must do.
     pub about: &'static str,
-    pub(crate) run: fn(&mut Stand) -> Step,
+    /// Does it.
+    pub run: fn(&mut Stand) -> Step,
 }
 
 /// All of them.

@@ -24,6 +24,8 @@ pub struct EngineConfig {
     pub idle: Idle,
     /// Mbufs in each pool; the sum of all possible holders if nothing is said.
     pub pool_size: Option<u32>,
+    /// Mbufs that the protocols of one worker keep at most, beside those that they are given: part of that sum.
+    pub kept: u32,
     /// Receive descriptors per queue.
     pub rx_descriptors: u32,
     /// Transmit descriptors per queue.
@@ -53,6 +55,7 @@ impl Default for EngineConfig {
             burst: port.burst,
             idle: Idle::default(),
             pool_size: None,
+            kept: 0,
             rx_descriptors: port.rx_descriptors,
             tx_descriptors: port.tx_descriptors,
             promiscuous: true,

@@ -17,7 +17,7 @@ use linecard_hal::{
 use crate::clock::{Nanos, Time};
 use crate::handoff::{Inbox, Mailbox, mailbox};
 use crate::placement::{PlacementRequest, Plan, PoolDemand, PortDemand, WorkerPlan};
-use crate::protocol::{Protocols, Tallies};
+use crate::protocol::{ProtocolReport, Protocols, Tallies};
 use crate::stage::{Stage, WorkerIndex};
 use crate::topology::Topology;
 use crate::work::Work;
@@ -146,6 +146,12 @@ impl Engine {
         let (mut running, workers) = self.with_protocols(protocols, &time)?;
         running.start_threads(workers)?;
         Ok(running)
+    }
+
+    /// Checks the protocols as [`start_protocols`](Self::start_protocols) does, and says where each claim would be
+    /// carried out, as far as that is known before the ports start.
+    pub fn preview(&self, protocols: Protocols) -> Result<Vec<ProtocolReport>, EngineError> {
+        Ok(protocols.preview(&self.plan)?)
     }
 
     /// As [`start`](Self::start), without threads: the workers take turns when they are told to.

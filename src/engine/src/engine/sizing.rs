@@ -11,6 +11,7 @@ pub(super) struct Holders {
     per_queue: u32,
     burst: u32,
     handoff: u32,
+    kept: u32,
 }
 
 impl Holders {
@@ -23,6 +24,7 @@ impl Holders {
                 .unwrap_or(0),
             burst: config.burst as u32,
             handoff: config.handoff as u32,
+            kept: config.kept,
         }
     }
 
@@ -32,7 +34,8 @@ impl Holders {
     }
 
     fn per_worker(&self) -> u32 {
-        self.cache() + 2 * self.burst + self.handoff + offload::MOST_SEGMENTS as u32
+        let own = self.cache() + 2 * self.burst + self.handoff + offload::MOST_SEGMENTS as u32;
+        own.saturating_add(self.kept)
     }
 
     pub(super) fn demand(&self, config: &EngineConfig, mbuf_bytes: usize) -> PoolDemand {
@@ -66,14 +69,20 @@ impl Holders {
     }
 
     pub(super) fn explain(&self, plan: &Plan, config: &EngineConfig) -> String {
-        let (workers, rx): (usize, u32) = (
+        let (workers, rx): (usize, u64) = (
             plan.workers.len(),
-            plan.pools.iter().map(|p| p.rx_queues).sum(),
+            plan.pools.iter().map(|p| u64::from(p.rx_queues)).sum(),
         );
-        let tx: u32 = plan.ports.iter().map(|p| u32::from(p.tx_queues)).sum();
-        let sum = rx * self.per_queue + tx * self.burst + workers as u32 * self.per_worker();
+        let tx: u64 = plan.ports.iter().map(|p| u64::from(p.tx_queues)).sum();
+        let sum = rx * u64::from(self.per_queue)
+            + tx * u64::from(self.burst)
+            + workers as u64 * u64::from(self.per_worker());
+        let kept = match self.kept {
+            0 => String::new(),
+            n => format!(" + {n} kept"),
+        };
         let mut text = format!(
-            "{rx} queue(s) × {} + {tx} output(s) × {} + {workers} worker(s) × ({} cache + {} bursts + {} handoff + {} segments) = {sum} mbufs",
+            "{rx} queue(s) × {} + {tx} output(s) × {} + {workers} worker(s) × ({} cache + {} bursts + {} handoff + {} segments{kept}) = {sum} mbufs",
             self.per_queue,
             self.burst,
             self.cache(),
@@ -81,7 +90,7 @@ impl Holders {
             self.handoff,
             offload::MOST_SEGMENTS,
         );
-        if let Some(size) = config.pool_size.filter(|size| *size < sum) {
+        if let Some(size) = config.pool_size.filter(|size| u64::from(*size) < sum) {
             text += &format!("; the pool has only {size}: it may run dry, which is counted");
         }
         text

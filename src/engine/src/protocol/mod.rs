@@ -255,7 +255,7 @@ use linecard_wire::FlowKey;
 
 use crate::stage::{DropReason, Verdict};
 
-pub use crate::bell::Wake;
+pub use crate::bell::{Ringer, Wake};
 pub use claim::{Claim, Layer};
 pub use error::ProtocolError;
 pub use nest::MOST_LEVELS;

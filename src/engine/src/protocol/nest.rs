@@ -22,6 +22,8 @@ pub(crate) struct Nest {
     depth: u8,
     /// A protocol has handed it off: it stays here.
     pub(super) handed: bool,
+    /// Its owner has passed it on: it belongs to the rest, also on another worker.
+    pub(super) passed: bool,
     /// The outermost frame had a tag that the port took off and is to put back.
     tagged: bool,
 }
@@ -83,6 +85,7 @@ impl Nest {
         *place = Level { by, is_ip, bytes }.pack();
         self.depth += 1;
         self.handed = false;
+        self.passed = false;
         if bytes > 0 {
             self.leave_outer_requests(mbuf, bytes);
         }

@@ -13,10 +13,13 @@ use super::nest::MOST_PROTOCOLS;
 use super::outbox::Outbox;
 use super::rights::{Home, MOST_PORTS, PortSet, Rights};
 use super::steer::{Offer, Steering};
-use super::tally::{Tallies, Tally};
+use super::tally::{ProtocolReport, Tallies, Tally};
 use crate::clock::Time;
 use crate::placement::Plan;
 use crate::stage::{PortIndex, WorkerIndex};
+
+/// A protocol's, by worker.
+type Instances = Vec<Box<dyn Protocol>>;
 
 type Factory = Box<dyn FnMut(WorkerIndex) -> Box<dyn Protocol>>;
 
@@ -57,20 +60,40 @@ impl Protocols {
         self
     }
 
-    /// Makes the instances and checks that they can run together. `pools` has one pool for each worker.
-    pub(crate) fn prepare(
-        mut self,
+    /// Whether they can run together, on so many ports and workers: what an engine would refuse, without one.
+    pub fn check(mut self, ports: usize, workers: u16) -> Result<(), ProtocolError> {
+        self.instances(ports, usize::from(workers)).map(drop)
+    }
+
+    /// Where each claim would be carried out by an engine with this plan.
+    pub(crate) fn preview(mut self, plan: &Plan) -> Result<Vec<ProtocolReport>, ProtocolError> {
+        let (facts, _) = self.instances(plan.ports.len(), plan.workers.len())?;
+        let offers = offers(&facts, &demux_of_each(&facts, plan.ports.len()));
+        let mut reports: Vec<_> = facts
+            .into_iter()
+            .map(|facts| ProtocolReport {
+                name: facts.name,
+                ..ProtocolReport::default()
+            })
+            .collect();
+        for offer in offers {
+            let report = offer.preview(self.steering, plan);
+            reports[offer.protocol].claims.push(report);
+        }
+        Ok(reports)
+    }
+
+    /// Makes the instances, by protocol and worker, and checks that they can run together.
+    fn instances(
+        &mut self,
         ports: usize,
-        pools: Vec<Mempool>,
-        burst: usize,
-        time: &Time,
-    ) -> Result<Prepared, ProtocolError> {
+        workers: usize,
+    ) -> Result<(Vec<Facts>, Vec<Instances>), ProtocolError> {
         too_many("protocols", self.list.len(), MOST_PROTOCOLS)?;
         too_many("ports with protocols", ports, MOST_PORTS)?;
-        let workers = pools.len();
         let mut instances = Vec::new();
         for (_, make) in &mut self.list {
-            let all: Vec<_> = (0..workers).map(|w| make(w as WorkerIndex)).collect();
+            let all: Instances = (0..workers).map(|w| make(w as WorkerIndex)).collect();
             instances.push(all);
         }
         let facts: Vec<Facts> = self
@@ -80,7 +103,20 @@ impl Protocols {
             .map(|((rights, _), all)| Facts::of(rights, all, ports, workers))
             .collect::<Result<_, _>>()?;
         check_together(&facts, ports)?;
-        let demux: Arc<[Demux]> = (0..ports).map(|port| demux_of(&facts, port)).collect();
+        Ok((facts, instances))
+    }
+
+    /// Makes the instances and checks that they can run together. `pools` has one pool for each worker.
+    pub(crate) fn prepare(
+        mut self,
+        ports: usize,
+        pools: Vec<Mempool>,
+        burst: usize,
+        time: &Time,
+    ) -> Result<Prepared, ProtocolError> {
+        let workers = pools.len();
+        let (facts, instances) = self.instances(ports, workers)?;
+        let demux: Arc<[Demux]> = demux_of_each(&facts, ports).into();
         let tallies: Vec<Vec<Arc<Tally>>> = facts
             .iter()
             .map(|_| (0..workers).map(|_| Arc::default()).collect())
@@ -270,6 +306,10 @@ fn check_two(first: &Facts, second: &Facts, ports: usize) -> Result<(), Protocol
         }
     }
     Ok(())
+}
+
+fn demux_of_each(facts: &[Facts], ports: usize) -> Vec<Demux> {
+    (0..ports).map(|port| demux_of(facts, port)).collect()
 }
 
 fn demux_of(facts: &[Facts], port: usize) -> Demux {

@@ -32,6 +32,8 @@ pub enum Steering {
 pub enum Place {
     /// By the port, which gives the packets to a queue or marks them; software only checks.
     Hardware,
+    /// That is for the port to say when it starts: the claim will be offered to it.
+    Offered,
     /// By the demultiplexer.
     Software,
 }
@@ -56,6 +58,7 @@ impl fmt::Display for ClaimReport {
         } = self;
         match self.place {
             Place::Hardware => write!(f, "{claim} on {port}: hardware, {why}"),
+            Place::Offered => write!(f, "{claim} on {port}: to be offered as {why}"),
             Place::Software => write!(f, "{claim} on {port}: software, because {why}"),
         }
     }
@@ -78,8 +81,22 @@ impl Offer {
         let outcome = self
             .rule(steering, plan)
             .and_then(|rule| install(port, &rule));
+        self.report(plan, Place::Hardware, outcome)
+    }
+
+    /// What is known of it before the port has started.
+    pub(super) fn preview(&self, steering: Steering, plan: &Plan) -> ClaimReport {
+        let rule = self.rule(steering, plan);
+        self.report(
+            plan,
+            Place::Offered,
+            rule.map(|rule| rule.action.to_string()),
+        )
+    }
+
+    fn report(&self, plan: &Plan, place: Place, outcome: Result<String, String>) -> ClaimReport {
         let (place, why) = match outcome {
-            Ok(action) => (Place::Hardware, action),
+            Ok(action) => (place, action),
             Err(why) => (Place::Software, why),
         };
         ClaimReport {

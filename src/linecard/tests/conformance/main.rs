@@ -16,6 +16,7 @@
 #![allow(unreachable_pub, missing_docs)]
 
 mod child;
+mod claims;
 mod parent;
 mod readme;
 mod rigs;
@@ -23,6 +24,8 @@ mod rows;
 mod sys;
 
 use std::process::ExitCode;
+
+use linecard_conformance::{CASES, Case};
 
 /// What was asked for.
 #[derive(Debug, Default)]
@@ -68,13 +71,18 @@ impl Arguments {
     }
 }
 
+/// What every port must do by itself, and what an engine must do on it.
+fn cases() -> Vec<&'static Case> {
+    CASES.iter().chain([&claims::CASE]).collect()
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::read(std::env::args().skip(1));
     if arguments.list {
         rows::ROWS
             .iter()
             .for_each(|row| println!("row   {}", row.name));
-        linecard_conformance::CASES
+        cases()
             .iter()
             .for_each(|case| println!("case  {:18} {}", case.name, case.about));
         return ExitCode::SUCCESS;

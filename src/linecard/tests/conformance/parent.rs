@@ -7,12 +7,12 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+use linecard_conformance::Verdict;
 use linecard_conformance::table::{Line, markdown};
-use linecard_conformance::{CASES, Verdict};
 
 use crate::child::{TOLD, told};
 use crate::rows::{ROWS, Row};
-use crate::{Arguments, readme};
+use crate::{Arguments, cases, readme};
 
 /// A case that takes longer has hung. Every wait within it is shorter.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -71,7 +71,7 @@ fn conclude(arguments: &Arguments, lines: &[Line], root: bool) -> ExitCode {
     let mut failed = count(|v| matches!(v, Verdict::Failed(_)));
     let passed = count(|v| matches!(v, Verdict::Passed(_)));
     let cannot = count(|v| matches!(v, Verdict::NotApplicable(_)));
-    let table = markdown(lines);
+    let table = markdown(&cases(), lines);
     if arguments.table {
         println!("{table}");
     }
@@ -110,7 +110,7 @@ fn report(name: &str, verdicts: &[Option<Verdict>]) {
         count(|v| matches!(v, Verdict::NotApplicable(_))),
         count(|v| matches!(v, Verdict::Failed(_))),
     );
-    for (case, verdict) in CASES.iter().zip(verdicts) {
+    for (case, verdict) in cases().into_iter().zip(verdicts) {
         if let Some(Verdict::Failed(what)) = verdict {
             println!("    {name}, {}: FAILED: {what}", case.name);
         }
@@ -120,9 +120,9 @@ fn report(name: &str, verdicts: &[Option<Verdict>]) {
 /// All cases of a row. A process that ends in the middle of a case has failed it, and another one goes on
 /// behind it.
 fn one_row(row: &Row, arguments: &Arguments) -> Vec<Option<Verdict>> {
-    let mut verdicts: Vec<Option<Verdict>> = CASES.iter().map(|_| None).collect();
+    let mut verdicts: Vec<Option<Verdict>> = cases().iter().map(|_| None).collect();
     let mut from = 0;
-    while from < CASES.len() {
+    while from < cases().len() {
         let mut command = match std::env::current_exe() {
             Ok(exe) => Command::new(exe),
             Err(error) => {
@@ -177,7 +177,7 @@ fn follow(mut child: Child, from: usize, verdicts: &mut [Option<Verdict>]) -> us
             running = at.parse::<usize>().ok();
         } else if told_line == "end" {
             let _ = child.wait();
-            return CASES.len();
+            return cases().len();
         } else if let Some(at) = running.take() {
             verdicts[at] = Some(told(told_line));
         }

@@ -1,14 +1,14 @@
 //! The file, and the network that it describes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use linecard_engine::protocol::Protocols;
 use linecard_sim::Impairments;
 use serde::Deserialize;
 
 use super::Scenario;
-use super::kinds::{Kinds, Setting, Teller};
+use super::kinds::{HostPort, Kinds};
+use super::listed::{Listed, Made, Place, Tellers};
 use crate::network::{Event, LinkId, Network, Wire};
 
 #[derive(Debug, Clone, Deserialize)]
@@ -41,14 +41,7 @@ struct Host {
     /// Mbufs of its pool; as many as can be held if nothing is said.
     mbufs: Option<u32>,
     #[serde(default, rename = "protocol")]
-    protocols: Vec<Kind>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Kind {
-    kind: String,
-    #[serde(flatten)]
-    settings: toml::Table,
+    protocols: Vec<Listed>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -106,8 +99,8 @@ pub(super) fn duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Dura
 /// A network that can start, and who tells what happened in it.
 pub(super) struct Plan {
     pub(super) network: Network,
-    /// By host: each protocol's name and what tells its figures.
-    pub(super) tellers: Vec<(String, Vec<(String, Teller)>)>,
+    /// By host: what its protocols say of themselves.
+    pub(super) tellers: Vec<(String, Tellers)>,
     pub(super) links: Vec<(String, LinkId)>,
 }
 
@@ -137,9 +130,15 @@ impl Scenario {
                 plan.network
                     .engine(id, |config| config.pool_size = Some(mbufs));
             }
-            let (protocols, tellers) = host.protocols(number, &plan.network, kinds)?;
-            plan.network.protocols(id, protocols);
-            plan.tellers.push((host.name.clone(), tellers));
+            let ports = self.ports_of(&host.name);
+            // What it has no link for is refused when it starts.
+            if ports.is_empty() {
+                plan.tellers.push((host.name.clone(), Tellers::default()));
+                continue;
+            }
+            let made = host.protocols(number, &ports, &plan.network, kinds)?;
+            plan.network.protocols(id, made.protocols);
+            plan.tellers.push((host.name.clone(), made.figures));
         }
         for link in &file.links {
             let ends = [&link.between[0], &link.between[1]].map(|name| {
@@ -167,6 +166,22 @@ impl Scenario {
         }
         self.arrange(&mut plan)?;
         Ok(plan)
+    }
+
+    /// A host's ports have the names of its links.
+    fn ports_of(&self, host: &str) -> Vec<HostPort> {
+        let links = self.file.links.iter();
+        // A link of a host with itself is two of its ports.
+        let ends = links.flat_map(|link| link.between.iter().map(move |end| (link, end)));
+        (0..)
+            .zip(ends.filter(|(_, end)| *end == host))
+            .map(|(index, (link, _))| HostPort {
+                index,
+                name: link.name(),
+                mac: None,
+                mtu: link.mtu.unwrap_or(Wire::default().mtu),
+            })
+            .collect()
     }
 
     fn arrange(&self, plan: &mut Plan) -> Result<(), String> {
@@ -197,38 +212,23 @@ impl Host {
     fn protocols(
         &self,
         number: u64,
+        ports: &[HostPort],
         network: &Network,
         kinds: &Kinds,
-    ) -> Result<(Protocols, Vec<(String, Teller)>), String> {
-        let mut protocols = Protocols::new();
-        let mut tellers = Vec::new();
-        let mut names = BTreeSet::new();
-        for (place, kind) in (0..).zip(&self.protocols) {
-            let setting = Setting {
-                host: &self.name,
-                seed: network.seed_for((1 << 32) + (number << 16) + place),
-                settings: kind.settings.clone(),
-            };
-            let part = kinds
-                .make(&kind.kind, setting)
-                .map_err(|error| format!("host {}, protocol {}: {error}", self.name, kind.kind))?;
-            let name = part.protocol.name().to_owned();
-            if !names.insert(name.clone()) {
-                return Err(format!(
-                    "host {}: two protocols with the name {name:?}",
-                    self.name
-                ));
-            }
-            let mut protocol = Some(part.protocol);
-            let one = move |_| {
-                protocol
-                    .take()
-                    .expect("a host has one worker, as it was made")
-            };
-            protocols = protocols.with(one);
-            tellers.push((name, part.figures));
+    ) -> Result<Made, String> {
+        let here = Place {
+            host: &self.name,
+            workers: 1,
+            ports,
+        };
+        let mut made = Made::default();
+        for (place, listed) in (0..).zip(&self.protocols) {
+            let seed = network.seed_for((1 << 32) + (number << 16) + place);
+            made.add(kinds, listed, &here, seed).map_err(|error| {
+                format!("host {}, protocol {}: {error}", self.name, listed.kind)
+            })?;
         }
-        Ok((protocols, tellers))
+        Ok(made)
     }
 }
 

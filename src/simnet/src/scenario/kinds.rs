@@ -1,12 +1,16 @@
-//! The kinds of protocols that a scenario can name.
+//! The kinds of protocols that files can name.
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use linecard_engine::protocol::Protocol;
+use linecard_engine::{PortIndex, WorkerIndex};
 use linecard_stack::{InterfaceConfig, IpHost, Rate, Secret, Stack, StackConfig};
+use linecard_wire::MacAddr;
 use linecard_wire::describe::Headers;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,10 +21,11 @@ use crate::players::{Echo, Probe, ProbeConfig};
 /// Tells a protocol's figures, by name.
 pub(super) type Teller = Box<dyn Fn() -> Vec<(String, u64)>>;
 
-/// A protocol of a host, and what it says of itself.
+/// One worker's instance of a protocol, and what it says of itself.
 pub struct Part {
-    pub(crate) protocol: Box<dyn Protocol>,
+    pub(super) protocol: Box<dyn Protocol>,
     pub(super) figures: Teller,
+    pub(super) keeps: u32,
 }
 
 impl Part {
@@ -29,6 +34,7 @@ impl Part {
         Self {
             protocol: Box::new(protocol),
             figures: Box::new(Vec::new),
+            keeps: 0,
         }
     }
 
@@ -40,33 +46,100 @@ impl Part {
         Self {
             protocol: Box::new(protocol),
             figures: Box::new(figures),
+            keeps: 0,
         }
+    }
+
+    /// It keeps up to so many of its worker's mbufs, for which the pool then has room.
+    pub fn keeping(mut self, mbufs: usize) -> Self {
+        self.keeps = u32::try_from(mbufs).unwrap_or(u32::MAX);
+        self
     }
 }
 
-/// What a file says of a protocol.
+/// A port of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// Its place among the host's ports: what a protocol sends by.
+    pub index: PortIndex,
+    /// What files call it.
+    pub name: String,
+    /// Its own Ethernet address, if it has one.
+    pub mac: Option<MacAddr>,
+    /// Its longest layer-3 packet.
+    pub mtu: u32,
+}
+
+/// What a file says of a protocol, and what is known of where it runs. A kind makes a [`Part`] for each worker.
 #[derive(Debug)]
 pub struct Setting<'a> {
     /// The host's name.
     pub host: &'a str,
-    /// For dice of its own.
+    /// For dice of its own, the same for all workers: in a simulation from its seed, elsewhere from the system's
+    /// random numbers.
     pub seed: u64,
-    /// The keys beside `kind`.
+    /// The worker that this instance is for.
+    pub worker: WorkerIndex,
+    /// How many workers there are.
+    pub workers: u16,
+    /// The ports that it may use: those that the file names for it, or all of the host's. One at least.
+    pub ports: &'a [HostPort],
+    /// Where [`each`](Self::each) keeps what is for other workers.
+    pub together: &'a Together,
+    /// The keys beside `kind` and `ports`.
     pub settings: toml::Table,
 }
 
 impl Setting<'_> {
+    /// The first of its ports, for a protocol that has one.
+    pub fn port(&self) -> &HostPort {
+        &self.ports[0]
+    }
+
     /// The keys, as a type that knows them.
     pub fn read<T: DeserializeOwned>(self) -> Result<T, String> {
-        self.settings
-            .try_into()
+        self.look()
+    }
+
+    /// The same, and the setting is still there.
+    pub fn look<T: DeserializeOwned>(&self) -> Result<T, String> {
+        let keys = self.settings.clone();
+        keys.try_into()
             .map_err(|error: toml::de::Error| error.message().to_owned())
+    }
+
+    /// This worker's of what is made for all workers together, for the first of them.
+    pub fn each<T: 'static>(
+        &self,
+        make: impl FnOnce(u16) -> Result<Vec<T>, String>,
+    ) -> Result<T, String> {
+        let mut together = self.together.0.borrow_mut();
+        if together.is_none() {
+            let all: Vec<_> = make(self.workers)?.into_iter().map(Some).collect();
+            *together = Some(Box::new(all));
+        }
+        let all = together
+            .as_mut()
+            .and_then(|all| all.downcast_mut::<Vec<Option<T>>>());
+        all.and_then(|all| all.get_mut(usize::from(self.worker))?.take())
+            .ok_or_else(|| format!("there is nothing for worker {}", self.worker))
+    }
+}
+
+/// What the instances of one protocol have together, while they are made.
+#[derive(Default)]
+pub struct Together(RefCell<Option<Box<dyn Any>>>);
+
+impl std::fmt::Debug for Together {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Together")
     }
 }
 
 type Make = Box<dyn Fn(Setting<'_>) -> Result<Part, String> + Send + Sync>;
 
-/// The kinds of protocols that a scenario can name. Add your own with [`with`](Self::with).
+/// The kinds of protocols that files can name: scenarios, scripts and what `linecard run` reads. Add your own
+/// with [`with`](Self::with).
 pub struct Kinds {
     kinds: BTreeMap<&'static str, Make>,
     headers: Headers,
@@ -107,6 +180,7 @@ struct ProbeSetting {
 pub struct HostSetting {
     /// With their prefixes: `10.0.0.2/24`.
     addresses: Vec<String>,
+    /// The port's own if nothing is said.
     mac: Option<String>,
     /// Whether addresses are tried out before they are used.
     #[serde(default)]
@@ -129,18 +203,30 @@ impl HostSetting {
         toml::Table::try_into(own).map_err(|error| error.message().to_owned())
     }
 
-    /// The stack of such a host.
-    pub fn stack(&self, seed: u64) -> Result<Stack, String> {
-        let mac = self.mac.as_deref().unwrap_or("02:00:00:00:00:02");
-        let mac = mac
-            .parse()
-            .map_err(|_| format!("mac = {mac:?} is no Ethernet address"))?;
+    /// The stack of such a host at its first port, for the setting's worker. Those of several workers
+    /// [tell each other](Stack::several) what they hear.
+    pub fn stack(&self, setting: &Setting<'_>) -> Result<Stack, String> {
+        let config = self.config(setting.port())?;
+        let secret = Secret::from_seed(setting.seed);
+        setting.each(|workers| {
+            Stack::several(&config, secret, 0, workers).map_err(|error| error.to_string())
+        })
+    }
+
+    fn config(&self, port: &HostPort) -> Result<StackConfig, String> {
+        let mac = match &self.mac {
+            Some(mac) => mac
+                .parse()
+                .map_err(|_| format!("mac = {mac:?} is no Ethernet address"))?,
+            None => port.mac.unwrap_or(MacAddr([2, 0, 0, 0, 0, 2])),
+        };
         let mut interface = InterfaceConfig {
             detect: self.detect,
             link_local: self.link_local,
-            ..InterfaceConfig::new(0, mac)
+            ..InterfaceConfig::new(port.index, mac)
         };
-        interface.mtu = self.mtu.unwrap_or(interface.mtu);
+        let mtu = u16::try_from(port.mtu).unwrap_or(u16::MAX);
+        interface.mtu = self.mtu.unwrap_or(mtu);
         for address in &self.addresses {
             let address = address.parse().map_err(|_| {
                 format!("{address:?} is no address with a prefix, such as 10.0.0.2/24")
@@ -157,11 +243,11 @@ impl HostSetting {
                 per_second,
             };
         }
-        Stack::new(config, Secret::from_seed(seed), 0).map_err(|error| error.to_string())
+        Ok(config)
     }
 }
 
-/// What an mbuf of a simulated host holds.
+/// What an mbuf holds.
 const MOST_BYTES: usize = 2048;
 
 fn hundred() -> usize {
@@ -180,9 +266,9 @@ impl Kinds {
             Ok(Part::new(Echo::new(port)))
         })
         .with("host", |setting| {
-            let seed = setting.seed;
-            let given: HostSetting = setting.read()?;
-            Ok(Part::new(IpHost::new(given.stack(seed)?)))
+            let stack = setting.look::<HostSetting>()?.stack(&setting)?;
+            let keeps = stack.most_mbufs();
+            Ok(Part::new(IpHost::new(stack)).keeping(keeps))
         })
         .with("probe", |setting| {
             let given: ProbeSetting = setting.read()?;
@@ -246,7 +332,7 @@ impl Kinds {
         self.kinds.keys().copied()
     }
 
-    pub(crate) fn make(&self, kind: &str, setting: Setting<'_>) -> Result<Part, String> {
+    pub(super) fn make(&self, kind: &str, setting: Setting<'_>) -> Result<Part, String> {
         let make = self.kinds.get(kind).ok_or_else(|| {
             let known: Vec<_> = self.names().collect();
             format!("there is no such kind, but {}", known.join(", "))

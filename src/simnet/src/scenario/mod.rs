@@ -10,6 +10,7 @@
 //!
 //! [[host.protocol]]
 //! kind = "probe"                 # one of Kinds; the rest is its own
+//! # ports = ["wan"]              # the links that it may use; all if nothing is said
 //! from = "10.0.0.1:4000"
 //! to = "10.0.0.2:7"
 //! count = 1000
@@ -51,6 +52,7 @@
 
 mod file;
 mod kinds;
+mod listed;
 mod run;
 
 use std::path::Path;
@@ -58,7 +60,8 @@ use std::path::Path;
 use crate::error::SimError;
 use file::File;
 
-pub use kinds::{HostSetting, Kinds, Part, Setting};
+pub use kinds::{HostPort, HostSetting, Kinds, Part, Setting, Together};
+pub use listed::{Listed, Made, Place, Tellers};
 pub use run::{Check, Figures, Run};
 
 /// A network as a file describes it. It can be run many times, in many threads.

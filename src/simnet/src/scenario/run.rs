@@ -68,8 +68,8 @@ pub(super) fn run(
     let mut checks = Vec::new();
     for ((host, report), (_, tellers)) in outcome.hosts.iter().zip(&tellers) {
         tell_host(&mut figures, host, report);
-        for (protocol, tell) in tellers {
-            let own = tell().into_iter();
+        for (protocol, own) in tellers.tell() {
+            let own = own.into_iter();
             figures.extend(own.map(|(name, value)| (format!("{host}.{protocol}.{name}"), value)));
         }
         checks.extend(usual(host, report));

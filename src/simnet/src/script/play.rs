@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use linecard_engine::Stepped;
-use linecard_engine::protocol::{Protocol, Protocols};
+use linecard_engine::protocol::Protocols;
 use linecard_engine::topology::Topology;
 use linecard_engine::{Engine, EngineConfig};
 use linecard_hal::{Burst, Mempool, MempoolConfig, Port, PortConfig, QueuePair, SimClock};
@@ -17,7 +17,8 @@ use linecard_wire::describe::{Diff, Expression, Headers, TextError};
 use super::parse::{Line, What};
 use super::text::{Names, says_data};
 use crate::error::SimError;
-use crate::scenario::{Kinds, Setting};
+use crate::network::Wire;
+use crate::scenario::{HostPort, Kinds, Listed, Made, Place};
 use crate::simulation::MOST_TURNS;
 
 /// Packets begin with this header.
@@ -146,7 +147,12 @@ impl<'a> Stage<'a> {
         record: Option<&Path>,
     ) -> Result<Self, SimError> {
         let clock = SimClock::new();
-        let protocols = protocols(name, lines, kinds)?;
+        let count = lines.iter().rev().find_map(|line| match line.what {
+            What::Ports(n) => Some(n),
+            _ => None,
+        });
+        let count = count.unwrap_or(1);
+        let protocols = protocols(name, lines, count, kinds)?;
         // Behind all that may be wrong with the script: it empties the file.
         let recorder = record.map(|path| {
             Recorder::create(path, Some(clock.clone())).map_err(|source| SimError::Record {
@@ -155,12 +161,8 @@ impl<'a> Stage<'a> {
             })
         });
         let recorder = recorder.transpose()?;
-        let count = lines.iter().rev().find_map(|line| match line.what {
-            What::Ports(n) => Some(n),
-            _ => None,
-        });
         let (mut ports, mut ends): (Vec<Box<dyn Port>>, Vec<End>) = (Vec::new(), Vec::new());
-        for number in 0..count.unwrap_or(1) {
+        for number in 0..count {
             let (port, end) = Link::pair(LinkConfig {
                 names: [format!("sim:host.{number}"), format!("sim:script.{number}")],
                 clock: Clock::Virtual(clock.clone()),
@@ -497,32 +499,32 @@ fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn protocols(name: &str, lines: &[Line], kinds: &Kinds) -> Result<Protocols, SimError> {
-    let mut protocols = Protocols::new();
+fn protocols(name: &str, lines: &[Line], ports: u16, kinds: &Kinds) -> Result<Protocols, SimError> {
+    let ports: Vec<HostPort> = (0..ports)
+        .map(|index| HostPort {
+            index,
+            name: index.to_string(),
+            mac: None,
+            mtu: Wire::default().mtu,
+        })
+        .collect();
+    let place = Place {
+        host: "host",
+        workers: 1,
+        ports: &ports,
+    };
+    let mut made = Made::default();
     for line in lines {
         let What::Run { kind, settings } = &line.what else {
             continue;
         };
-        let setting = Setting {
-            host: "host",
-            seed: line.number as u64,
-            settings: settings.clone(),
-        };
-        let made = kinds.make(kind, setting).map_err(|what| {
-            SimError::scenario(
-                &format!("{name}:{}", line.number),
-                format!("run {kind}: {what}"),
-            )
-        })?;
-        let mut protocol: Option<Box<dyn Protocol>> = Some(made.protocol);
-        let one = move |_| {
-            protocol
-                .take()
-                .expect("a host has one worker, as it was made")
-        };
-        protocols = protocols.with(one);
+        let at = format!("{name}:{}", line.number);
+        let wrong = |what: String| SimError::scenario(&at, format!("run {kind}: {what}"));
+        let listed = Listed::from_table(kind, settings.clone()).map_err(wrong)?;
+        made.add(kinds, &listed, &place, line.number as u64)
+            .map_err(wrong)?;
     }
-    Ok(protocols)
+    Ok(made.protocols)
 }
 
 impl End {

@@ -7,7 +7,7 @@ use linecard_wire::Layers;
 
 use super::Host;
 use crate::context::Context;
-use crate::protocol::demux::{NOBODY, ProtocolIndex};
+use crate::protocol::demux::{Demux, NOBODY, ProtocolIndex};
 use crate::protocol::nest::Nest;
 
 /// Packets on their way to one protocol.
@@ -57,7 +57,17 @@ pub(super) type Waiting = Vec<(Mbuf, Nest, Next)>;
 impl Host {
     /// Takes over a packet from another worker. It is processed by [`mail_opened`](Self::mail_opened).
     pub(crate) fn handed(&mut self, mbuf: Mbuf, nest: Nest) {
-        self.residents.waiting.push((mbuf, nest, Next::Demux));
+        // Asked again, who passed it on would have it back, on the worker that it came from.
+        let rest = self
+            .residents
+            .demux
+            .get(usize::from(mbuf.port()))
+            .map(Demux::rest);
+        let next = match rest.filter(|_| nest.passed) {
+            Some(rest) => Next::To(rest),
+            None => Next::Demux,
+        };
+        self.residents.waiting.push((mbuf, nest, next));
     }
 
     /// Processes what other workers handed over.

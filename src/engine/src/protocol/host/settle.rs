@@ -75,7 +75,8 @@ impl Settling<'_> {
         }
     }
 
-    fn pass(&mut self, mbuf: Mbuf, nest: Nest) {
+    fn pass(&mut self, mbuf: Mbuf, mut nest: Nest) {
+        nest.passed = true;
         let rest = self.demux.get(usize::from(mbuf.port())).map(Demux::rest);
         match rest.filter(|rest| *rest != NOBODY && *rest != self.owner) {
             Some(rest) => self.waiting.push((mbuf, nest, Next::To(rest))),

@@ -153,3 +153,26 @@ fn what_was_handed_off_stays_there() {
     assert_eq!(report.protocols[0].received, 80);
     assert!(report.is_clean());
 }
+
+/// Who has the rest may have it elsewhere: what is passed on crosses to there, and does not come back.
+#[test]
+fn what_is_passed_on_crosses_to_the_rest() {
+    let a = TestPort::new("a", 2, flows(false));
+    let seen = Seen::default();
+    let list = seen.clone();
+    let protocols = Protocols::new()
+        .with(|_| Fake::new("picky", Claim::udp(7), |_, _, _| Verdict::Pass).at(Home::Worker(0)))
+        .with(move |worker| {
+            let list = list.clone();
+            let rest = Fake::new("rest", Claim::rest(), move |_, _, _| {
+                note(&list, worker);
+                Verdict::Consume
+            });
+            rest.at(Home::Worker(1))
+        });
+    let report = run(std::slice::from_ref(&a), 2, protocols);
+    assert!(report.is_clean(), "{report:#?}");
+    assert_eq!(*seen.lock().unwrap(), BTreeMap::from([(1, 200)]));
+    assert_eq!(report.protocols[0].crossed, 0);
+    assert_eq!(report.protocols[1].crossed, 200);
+}

@@ -293,4 +293,33 @@ fn claims_become_rules_where_that_helps() {
     assert!(none[0].contains("takes no flow rules"), "{none:#?}");
     assert!(says(&port, Steering::Never)[0].contains("not to be offered"));
     assert_ne!(Place::Hardware, Place::Software);
+
+    // Before the port has started.
+    let config = EngineConfig {
+        workers: Some(2),
+        kept: 100,
+        ..config()
+    };
+    let engine = engine(&[with_rules(true)], config);
+    assert!(
+        engine.sizing().contains("+ 100 kept) = "),
+        "{}",
+        engine.sizing()
+    );
+    let reports = engine.preview(protocols(Steering::Useful)).unwrap();
+    let claims: Vec<_> = reports.iter().map(|r| r.claims[0].to_string()).collect();
+    assert_eq!(
+        claims[0],
+        "proto=udp dport=1 on a: to be offered as queue 1"
+    );
+    assert_eq!(
+        claims[1],
+        "proto=udp dport=2 on a: software, because one look-up finds it"
+    );
+
+    let twice =
+        || protocols(Steering::Useful).with(|_| Fake::echo("more", Claim::udp_ports(2..=9)));
+    let refused = engine.preview(twice()).unwrap_err().to_string();
+    assert_eq!(refused, twice().check(1, 2).unwrap_err().to_string());
+    assert!(refused.contains("\"plain\" and \"more\""), "{refused}");
 }

@@ -7,5 +7,5 @@ mod sensor;
 
 /// All of them.
 pub fn known() -> Headers {
-    Headers::standard().with::<sensor::Sensor<'_>>()
+    linecard_calls::headers(Headers::standard().with::<sensor::Sensor<'_>>())
 }

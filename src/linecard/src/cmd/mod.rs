@@ -13,6 +13,7 @@ pub mod forward;
 pub mod fwd;
 pub mod headers;
 pub mod interfaces;
+pub mod kinds;
 pub mod run;
 pub mod script;
 pub mod sim;

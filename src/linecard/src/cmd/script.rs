@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use linecard::simnet::Script;
 use linecard::simnet::script::Play;
-use linecard::simnet::{Kinds, Script};
 use serde_json::{Value, json};
 
 use super::table::{Paint, Tone};
@@ -60,7 +60,7 @@ pub fn run(args: &ScriptArgs) -> anyhow::Result<ExitCode> {
             args.files.len()
         );
     }
-    let kinds = Kinds::new().with_headers(super::headers::known());
+    let kinds = super::kinds::known();
     // A script that makes no sense is found before any is played.
     let scripts: Vec<Script> = args
         .files

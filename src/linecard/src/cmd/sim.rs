@@ -129,7 +129,7 @@ impl Tally {
 
 /// Runs it.
 pub fn run(args: &SimArgs) -> anyhow::Result<ExitCode> {
-    let kinds = Kinds::new();
+    let kinds = super::kinds::known();
     let stop = stop_on_signals()?;
     let mut all_well = true;
     for file in &args.files {

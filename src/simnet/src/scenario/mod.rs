@@ -58,6 +58,7 @@ use std::path::Path;
 use crate::error::SimError;
 use file::File;
 
+pub use file::duration;
 pub use kinds::{Kinds, Part, Setting};
 pub use run::{Check, Figures, Run};
 

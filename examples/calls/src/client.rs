@@ -11,7 +11,7 @@ use crate::{Call, CallMut, CallView, HEADER_LEN, MOST_BYTES};
 pub struct ClientConfig {
     /// Versions that it speaks.
     pub versions: RangeInclusive<u8>,
-    /// How long it waits for an answer before it calls again; each time twice as long.
+    /// How long it waits for an answer before it calls again; each time twice as long, up to eight times.
     pub timeout_ns: u64,
     /// How often it calls before it gives up.
     pub tries: u32,
@@ -66,6 +66,8 @@ pub struct Client {
 }
 
 const HELLO: usize = 0;
+
+const MOST_DOUBLINGS: u32 = 3;
 
 impl Client {
     /// A client that has not said hello yet. Its first call gets the number `first_id`: whoever cannot guess it cannot answer
@@ -160,7 +162,7 @@ impl Client {
         let wait_ns = self
             .config
             .timeout_ns
-            .saturating_mul(1 << call.tries.min(20));
+            .saturating_mul(1 << call.tries.min(MOST_DOUBLINGS));
         call.due_ns = now_ns.saturating_add(wait_ns.max(1));
         call.tries += 1;
         if let (Some(version), Ok(mut header)) = (self.version, CallMut::parse(&mut call.datagram))

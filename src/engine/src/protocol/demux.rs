@@ -294,17 +294,22 @@ fn byte_matches(byte: &ByteMatch, data: &[u8], layers: &Layers) -> bool {
             .is_some_and(|found| found & byte.mask == byte.value)
 }
 
-/// Where the IP packet ends, which may be before the frame does: padding belongs to nobody.
+/// Where the IP packet ends, which may be before the frame does: padding belongs to nobody. As far as it lies in
+/// `data`.
 pub(super) fn ip_end(data: &[u8], layers: &Layers) -> usize {
+    ip_end_said(data, layers).map_or(data.len(), |end| end.min(data.len()))
+}
+
+/// Where the IP header says that the packet ends.
+pub(super) fn ip_end_said(data: &[u8], layers: &Layers) -> Option<usize> {
     let l3 = layers.l3_offset();
     let field = |at: usize| {
         let bytes = data.get(l3 + at..).and_then(|bytes| bytes.first_chunk());
         bytes.map_or(0, |bytes| usize::from(u16::from_be_bytes(*bytes)))
     };
-    let len = match layers.l3 {
-        L3::Ipv4 => field(2),
-        L3::Ipv6 => 40 + field(4),
-        L3::Other | L3::Arp => data.len(),
-    };
-    (l3 + len).min(data.len())
+    match layers.l3 {
+        L3::Ipv4 => Some(l3 + field(2)),
+        L3::Ipv6 => Some(l3 + 40 + field(4)),
+        L3::Other | L3::Arp => None,
+    }
 }

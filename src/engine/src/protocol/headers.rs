@@ -4,16 +4,15 @@
 //! use std::net::SocketAddr;
 //! use linecard_engine::protocol::headers;
 //! use linecard_hal::{Mempool, MempoolConfig};
-//! use linecard_wire::{EtherType, EthernetHeader, IpProtocol, MacAddr};
+//! use linecard_wire::MacAddr;
 //!
 //! let pool = Mempool::new(MempoolConfig::new("doc", 4))?;
 //! let mut mbuf = pool.alloc().ok_or("empty")?;
 //! mbuf.append(5).ok_or("small")?.copy_from_slice(b"hello");
 //! let (here, there): (SocketAddr, SocketAddr) = ("192.0.2.1:7".parse()?, "192.0.2.2:9".parse()?);
-//! headers::udp(&mut mbuf, here, there).ok_or("no room")?;
-//! headers::ip(&mut mbuf, here.ip(), there.ip(), IpProtocol::UDP).ok_or("no room")?;
-//! let (src, dst) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-//! headers::ethernet(&mut mbuf, &EthernetHeader::new(src, dst, EtherType::IPV4)).ok_or("no room")?;
+//! let macs = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
+//! // By `udp`, `ip` and `ethernet`, one after the other.
+//! headers::datagram(&mut mbuf, here, there, macs).ok_or("no room")?;
 //! assert_eq!(mbuf.frame_len(), 14 + 20 + 8 + 5);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -28,8 +27,35 @@ use std::net::{IpAddr, SocketAddr};
 
 use linecard_hal::{Mbuf, MbufFlags, TxOffload};
 use linecard_wire::{
-    EthernetHeader, EthernetMut, IpProtocol, Ipv4Header, Ipv4Mut, Ipv6Header, Ipv6Mut, Pseudo,
+    EtherType, EthernetHeader, EthernetMut, IpProtocol, Ipv4Header, Ipv4Mut, Ipv6Header, Ipv6Mut,
+    MacAddr, Pseudo,
 };
+
+/// Puts the headers of a UDP datagram in Ethernet in front of what the mbuf holds, all three; `macs` are who sends
+/// it and who receives it.
+pub fn datagram(
+    mbuf: &mut Mbuf,
+    src: SocketAddr,
+    dst: SocketAddr,
+    macs: [MacAddr; 2],
+) -> Option<()> {
+    let before = (mbuf.frame_len(), mbuf.flags(), mbuf.tx_offload());
+    let ethertype = match src {
+        SocketAddr::V4(_) => EtherType::IPV4,
+        SocketAddr::V6(_) => EtherType::IPV6,
+    };
+    let ethernet_header = EthernetHeader::new(macs[0], macs[1], ethertype);
+    let done = udp(mbuf, src, dst)
+        .and_then(|()| ip(mbuf, src.ip(), dst.ip(), IpProtocol::UDP))
+        .and_then(|()| ethernet(mbuf, &ethernet_header));
+    if done.is_none() {
+        // As far as it came, it is taken off again.
+        let _ = mbuf.adjust(mbuf.frame_len() - before.0);
+        mbuf.set_flags(before.1);
+        mbuf.set_tx_offload(before.2);
+    }
+    done
+}
 
 /// Puts a UDP header in front of what the mbuf holds.
 pub fn udp(mbuf: &mut Mbuf, src: SocketAddr, dst: SocketAddr) -> Option<()> {
@@ -94,21 +120,18 @@ fn ask(mbuf: &mut Mbuf, request: MbufFlags, set: impl FnOnce(&mut TxOffload)) {
 #[cfg(test)]
 mod tests {
     use linecard_hal::{Burst, Mempool, MempoolConfig};
-    use linecard_wire::{EtherType, Ethernet, Ipv4, Ipv6, MacAddr, Udp};
+    use linecard_wire::{Ethernet, Ipv4, Ipv6, Udp};
 
     use super::*;
     use crate::offload;
 
     /// A datagram as it leaves by a port that computes no checksum.
-    fn datagram(src: &str, dst: &str, ethertype: EtherType) -> Vec<u8> {
+    fn sent(src: &str, dst: &str) -> Vec<u8> {
         let pool = Mempool::new(MempoolConfig::new("headers", 8)).unwrap();
         let mut mbuf = pool.alloc().unwrap();
         mbuf.append(5).unwrap().copy_from_slice(b"hello");
         let (src, dst): (SocketAddr, SocketAddr) = (src.parse().unwrap(), dst.parse().unwrap());
-        udp(&mut mbuf, src, dst).unwrap();
-        ip(&mut mbuf, src.ip(), dst.ip(), IpProtocol::UDP).unwrap();
-        let macs = [MacAddr([2; 6]), MacAddr([4; 6])];
-        ethernet(&mut mbuf, &EthernetHeader::new(macs[0], macs[1], ethertype)).unwrap();
+        datagram(&mut mbuf, src, dst, [MacAddr([2; 6]), MacAddr([4; 6])]).unwrap();
         let mut out = Burst::with_capacity(1);
         offload::finish(mbuf, MbufFlags::empty(), true, &pool, &mut out).unwrap();
         out.pop().unwrap().data().to_vec()
@@ -116,14 +139,14 @@ mod tests {
 
     #[test]
     fn a_datagram_from_the_inside_out() {
-        let frame = datagram("192.0.2.1:7", "192.0.2.2:9", EtherType::IPV4);
+        let frame = sent("192.0.2.1:7", "192.0.2.2:9");
         let ip = Ipv4::parse(Ethernet::parse(&frame).unwrap().payload()).unwrap();
         assert!(ip.checksum_ok() && ip.dont_fragment());
         let udp = Udp::parse(ip.payload()).unwrap();
         assert!(udp.checksum_ok(ip.pseudo()) && udp.checksum() != 0);
         assert_eq!((udp.src_port(), udp.payload()), (7, &b"hello"[..]));
 
-        let frame = datagram("[2001:db8::1]:7", "[2001:db8::2]:9", EtherType::IPV6);
+        let frame = sent("[2001:db8::1]:7", "[2001:db8::2]:9");
         let ip = Ipv6::parse(Ethernet::parse(&frame).unwrap().payload()).unwrap();
         let udp = Udp::parse(ip.payload()).unwrap();
         let pseudo = Pseudo::v6(ip.src(), ip.dst());
@@ -135,11 +158,15 @@ mod tests {
         let pool = Mempool::new(MempoolConfig::new("headers", 8)).unwrap();
         let mut mbuf = pool.alloc().unwrap();
         let headroom = mbuf.headroom();
-        mbuf.prepend(headroom - 10).unwrap();
+        mbuf.prepend(headroom - 18).unwrap();
         let before = (mbuf.frame_len(), mbuf.flags());
         let (v4, v6): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "::1".parse().unwrap());
         assert_eq!(ip(&mut mbuf, v4, v4, IpProtocol::UDP), None);
         assert_eq!(ip(&mut mbuf, v4, v6, IpProtocol::UDP), None);
+        let macs = [MacAddr([2; 6]); 2];
+        // There is room for UDP's.
+        let made = datagram(&mut mbuf, (v4, 7).into(), (v4, 9).into(), macs);
+        assert_eq!(made, None);
         assert_eq!((mbuf.frame_len(), mbuf.flags()), before);
     }
 }

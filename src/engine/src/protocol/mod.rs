@@ -245,6 +245,7 @@ mod outbox;
 mod overlap;
 mod packet;
 mod protocols;
+mod reply;
 mod rights;
 mod steer;
 mod tally;

@@ -17,7 +17,7 @@ use crate::stage::{DropReason, PortIndex, Verdict};
 #[derive(Debug)]
 pub struct Packet<'a> {
     slot: Slot<'a>,
-    layers: &'a Layers,
+    pub(super) layers: &'a Layers,
 }
 
 impl Packet<'_> {
@@ -54,7 +54,7 @@ impl Packet<'_> {
     }
 
     /// Exchanges source and destination of every header and answers [`Verdict::Reply`]: the packet goes back
-    /// to who sent it. Checksums stay right, unless the payload changed.
+    /// to who sent it. Checksums stay right, unless the payload changed: see [`reply`](Self::reply).
     #[inline]
     pub fn turn_round(&mut self) -> Verdict {
         let layers = self.layers;

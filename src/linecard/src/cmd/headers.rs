@@ -7,5 +7,6 @@ mod sensor;
 
 /// All of them.
 pub fn known() -> Headers {
-    linecard_ferry::headers::add(Headers::standard().with::<sensor::Sensor<'_>>())
+    let own = Headers::standard().with::<sensor::Sensor<'_>>();
+    linecard_calls::headers(linecard_ferry::headers::add(own))
 }

@@ -4,5 +4,6 @@ use linecard::simnet::Kinds;
 
 /// All of them, with the headers that scripts can name.
 pub fn known() -> Kinds {
-    linecard_ferry::kinds(Kinds::new().with_headers(super::headers::known()))
+    let kinds = Kinds::new().with_headers(super::headers::known());
+    linecard_calls::kinds(linecard_ferry::kinds(kinds))
 }

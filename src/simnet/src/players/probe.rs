@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use linecard_engine::Verdict;
 use linecard_engine::protocol::{Claim, Outbox, Packet, Protocol, headers};
-use linecard_wire::{EtherType, EthernetHeader, IpProtocol, MacAddr};
+use linecard_wire::MacAddr;
 
 /// What to send.
 #[derive(Debug, Clone)]
@@ -101,16 +101,9 @@ impl Probe {
         stamp[..8].copy_from_slice(&number.to_be_bytes());
         stamp[8..].copy_from_slice(&now_ns.to_be_bytes());
         filling.fill(number as u8);
-        headers::udp(&mut mbuf, from, to)?;
-        headers::ip(&mut mbuf, from.ip(), to.ip(), IpProtocol::UDP)?;
-        let ethertype = if from.is_ipv4() {
-            EtherType::IPV4
-        } else {
-            EtherType::IPV6
-        };
         // Nobody looks at layer 2 in here.
-        let (src, dst) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-        headers::ethernet(&mut mbuf, &EthernetHeader::new(src, dst, ethertype))?;
+        let macs = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
+        headers::datagram(&mut mbuf, from, to, macs)?;
         out.send(0, mbuf).then_some(())
     }
 

@@ -86,8 +86,8 @@ fn one() -> u64 {
     1
 }
 
-/// `250ns`, `10ms`, `1h 30m`.
-pub(super) fn duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+/// Reads `250ns`, `10ms`, `1h 30m`: for `#[serde(deserialize_with)]` of a kind's own keys.
+pub fn duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
     humantime::parse_duration(&text).map_err(|error| {
         serde::de::Error::custom(format!(

@@ -60,6 +60,7 @@ use std::path::Path;
 use crate::error::SimError;
 use file::File;
 
+pub use file::duration;
 pub use kinds::{HostPort, HostSetting, Kinds, Part, Setting, Together};
 pub use listed::{Listed, Made, Place, Tellers};
 pub use run::{Check, Figures, Run};

@@ -7,6 +7,7 @@ mod crossing;
 mod faults;
 mod frames;
 mod hosting;
+mod replies;
 mod rights;
 mod tunnels;
 

@@ -21,6 +21,7 @@ fn stack() -> Stack {
         neighbors: NeighborConfig {
             entries: 16,
             incomplete: 4,
+            waiting: 8,
             ..NeighborConfig::default()
         },
         reassembly: ReassemblyConfig {

@@ -134,7 +134,8 @@ impl Subject {
         mut self,
         make: impl Fn(WorkerIndex) -> P + Send + Sync + 'static,
     ) -> Self {
-        self.make.push(Arc::new(move |worker| Box::new(make(worker))));
+        self.make
+            .push(Arc::new(move |worker| Box::new(make(worker))));
         self
     }
 
@@ -215,6 +216,11 @@ thread_local! {
     static FIRST_PANIC: RefCell<Option<Option<String>>> = const { RefCell::new(None) };
 }
 
+/// Cheaper to ask than the engine.
+fn may_have_panicked() -> bool {
+    FIRST_PANIC.with_borrow(|first| !matches!(first, Some(None)))
+}
+
 /// Runs it without letting panics be noticed by anybody else: the engine contains those of a protocol, and libFuzzer
 /// would end the process at once, with nothing said of how it came to that.
 fn contained<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
@@ -248,7 +254,11 @@ fn contained<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.make.iter().map(|make| make(0).name().to_owned()).collect();
+        let names: Vec<_> = self
+            .make
+            .iter()
+            .map(|make| make(0).name().to_owned())
+            .collect();
         f.debug_tuple("Subject").field(&names).finish()
     }
 }

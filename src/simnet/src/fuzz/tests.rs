@@ -37,6 +37,7 @@ fn host() -> IpHost {
         neighbors: NeighborConfig {
             entries: 16,
             incomplete: 4,
+            waiting: 8,
             ..NeighborConfig::default()
         },
         reassembly: ReassemblyConfig {
@@ -51,7 +52,9 @@ fn host() -> IpHost {
 
 fn host_and_echo() -> Subject {
     let holds = host().stack().most_mbufs();
-    Subject::new(|_| host()).beside(|_| Echo::new(7)).holds(holds)
+    Subject::new(|_| host())
+        .beside(|_| Echo::new(7))
+        .holds(holds)
 }
 
 /// Everything holds; how much was sent and said in all.
@@ -151,7 +154,11 @@ fn every_claim_has_packets_that_it_means() {
             assert!(!parse_layers(&bytes).malformed, "{claim}");
             subject.run(&[0, number as u8]);
         }
-        assert_eq!(seen.load(std::sync::atomic::Ordering::Relaxed), all, "{claim}");
+        assert_eq!(
+            seen.load(std::sync::atomic::Ordering::Relaxed),
+            all,
+            "{claim}"
+        );
     }
 }
 
@@ -237,7 +244,10 @@ impl Protocol for Buggy {
 fn what_is_broken_behind_a_handshake_is_found() {
     for (bug, says) in [
         (Bug::Leaks, "mbufs are held"),
-        (Bug::Panics, "the protocol 'buggy' panicked: index out of bounds"),
+        (
+            Bug::Panics,
+            "the protocol 'buggy' panicked: index out of bounds",
+        ),
         (Bug::Hoards, "mbufs are held"),
         (Bug::NeverRests, "does not come to rest"),
         (Bug::Malforms, "contradict themselves"),
@@ -277,7 +287,10 @@ fn a_seal_is_put_on_what_is_sent() {
             vec![Claim::udp(7)]
         }
         fn packet(&mut self, _: u64, mut packet: Packet<'_>, out: &mut Outbox) -> Verdict {
-            let sum = packet.payload().iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte));
+            let sum = packet
+                .payload()
+                .iter()
+                .fold(0, |sum: u8, byte| sum.wrapping_add(*byte));
             match sum {
                 0 => packet.turn_round(),
                 _ => out.drop("bad sum"),

@@ -25,9 +25,8 @@ impl Dissection<'_> {
     /// ```
     pub fn to_expression(&self) -> Expression {
         let layers = self.layers().iter().enumerate().map(|(index, layer)| {
-            let said = |(field, value): &(&'static Field, Value)| {
-                !self.is_automatic(index, field, value)
-            };
+            let said =
+                |(field, value): &(&'static Field, Value)| !self.is_automatic(index, field, value);
             Said {
                 header: layer.header,
                 values: self.values(layer).filter(said).collect(),

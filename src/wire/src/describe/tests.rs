@@ -450,12 +450,18 @@ fn expressions_are_changed_and_stay_right() {
     assert_eq!(packet.set(2, "ttl", Value::Number(1)), None);
     assert_eq!(packet.set(9, "ttl", Value::Number(1)), None);
     assert_eq!(packet.set(1, "src", Value::Bytes(vec![1, 2, 3])), None);
-    assert_eq!(packet.set(1, "src", Value::Bytes(vec![10, 0, 0, 1])), Some(()));
+    assert_eq!(
+        packet.set(1, "src", Value::Bytes(vec![10, 0, 0, 1])),
+        Some(())
+    );
     assert_eq!(packet.set(2, "dport", Value::Number(8)), Some(()));
     packet.insert(1, headers.find("vlan").unwrap());
     packet.set_data(b"ping");
     let text = text_of("eth", &packet.to_bytes().unwrap());
-    assert_eq!(text, "eth/vlan/ipv4(src=10.0.0.1)/udp(dport=8)/data(\"ping\")");
+    assert_eq!(
+        text,
+        "eth/vlan/ipv4(src=10.0.0.1)/udp(dport=8)/data(\"ping\")"
+    );
     packet.remove(3);
     packet.remove(1);
     packet.remove(7);

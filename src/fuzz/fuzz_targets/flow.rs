@@ -1,8 +1,3 @@
-//! `parse_layers`, flow keys and hashes against the views.
+//! What is found in one go is what the views find.
 
-#![no_main]
-
-#[path = "../../wire/tests/harness/mod.rs"]
-mod harness;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| harness::flow(data));
+pub(crate) use crate::wire_harness::flow as fuzz;

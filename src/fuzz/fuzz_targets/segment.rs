@@ -1,8 +1,3 @@
-//! The TCP and UDP segmenters on arbitrary super-frames.
+//! Super-frames are cut into segments that add up.
 
-#![no_main]
-
-#[path = "../../wire/tests/harness/mod.rs"]
-mod harness;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| harness::segment(data));
+pub(crate) use crate::wire_harness::segment as fuzz;

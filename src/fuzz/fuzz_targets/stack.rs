@@ -1,8 +1,3 @@
 //! A whole stack, fed frame by frame.
 
-#![no_main]
-
-#[path = "../../stack/tests/harness/mod.rs"]
-mod harness;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| harness::stack(data));
+pub(crate) use crate::stack_harness::stack as fuzz;

@@ -52,7 +52,9 @@
 //! error, which names the hosts that were at it.
 #![forbid(unsafe_code)]
 
+mod end;
 mod error;
+pub mod fuzz;
 mod network;
 pub mod players;
 pub mod scenario;

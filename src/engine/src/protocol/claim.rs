@@ -186,6 +186,28 @@ impl Claim {
         self
     }
 
+    /// The fields that it names.
+    pub fn fields(&self) -> &FlowMatch {
+        &self.fields
+    }
+
+    /// The bytes that it looks at: where, at which of their bits, and what these have to be.
+    pub fn byte_matches(&self) -> impl Iterator<Item = (Layer, u16, u8, u8)> {
+        self.bytes
+            .iter()
+            .map(|byte| (byte.layer, byte.offset, byte.mask, byte.value))
+    }
+
+    /// Whether it means [fragments](Self::fragments) and nothing else.
+    pub fn is_fragments(&self) -> bool {
+        self.fragments
+    }
+
+    /// Whether it is [the rest](Self::rest).
+    pub fn is_rest(&self) -> bool {
+        self.rest
+    }
+
     /// Whether some packet matches both this claim and the other. Exact: `true` means that such packets exist.
     pub fn overlaps(&self, other: &Claim) -> bool {
         super::overlap::overlap(self, other)

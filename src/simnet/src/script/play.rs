@@ -9,13 +9,14 @@ use linecard_engine::Stepped;
 use linecard_engine::protocol::Protocols;
 use linecard_engine::topology::Topology;
 use linecard_engine::{Engine, EngineConfig};
-use linecard_hal::{Burst, Mempool, MempoolConfig, Port, PortConfig, QueuePair, SimClock};
+use linecard_hal::{Port, SimClock};
 use linecard_sim::wrap::Recorder;
-use linecard_sim::{Clock, Link, LinkConfig, SimPort};
+use linecard_sim::{Clock, Link, LinkConfig};
 use linecard_wire::describe::{Diff, Expression, Headers, TextError};
 
 use super::parse::{Line, What};
 use super::text::{Names, says_data};
+use crate::end::End;
 use crate::error::SimError;
 use crate::network::Wire;
 use crate::scenario::{HostPort, Kinds, Listed, Made, Place};
@@ -130,15 +131,6 @@ struct Stage<'a> {
     recorder: Option<Recorder>,
 }
 
-/// The other end of a port.
-struct End {
-    pair: QueuePair,
-    pool: Mempool,
-    burst: Burst,
-    // Behind its queues.
-    _port: SimPort,
-}
-
 impl<'a> Stage<'a> {
     fn new(
         name: &'a str,
@@ -173,7 +165,7 @@ impl<'a> Stage<'a> {
                 Some(recorder) => Box::new(recorder.tap(port)),
                 None => port,
             });
-            ends.push(End::start(end)?);
+            ends.push(End::start(end, 256)?);
         }
         let config = EngineConfig {
             pin: false,
@@ -525,57 +517,4 @@ fn protocols(name: &str, lines: &[Line], ports: u16, kinds: &Kinds) -> Result<Pr
             .map_err(wrong)?;
     }
     Ok(made.protocols)
-}
-
-impl End {
-    fn start(mut port: SimPort) -> Result<Self, SimError> {
-        port.configure(&PortConfig {
-            queues: 1,
-            burst: 64,
-            ..PortConfig::default()
-        })?;
-        let config = MempoolConfig {
-            cache: 0,
-            data_room: port.info().data_room.max(2048),
-            ..MempoolConfig::new("script", 256)
-        };
-        let pool = Mempool::new(config)
-            .map_err(|error| SimError::scenario("the script's end", error.to_string()))?;
-        let mut pairs = port.start(std::slice::from_ref(&pool))?;
-        let mut pair = pairs
-            .pop()
-            .ok_or_else(|| SimError::scenario("the script's end", "no queue".into()))?;
-        pair.rx.attach()?;
-        pair.tx.attach()?;
-        Ok(Self {
-            pair,
-            pool,
-            burst: Burst::with_capacity(64),
-            _port: port,
-        })
-    }
-
-    fn send(&mut self, packet: &[u8]) -> Result<(), String> {
-        let mut mbuf = self.pool.alloc().ok_or("the script's pool is empty")?;
-        let room = mbuf.append(packet.len());
-        room.ok_or_else(|| format!("a packet of {} bytes does not fit an mbuf", packet.len()))?
-            .copy_from_slice(packet);
-        let _ = self.burst.push(mbuf);
-        match self.pair.tx.transmit(&mut self.burst) {
-            1 => Ok(()),
-            _ => {
-                self.burst.clear();
-                Err("the link has no room".into())
-            }
-        }
-    }
-
-    fn receive(&mut self) -> Vec<Vec<u8>> {
-        let mut packets = Vec::new();
-        while self.pair.rx.receive(&mut self.burst) > 0 {
-            let drained = self.burst.drain();
-            packets.extend(drained.map(|mbuf| mbuf.segments().flatten().copied().collect()));
-        }
-        packets
-    }
 }

@@ -11,18 +11,18 @@ use super::{Description, Diff, Dissection, Field, Headers, Measure, Role, TextEr
 /// A packet as text says it: headers, and those of their fields that are named.
 #[derive(Clone, Debug)]
 pub struct Expression {
-    layers: Vec<Said>,
-    data: Option<Vec<u8>>,
-    pad: Option<Vec<u8>>,
+    pub(super) layers: Vec<Said>,
+    pub(super) data: Option<Vec<u8>>,
+    pub(super) pad: Option<Vec<u8>>,
 }
 
 /// A header, and what is said of it.
 #[derive(Clone, Debug)]
-struct Said {
-    header: &'static Description,
-    values: Vec<(&'static Field, Value)>,
+pub(super) struct Said {
+    pub(super) header: &'static Description,
+    pub(super) values: Vec<(&'static Field, Value)>,
     /// Where in the text it is named.
-    at: usize,
+    pub(super) at: usize,
 }
 
 impl Headers {

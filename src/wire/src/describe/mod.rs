@@ -53,6 +53,7 @@ pub mod bits;
 pub mod derived;
 mod diff;
 mod dissection;
+mod edit;
 mod error;
 mod expression;
 mod field;

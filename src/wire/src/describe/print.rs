@@ -69,7 +69,7 @@ impl Dissection<'_> {
     }
 
     /// Whether a field holds what it would get if nobody said.
-    fn is_automatic(&self, index: usize, field: &Field, value: &Value) -> bool {
+    pub(super) fn is_automatic(&self, index: usize, field: &Field, value: &Value) -> bool {
         match value {
             Value::Number(number) => {
                 self.stack.automatic(self.bytes, index, field) == Some(*number)

@@ -4,6 +4,7 @@ use super::*;
 use crate::testing::hex;
 use proptest::prelude::*;
 use std::string::{String, ToString};
+use std::vec;
 use std::vec::Vec;
 
 fn bytes_of(text: &str) -> Vec<u8> {
@@ -32,6 +33,7 @@ fn comes_back(headers: &Headers, first: &str, bytes: &[u8]) {
         bytes,
         "{text}"
     );
+    assert_eq!(found.to_expression().to_bytes().unwrap(), bytes, "{text}");
     let _ = found.pretty().to_string();
     assert!(Diff::between(&found, &headers.dissect(first, bytes)).is_empty());
 }
@@ -438,4 +440,32 @@ proptest! {
         has(&standard::IPV6, "src", &bytes, &ip.src().octets())?;
         has(&standard::IPV6, "dst", &bytes, &ip.dst().octets())?;
     }
+}
+
+#[test]
+fn expressions_are_changed_and_stay_right() {
+    let headers = Headers::standard();
+    let mut packet = headers.expression("eth/ipv4/udp(dport=7)").unwrap();
+    assert_eq!(packet.set(2, "dport", Value::Number(70_000)), None);
+    assert_eq!(packet.set(2, "ttl", Value::Number(1)), None);
+    assert_eq!(packet.set(9, "ttl", Value::Number(1)), None);
+    assert_eq!(packet.set(1, "src", Value::Bytes(vec![1, 2, 3])), None);
+    assert_eq!(
+        packet.set(1, "src", Value::Bytes(vec![10, 0, 0, 1])),
+        Some(())
+    );
+    assert_eq!(packet.set(2, "dport", Value::Number(8)), Some(()));
+    packet.insert(1, headers.find("vlan").unwrap());
+    packet.set_data(b"ping");
+    let text = text_of("eth", &packet.to_bytes().unwrap());
+    assert_eq!(
+        text,
+        "eth/vlan/ipv4(src=10.0.0.1)/udp(dport=8)/data(\"ping\")"
+    );
+    packet.remove(3);
+    packet.remove(1);
+    packet.remove(7);
+    let text = text_of("eth", &packet.to_bytes().unwrap());
+    assert_eq!(text, "eth/ipv4(src=10.0.0.1)/data(\"ping\")");
+    assert_eq!(packet.data(), b"ping");
 }

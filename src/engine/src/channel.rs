@@ -10,7 +10,10 @@
 //! waits. It moves runs: what a burst has to say to the application is published at once, by one
 //! [`flush`](WorkerSender::flush) at its end. The application's side tries, blocks with a timeout, or is
 //! awaited: [`AppReceiver`] is a [`Stream`](futures_core::Stream) and [`AppSender`] a
-//! [`Sink`](futures_sink::Sink), for any executor.
+//! [`Sink`](futures_sink::Sink), for any executor. A protocol with both: [Applications](crate::protocol#applications).
+//!
+//! Mbufs in a channel are their pool's: [`pool_size`](crate::EngineConfig::pool_size) has to allow for a full one, and
+//! those that the application still has when the engine has ended are reported as a leak.
 //!
 //! ```
 //! use std::time::Duration;

@@ -51,7 +51,8 @@ impl Stepped {
     }
 
     /// Each worker takes a turn: what has arrived by now, a burst from each queue, what others handed over, and
-    /// what is due. Returns how many frames were in hand; 0 means that nothing more happens at this time.
+    /// what is due or ready. Returns how many frames were in hand; 0 means that nothing more happens at this time, unless
+    /// a [deadline](Self::deadline_ns) has come.
     pub fn turn(&mut self) -> usize {
         let now = self.clock.now_ns();
         let tick = now >= self.tick_ns;
@@ -65,7 +66,8 @@ impl Stepped {
         frames
     }
 
-    /// The next time at which a protocol wants to be called though nothing arrives.
+    /// The next time at which a protocol wants to be called though nothing arrives: now, if an application has sent it
+    /// something.
     pub fn deadline_ns(&self) -> Option<u64> {
         self.workers.iter().filter_map(Worker::deadline_ns).min()
     }

@@ -45,33 +45,15 @@ impl Answer {
     }
 }
 
-/// What many answers have in common.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Common {
-    /// Bits that are set in some.
-    some: u32,
-    /// Bits that are set in every one.
-    every: u32,
-}
-
-impl Common {
-    /// Of no answers.
-    pub(super) const NOTHING: Self = Self {
-        some: 0,
-        every: u32::MAX,
-    };
-
-    #[inline(always)]
-    pub(super) fn add(&mut self, answer: Answer) {
-        self.some |= answer.0;
-        self.every &= answer.0;
-    }
-
-    /// The answer, if there is but one.
-    #[inline(always)]
-    pub(super) fn answer(self) -> Option<Answer> {
-        (self.some == self.every).then_some(Answer(self.some))
-    }
+/// The answer of all, if they have one and the same.
+#[inline(always)]
+pub(super) fn unanimous(answers: &[Answer]) -> Option<Verdict> {
+    let first = answers.first()?;
+    // Every one is looked at: that takes no branches, and four at a time.
+    let odd = answers
+        .iter()
+        .fold(0, |odd, answer| odd | (answer.0 ^ first.0));
+    first.verdict().filter(|_| odd == 0)
 }
 
 #[cfg(test)]
@@ -102,11 +84,11 @@ mod tests {
     #[test]
     fn one_answer_or_several() {
         let of = |verdicts: &[Verdict]| {
-            let mut common = Common::NOTHING;
-            verdicts
+            let answers: Vec<_> = verdicts
                 .iter()
-                .for_each(|verdict| common.add(Answer::new(*verdict)));
-            common.answer().and_then(Answer::verdict)
+                .map(|verdict| Answer::new(*verdict))
+                .collect();
+            unanimous(&answers)
         };
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[Verdict::Reply; 3]), Some(Verdict::Reply));
@@ -115,5 +97,6 @@ mod tests {
             of(&[Verdict::Reply, Verdict::Reply, Verdict::Deliver]),
             None
         );
+        assert_eq!(unanimous(&[Answer::NONE; 5]), None);
     }
 }

@@ -124,7 +124,13 @@ impl Demux {
                 return owner;
             }
         }
-        parse_layers_into(frame, layers);
+        self.look_closely(mbuf, layers)
+    }
+
+    /// The same for any frame; a call, to leave the loop around it its registers.
+    #[inline(never)]
+    fn look_closely(&self, mbuf: &Mbuf, layers: &mut Layers) -> ProtocolIndex {
+        parse_layers_into(mbuf.data(), layers);
         self.owner(mbuf, layers)
     }
 

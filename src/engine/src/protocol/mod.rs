@@ -231,7 +231,7 @@
 //! 3. The instance is **as the panic left it**: what the call had changed until then is changed.
 //!    [`Protocol::recover`] is called with the flow of that packet, for the protocol to forget what it knows of
 //!    it. Whoever keeps state by flow and touches one flow a packet thereby loses that flow and no other.
-//! 4. If `recover` panics as well, the instance is retired: it is not called again, and its packets are dropped as
+//! 4. If `recover` panics as well, the instance is retired: it is dropped, and so are its packets, as
 //!    `StagePanic`. Other instances, protocols and workers go on.
 
 mod answer;

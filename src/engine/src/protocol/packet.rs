@@ -6,7 +6,7 @@ use linecard_hal::burst::{Slot, Slots};
 use linecard_hal::{Burst, Mbuf};
 use linecard_wire::{FlowKey, Layers, swap_flow};
 
-use super::answer::{Answer, Common};
+use super::answer::{Answer, unanimous};
 use super::demux::ip_end;
 use crate::stage::{DropReason, PortIndex, Verdict};
 
@@ -96,12 +96,19 @@ pub struct Packets<'a> {
     slots: Slots<'a>,
     layers: &'a [Layers],
     answers: &'a mut [Answer],
-    /// How many have been answered, and what the answers have in common. One that was answered twice is in it
-    /// with both.
-    answered: usize,
-    common: Common,
+    written: Written,
     /// The one that was looked at last: who is at it when something goes wrong.
     current: usize,
+}
+
+/// Which of the places for answers have been written for this burst. They are not emptied before each: as a rule
+/// they are filled one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Nothing,
+    /// Those before the current one.
+    Before,
+    Everything,
 }
 
 impl<'a> Packets<'a> {
@@ -113,14 +120,11 @@ impl<'a> Packets<'a> {
         answers: &'a mut [Answer],
     ) -> Self {
         let n = burst.len().min(layers.len()).min(answers.len());
-        let answers = &mut answers[..n];
-        answers.fill(Answer::NONE);
         Self {
             slots: burst.slots(),
             layers: &layers[..n],
-            answers,
-            answered: 0,
-            common: Common::NOTHING,
+            answers: &mut answers[..n],
+            written: Written::Nothing,
             current: 0,
         }
     }
@@ -148,6 +152,7 @@ impl<'a> Packets<'a> {
     #[inline(always)]
     pub fn get(&mut self, index: usize) -> Option<Packet<'_>> {
         let layers = self.layers.get(index)?;
+        self.write_everything();
         // Behind the end there is nobody to be at.
         self.current = index;
         let slot = self.slots.get(index)?;
@@ -157,39 +162,50 @@ impl<'a> Packets<'a> {
     /// Answers the `index`-th packet.
     #[inline(always)]
     pub fn answer(&mut self, index: usize, verdict: Verdict) {
+        self.write_everything();
         if let Some(place) = self.answers.get_mut(index) {
-            self.answered += usize::from(*place == Answer::NONE);
             *place = Answer::new(verdict);
-            self.common.add(*place);
         }
+    }
+
+    /// From here on packets are answered in any order.
+    #[inline(always)]
+    fn write_everything(&mut self) {
+        let from = match self.written {
+            Written::Everything => return,
+            Written::Before => self.current,
+            Written::Nothing => 0,
+        };
+        self.answers[from..].fill(Answer::NONE);
+        self.written = Written::Everything;
     }
 
     /// Answers every packet in turn.
     #[inline(always)]
     pub fn answer_each(&mut self, mut verdict: impl FnMut(Packet<'_>) -> Verdict) {
+        match self.written {
+            Written::Nothing => self.written = Written::Before,
+            _ => self.write_everything(),
+        }
         let slots = self.slots.iter_mut();
         let each = slots.zip(self.layers).zip(self.answers.iter_mut());
-        let mut common = self.common;
         for (index, ((slot, layers), place)) in each.enumerate() {
             self.current = index;
+            // Where one was taken, everything is written.
             if let Some(slot) = slot {
-                let answer = Answer::new(verdict(Packet { slot, layers }));
-                *place = answer;
-                common.add(answer);
+                *place = Answer::new(verdict(Packet { slot, layers }));
             }
         }
-        // Unless it was taken.
-        self.answered = self.answers.len();
-        self.common = common;
+        self.written = Written::Everything;
     }
 
     /// The port by which all leave, if all do by the same one. `back` is the port that they came by.
     #[inline(always)]
     pub(super) fn one_way_out(&self, back: PortIndex) -> Option<PortIndex> {
-        if self.answered < self.answers.len() || self.slots.any_taken() {
+        if self.written != Written::Everything || self.slots.any_taken() {
             return None;
         }
-        match self.common.answer()?.verdict()? {
+        match unanimous(self.answers)? {
             Verdict::Reply => Some(back),
             Verdict::Forward(port) => Some(port),
             _ => None,
@@ -197,12 +213,13 @@ impl<'a> Packets<'a> {
     }
 
     /// The verdict of the `index`-th packet, if it has one.
-    pub(super) fn verdict(&self, index: usize) -> Option<Verdict> {
+    pub(super) fn verdict(&mut self, index: usize) -> Option<Verdict> {
+        self.write_everything();
         self.answers.get(index)?.verdict()
     }
 
     /// After a panic: the packet that was looked at last, if it was not answered.
-    pub(super) fn culprit(&self) -> Option<usize> {
+    pub(super) fn culprit(&mut self) -> Option<usize> {
         let answered = self.verdict(self.current).is_some();
         (!answered).then_some(self.current)
     }
@@ -215,6 +232,7 @@ impl<'a> Packets<'a> {
     /// Gives each packet with its verdict to `each`; no packet where it was taken.
     #[inline(always)]
     pub(super) fn settle(mut self, mut each: impl FnMut(usize, Option<Verdict>, Option<Mbuf>)) {
+        self.write_everything();
         let answers = &*self.answers;
         self.slots.take_all(|index, mbuf| {
             let answer = answers.get(index);

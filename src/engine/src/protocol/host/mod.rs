@@ -106,8 +106,25 @@ impl Host {
         let places = self.layers.iter_mut().zip(&mut self.owners);
         let each = burst.iter().zip(places);
         let owner = demux.look(each.map(|(mbuf, (layers, owner))| (mbuf, layers, owner)))?;
+        (!self.homing || self.all_at_home(owner, burst)).then_some(owner)
+    }
+
+    /// Where flows are spread as their homes are, by RSS, no packet has to cross.
+    #[inline(never)]
+    fn all_at_home(&self, owner: ProtocolIndex, burst: &Burst) -> bool {
         let home = self.residents.list[usize::from(owner)].home;
-        (!self.homing || home == Home::Anywhere).then_some(owner)
+        let mut each = burst.iter().zip(&self.layers);
+        home == Home::Anywhere || each.all(|(mbuf, layers)| self.away(home, mbuf, layers).is_none())
+    }
+
+    /// The other worker where a packet has to be processed.
+    fn away(&self, home: Home, mbuf: &Mbuf, layers: &Layers) -> Option<WorkerIndex> {
+        let home = match home {
+            Home::Anywhere => return None,
+            Home::Flow => worker_of(&FlowKey::from_layers(mbuf.data(), layers)?, self.workers),
+            Home::Worker(worker) => worker,
+        };
+        (home != self.worker).then_some(home)
     }
 
     /// Puts a packet into its owner's lane, unless it has to cross first.
@@ -122,14 +139,10 @@ impl Host {
         let Some(resident) = self.residents.list.get(usize::from(owner)) else {
             return cx.drop(unclaimed(&layers), mbuf);
         };
-        let home = match resident.home {
-            _ if !self.homing || nest.handed => None,
-            Home::Anywhere => None,
-            Home::Flow => FlowKey::from_layers(mbuf.data(), &layers)
-                .map(|flow| worker_of(&flow, self.workers)),
-            Home::Worker(worker) => Some(worker),
-        };
-        if let Some(home) = home.filter(|home| *home != self.worker) {
+        if self.homing
+            && !nest.handed
+            && let Some(home) = self.away(resident.home, &mbuf, &layers)
+        {
             resident.tally.crossed();
             return cx.hand_over(home, mbuf, nest);
         }

@@ -1,6 +1,7 @@
 //! What is one protocol's on one worker, and how is it called so that a panic stays its own?
 
 use std::any::Any;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use crate::bell::Bell;
 use crate::clock::Time;
 use crate::protocol::outbox::Outbox;
 use crate::protocol::tally::Tally;
-use crate::protocol::{Home, Protocol, Wake};
+use crate::protocol::{Claim, Home, Packet, Protocol, Wake};
+use crate::stage::{DropReason, Verdict};
 use crate::worker::message_of;
 
 /// An instance and what belongs to it.
@@ -86,9 +88,18 @@ impl Resident {
         });
         if let Err(panic) = recovered {
             self.tally.fault(message_of(&*panic));
-            self.retired = true;
-            self.listens = false;
-            self.deadline = NEVER;
+            self.retire();
+        }
+    }
+
+    /// It goes now, so that an application that waits for it is told, and what it held is free.
+    fn retire(&mut self) {
+        self.retired = true;
+        self.listens = false;
+        self.deadline = NEVER;
+        let gone = mem::replace(&mut self.protocol, Box::new(Nobody));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(gone))) {
+            self.tally.fault(message_of(&*panic));
         }
     }
 
@@ -133,5 +144,22 @@ impl Resident {
             self.deadline = self.deadline.max(self.penance);
         }
         true
+    }
+}
+
+/// In the place of a retired instance, which is not called.
+struct Nobody;
+
+impl Protocol for Nobody {
+    fn name(&self) -> &str {
+        "nobody"
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        Vec::new()
+    }
+
+    fn packet(&mut self, _: u64, _: Packet<'_>, _: &mut Outbox) -> Verdict {
+        Verdict::Drop(DropReason::StagePanic)
     }
 }

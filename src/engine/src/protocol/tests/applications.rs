@@ -126,6 +126,7 @@ struct Adder {
     sums: WorkerSender<u64>,
     calls: Arc<AtomicU64>,
     fails: bool,
+    hopeless: bool,
 }
 
 impl Adder {
@@ -137,6 +138,7 @@ impl Adder {
             sums,
             calls: calls.clone(),
             fails: false,
+            hopeless: false,
         };
         (adder, to_adder, from_adder)
     }
@@ -175,6 +177,7 @@ impl Protocol for Adder {
     }
 
     fn recover(&mut self, _: u64, _: Option<&FlowKey>, _: &mut Outbox) {
+        assert!(!self.hopeless, "and once more");
         self.fails = false;
     }
 }
@@ -242,6 +245,23 @@ fn a_panic_for_an_application_is_contained() {
     assert_eq!(protocol.faults, 2);
     assert!(protocol.fault.as_ref().unwrap().contains("one too few"));
     assert!(report.is_clean(), "{report:#?}");
+}
+
+#[test]
+fn who_waits_for_an_instance_that_is_retired_is_told() {
+    let mut port = TestPort::new("a", 1, vec![]);
+    port.wire.lock().unwrap().ends = false;
+    port.silent = true;
+    let calls = Arc::default();
+    let (mut adder, mut numbers, mut sums) = Adder::new(&calls);
+    adder.hopeless = true;
+    let running = engine(&[port], config())
+        .start_protocols(once(adder))
+        .unwrap();
+    numbers.try_send(0).unwrap();
+    assert_eq!(sums.recv_timeout(LONG), Err(RecvError::Closed));
+    assert_eq!(running.protocols()[0].faults, 2);
+    assert!(running.finish().is_clean());
 }
 
 #[test]

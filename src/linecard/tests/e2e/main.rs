@@ -29,6 +29,7 @@ mod idle;
 mod modes;
 #[cfg(feature = "dpdk")]
 mod peers;
+mod protocols;
 mod script;
 mod seccomp;
 mod sim;

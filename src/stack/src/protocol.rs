@@ -20,8 +20,8 @@ pub struct IpHost {
 impl IpHost {
     /// The protocol of an engine with one worker: frames of ARP and ND are not shared with the stacks of others.
     ///
-    /// It keeps up to [`Stack::most_mbufs`] of the worker's mbufs, of which the engine does not know: on a NIC, add
-    /// them to the pool's size (`EngineConfig::pool_size`).
+    /// It keeps up to [`Stack::most_mbufs`] of the worker's mbufs: on a NIC, tell the engine
+    /// ([`EngineConfig::kept`](linecard_engine::EngineConfig::kept)).
     pub fn new(stack: Stack) -> Self {
         Self { stack }
     }

@@ -11,6 +11,7 @@
 mod lab;
 mod report;
 mod wire;
+mod xdp_lab;
 
 mod frames;
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::lab::{Lab, Process};
 use crate::wire::{A4, A6, B4, B6};
-use crate::xdp;
+use crate::xdp_lab;
 
 const LINECARD: &str = env!("CARGO_BIN_EXE_linecard");
 
@@ -103,7 +103,7 @@ fn a_host_and_a_service_beside_the_kernel() {
 
 #[test]
 fn a_host_and_a_service_instead_of_the_kernel() {
-    if xdp::possible() {
+    if xdp_lab::possible() {
         answers("xdp:a", ("hardware", "mark 0"));
     }
 }

@@ -51,6 +51,8 @@ pub enum Need {
     ServiceTags,
     /// The device's flow rules can be tried on any machine.
     FlowRules,
+    /// Fragments of IPv4 packets are received as they come.
+    Fragments,
     /// What is recorded has an end that the port notices.
     End,
     /// The longest frame can be changed between two starts.

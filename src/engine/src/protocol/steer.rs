@@ -26,6 +26,16 @@ pub enum Steering {
     Never,
 }
 
+impl fmt::Display for Steering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Useful => "useful",
+            Self::Always => "always",
+            Self::Never => "never",
+        })
+    }
+}
+
 /// Where a claim is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -12,6 +12,7 @@ mod keys;
 mod load;
 mod ports;
 mod problem;
+mod protocols;
 mod read;
 mod show;
 #[cfg(test)]
@@ -40,8 +41,8 @@ pub const EXAMPLE: &str = include_str!("config/example.toml");
 #[command(
     about = "Check a configuration file, show what it comes to, or print an example",
     long_about = "Check a configuration file, show what it comes to, or print an example.\n\n\
-        A file says in sections what linecard fwd is told by options: [[port]], [forward], \
-        [engine], [pool], [dpdk]. A variable LINECARD_SECTION_KEY takes precedence over the key of its \
+        A file says in sections what linecard fwd is told by options: [[port]], [forward] or \
+        [[protocol]], [engine], [pool], [dpdk]. A variable LINECARD_SECTION_KEY takes precedence over the key of its \
         section, so that one file serves several machines.",
     after_help = "Examples:\n  \
         linecard config example > linecard.toml    begin with every key, explained\n  \
@@ -145,6 +146,7 @@ struct Answer<'a> {
     ok: bool,
     ports: Option<usize>,
     pairs: Option<usize>,
+    protocols: Option<usize>,
     problems: &'a [Problem],
 }
 
@@ -156,6 +158,7 @@ impl<'a> Answer<'a> {
                 ok: true,
                 ports: Some(config.ports.len()),
                 pairs: Some(config.pairs.len()),
+                protocols: Some(config.protocols.len()),
                 problems: &[],
             },
             Err(problems) => Self {
@@ -163,6 +166,7 @@ impl<'a> Answer<'a> {
                 ok: false,
                 ports: None,
                 pairs: None,
+                protocols: None,
                 problems: &problems.list,
             },
         }
@@ -174,10 +178,20 @@ fn summary(config: &Config) -> String {
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let settings = &config.settings;
     let mut parts = vec![count(config.ports.len(), "port")];
-    if forwards(settings.mode) {
-        parts.push(count(config.pairs.len(), "pair"));
+    if config.protocols.is_empty() {
+        if forwards(settings.mode) {
+            parts.push(count(config.pairs.len(), "pair"));
+        }
+        parts.push(format!("mode {}", settings.mode));
+    } else {
+        let kinds: Vec<&str> = config
+            .protocols
+            .iter()
+            .map(|p| p.value.kind.as_str())
+            .collect();
+        let protocols = count(kinds.len(), "protocol");
+        parts.push(format!("{protocols} ({})", kinds.join(", ")));
     }
-    parts.push(format!("mode {}", settings.mode));
     parts.push(count(config.workers(), "worker"));
     parts.push(format!("burst {}", settings.engine.burst));
     parts.push(format!("idle {}", settings.engine.idle));

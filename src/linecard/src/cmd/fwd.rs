@@ -8,7 +8,7 @@ use linecard::modes::Mode;
 use linecard::wire::MacAddr;
 use linecard::{EngineConfig, Idle, PortRule};
 
-use super::forward::Session;
+use super::forward::{Forward, Job, Session};
 use super::topo::Lcores;
 
 /// Forwards frames between ports, until the duration, Ctrl-C or the end of the input.
@@ -102,11 +102,13 @@ pub struct FwdArgs {
 pub fn run(args: &FwdArgs) -> anyhow::Result<ExitCode> {
     Session {
         ports: args.ports.clone(),
-        partners: None,
-        peers: args.peer.clone(),
-        mode: args.mode,
-        frame_size: args.frame_size,
-        tx_first: args.tx_first,
+        job: Job::Forward(Forward {
+            partners: None,
+            peers: args.peer.clone(),
+            mode: args.mode,
+            frame_size: args.frame_size,
+            tx_first: args.tx_first,
+        }),
         engine: EngineConfig {
             workers: args.workers,
             lcores: args.lcores.as_ref().map(|l| l.0.clone()),

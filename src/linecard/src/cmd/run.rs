@@ -1,4 +1,4 @@
-//! `linecard run`: forwards as a configuration file says.
+//! `linecard run`: forwards, or runs protocols, as a configuration file says.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,25 +7,28 @@ use std::time::Duration;
 use clap::Args;
 
 use super::config::Config;
-use super::forward::Session;
+use super::forward::{Forward, Job, Session};
 
-/// Forwards frames between ports as a configuration file says.
+/// Forwards frames or runs protocols as a configuration file says.
 #[derive(Args, Debug)]
 #[command(
-    about = "Forward frames between ports as a configuration file says",
-    long_about = "Forward frames between ports as a configuration file says.\n\n\
+    about = "Forward frames, or run protocols, as a configuration file says",
+    long_about = "Forward frames, or run protocols, as a configuration file says.\n\n\
         The same as linecard fwd, from a file: ports with names, pairs of them, workers, pools, \
-        idle policy. A variable LINECARD_SECTION_KEY takes precedence over the file, and an option \
+        idle policy. Or, with [[protocol]] instead of [forward], the protocols that linecard sim \
+        and linecard script know, on real ports: each gets the packets that it claims, by flow \
+        rules of the port where that helps, and it is said which and why. A variable LINECARD_SECTION_KEY takes precedence over the file, and an option \
         over both. The file is checked as a whole before any port is opened.",
     after_help = "\
 Examples:
   linecard config example > linecard.toml       begin with every key, explained
   linecard run linecard.toml --dry-run          who would run where, and how large the pools are
+  linecard run host.toml --dry-run --json | jq .protocols[].claims
   linecard run linecard.toml --duration 10s --json
   LINECARD_FORWARD_MODE=macswap LINECARD_ENGINE_IDLE=spin linecard run linecard.toml
 
 Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but a worker failed, a
-frame is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at
+protocol panicked, a frame is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at
 once."
 )]
 pub struct RunArgs {
@@ -38,7 +41,7 @@ pub struct RunArgs {
     /// Open the ports, print the plan and stop
     #[arg(long)]
     dry_run: bool,
-    /// Print the report as one JSON object; everything else goes to standard error
+    /// Print the report as one JSON object, or of a dry run the claims; everything else goes to standard error
     #[arg(long)]
     json: bool,
 }
@@ -75,14 +78,26 @@ fn configure_dpdk(_: &Config) {}
 
 fn session(args: &RunArgs, config: Config) -> Session {
     let peers = config.peers();
-    let settings = config.settings;
+    let mut settings = config.settings;
+    let job = if config.protocols.is_empty() {
+        Job::Forward(Forward {
+            partners: Some(config.partners),
+            peers,
+            mode: settings.mode,
+            frame_size: settings.frame_size,
+            tx_first: settings.tx_first,
+        })
+    } else {
+        settings.engine.kept = config.kept;
+        Job::Protocols {
+            listed: config.protocols.into_iter().map(|p| p.value).collect(),
+            names: config.ports.iter().map(|port| port.name.clone()).collect(),
+            steering: settings.steering,
+        }
+    };
     Session {
         ports: config.ports.into_iter().map(|port| port.open).collect(),
-        partners: Some(config.partners),
-        peers,
-        mode: settings.mode,
-        frame_size: settings.frame_size,
-        tx_first: settings.tx_first,
+        job,
         engine: settings.engine,
         duration: args.duration.or(settings.duration),
         stats_interval: settings.stats_interval,
@@ -151,19 +166,46 @@ mod tests {
     #[test]
     fn a_file_becomes_a_session() {
         let session = session_of(&[], FOUR);
+        let Job::Forward(forward) = &session.job else {
+            panic!("{:?}", session.job);
+        };
         assert_eq!(session.ports, ["null:0", "null:1", "null:2", "null:3"]);
-        assert_eq!(session.partners, Some(vec![3, 1, 2, 0]));
-        let peers: Vec<String> = session.peers.iter().map(ToString::to_string).collect();
+        assert_eq!(forward.partners, Some(vec![3, 1, 2, 0]));
+        let peers: Vec<String> = forward.peers.iter().map(ToString::to_string).collect();
         assert_eq!(peers[..2], ["02:00:00:00:00:00", "02:00:00:00:00:77"]);
         assert_eq!(peers[3], "02:00:00:00:00:03");
         assert_eq!(
-            (session.mode, session.engine.idle),
+            (forward.mode, session.engine.idle),
             (Mode::Mac, Idle::Sleep)
         );
         assert!(!session.engine.promiscuous);
         assert_eq!(session.duration, Some(Duration::from_secs(10)));
         assert_eq!(session.stats_interval, None);
         assert!(!session.json && !session.dry_run);
+    }
+
+    #[test]
+    fn protocols_stand_in_the_place_of_forwarding() {
+        let text = r#"
+            [[port]]
+            name = "a"
+            open = "null:0"
+            [[protocol]]
+            kind = "host"
+            ports = ["a"]
+            addresses = ["10.0.0.1/24"]
+            [[protocol]]
+            kind = "echo"
+        "#;
+        let session = session_of(&[], text);
+        let Job::Protocols { listed, names, .. } = &session.job else {
+            panic!("{:?}", session.job);
+        };
+        assert_eq!(names, &["a"]);
+        let kinds: Vec<_> = listed.iter().map(|l| l.kind.as_str()).collect();
+        assert_eq!(kinds, ["host", "echo"]);
+        // What the host keeps, of neighbours and fragments.
+        assert!(session.engine.kept > 0);
     }
 
     #[test]

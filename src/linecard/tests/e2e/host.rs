@@ -1,4 +1,4 @@
-//! A port that is a host of its own, by `linecard-stack` under a plain stage: the kernel's own tools at the
+//! A port that is a host of its own, by `linecard-stack` as a protocol: the kernel's own tools at the
 //! other end of the cable find nothing odd about it.
 //!
 //! The host is `examples/host.rs`, compiled into this test and run in a process of its own: this very program,
@@ -10,7 +10,7 @@ use linecard::stack::kernel;
 
 use crate::lab::{Host, Lab, Process, wait_until};
 use crate::wire::{A4, A6, B4, B6};
-use crate::xdp;
+use crate::xdp_lab;
 
 #[path = "../../../../examples/host.rs"]
 #[allow(dead_code, reason = "its main is not ours")]
@@ -152,7 +152,7 @@ fn a_host_beside_the_kernel() {
 
 #[test]
 fn a_host_instead_of_the_kernel() {
-    if xdp::possible() {
+    if xdp_lab::possible() {
         answers_all_that_is_asked("xdp:a");
     }
 }

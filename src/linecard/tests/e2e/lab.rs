@@ -427,11 +427,13 @@ impl Process {
         }
     }
 
-    /// Waits until the forwarder forwards.
+    /// Waits until the forwarder forwards, or the protocols run.
     pub fn ready(mut self) -> Self {
         wait_until("the forwarder", || {
             self.assert_running();
-            self.stdout().contains("\nforwarding") || self.stderr().contains("\nforwarding")
+            let said = [self.stdout(), self.stderr()];
+            let begun = |text: &String| text.contains("\nforwarding") || text.contains("\nrunning");
+            said.iter().any(begun)
         });
         self
     }

@@ -11,6 +11,7 @@
 mod lab;
 mod report;
 mod wire;
+mod xdp_lab;
 
 mod frames;
 
@@ -29,6 +30,7 @@ mod idle;
 mod modes;
 #[cfg(feature = "dpdk")]
 mod peers;
+mod protocols;
 mod script;
 mod seccomp;
 mod sim;

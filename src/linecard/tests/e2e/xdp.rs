@@ -3,66 +3,20 @@
 //! They need capabilities of the machine itself, which no user namespace gives: without, each test says so and
 //! ends.
 
-use std::fs;
-
 use serde_json::Value;
 
 use crate::faults::{flood, wait_for_frames};
 use crate::forward::converse;
 use crate::frames::{EXPERIMENT, IPV4, ethernet, mac, udp};
-use crate::lab::{Ended, Host, Lab, wait_until};
+use crate::lab::{Host, Lab, wait_until};
 use crate::wire::{A4, B4, Wire};
+use crate::xdp_lab::{FWD, assert_bare, ports, possible, says, talking};
 
 const MODES: [&str; 2] = ["copy", "skb"];
-
-/// Whether XDP programs can be had here.
-pub fn possible() -> bool {
-    let root = nix::unistd::Uid::effective().is_root();
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let real = root && map.split_whitespace().eq(["0", "0", "4294967295"]);
-    if !real {
-        eprintln!("not tested: XDP programs need root of the machine itself");
-    }
-    real
-}
-
-pub fn ports(options: &str) -> [String; 2] {
-    ["a", "b"].map(|name| format!("xdp:{name}{options}"))
-}
 
 /// Two hosts that say nothing by themselves, and a forwarder between them.
 fn silent(options: &str, arguments: &[&str]) -> Wire {
     Wire::between(ports(options), arguments)
-}
-
-/// Hosts with addresses.
-pub fn talking(ports: [String; 2], arguments: &[&str]) -> Wire {
-    let wire = Wire::between(ports, arguments);
-    wire.a.up(&[&format!("{A4}/24"), "fd77::1/64"]);
-    wire.b.up(&[&format!("{B4}/24"), "fd77::2/64"]);
-    wire
-}
-
-pub const FWD: [&str; 4] = ["fwd", "--json", "--stats-interval", "100ms"];
-
-/// A forwarder that cannot start.
-pub fn refused(lab: &Lab, arguments: &[&str]) -> Ended {
-    let ended = lab.linecard(&[&FWD[..1], arguments].concat()).end();
-    assert_eq!(ended.code, 1, "{ended:#?}");
-    ended
-}
-
-#[track_caller]
-pub fn says(ended: &Ended, words: &[&str]) {
-    for word in words {
-        assert!(ended.stderr.contains(word), "no {word:?} in {ended:#?}");
-    }
-}
-
-/// No XDP program is at an interface.
-pub fn assert_bare(lab: &Lab, name: &str) {
-    let shown = lab.here.sh(&format!("ip link show dev {name}"));
-    assert!(!shown.contains("xdp"), "{shown}");
 }
 
 /// What the device counts, by the driver's own name.

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use crate::faults::{flood, wait_for_frames};
 use crate::lab::{LINECARD, Lab, wait_until};
 use crate::wire::{A4, B4, Wire};
-use crate::xdp::{FWD, assert_bare, ports, possible, refused, says, talking};
+use crate::xdp_lab::{FWD, assert_bare, ports, possible, refused, says, talking};
 
 #[test]
 fn kill_9_leaves_nothing_attached() {

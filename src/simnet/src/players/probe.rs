@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use linecard_engine::Verdict;
-use linecard_engine::protocol::{Claim, Outbox, Packet, Protocol, headers};
+use linecard_engine::protocol::{Claim, Home, Outbox, Packet, Protocol, headers};
+use linecard_engine::{PortIndex, Verdict};
 use linecard_wire::MacAddr;
 
 /// What to send.
@@ -57,6 +57,7 @@ const WINDOW: u64 = 1024;
 #[derive(Debug)]
 pub struct Probe {
     config: ProbeConfig,
+    port: PortIndex,
     next_ns: u64,
     /// The latest number that was answered, and which of the [`WINDOW`] up to it were.
     latest: Option<u64>,
@@ -73,12 +74,19 @@ impl Probe {
         let stats = Arc::new(Mutex::new(ProbeStats::default()));
         let probe = Self {
             config,
+            port: 0,
             next_ns: 0,
             latest: None,
             seen: [0; (WINDOW / 64) as usize],
             stats: stats.clone(),
         };
         (probe, stats)
+    }
+
+    /// By this port instead of the first one.
+    pub fn by(mut self, port: PortIndex) -> Self {
+        self.port = port;
+        self
     }
 
     fn count(&self, add: impl FnOnce(&mut ProbeStats)) {
@@ -104,7 +112,7 @@ impl Probe {
         // Nobody looks at layer 2 in here.
         let macs = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
         headers::datagram(&mut mbuf, from, to, macs)?;
-        out.send(0, mbuf).then_some(())
+        out.send(self.port, mbuf).then_some(())
     }
 
     /// Whether this is the first answer to its number.
@@ -149,6 +157,11 @@ fn place(number: u64) -> (usize, u64) {
 impl Protocol for Probe {
     fn name(&self) -> &str {
         "probe"
+    }
+
+    /// Where answers are told from what was sent.
+    fn home(&self) -> Home {
+        Home::Worker(0)
     }
 
     fn claims(&self) -> Vec<Claim> {

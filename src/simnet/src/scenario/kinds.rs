@@ -271,6 +271,7 @@ impl Kinds {
             Ok(Part::new(IpHost::new(stack)).keeping(keeps))
         })
         .with("probe", |setting| {
+            let (port, worker) = (setting.port().index, setting.worker);
             let given: ProbeSetting = setting.read()?;
             if given.size > MOST_BYTES {
                 return Err(format!(
@@ -284,11 +285,12 @@ impl Kinds {
             let (probe, stats) = Probe::new(ProbeConfig {
                 from: given.from,
                 to: given.to,
-                count: given.count,
+                // One worker's instance sends.
+                count: if worker == 0 { given.count } else { 0 },
                 interval_ns: u64::try_from(given.interval.as_nanos()).unwrap_or(u64::MAX),
                 size: given.size,
             });
-            Ok(Part::with_figures(probe, move || {
+            Ok(Part::with_figures(probe.by(port), move || {
                 let stats = *stats.lock().unwrap_or_else(PoisonError::into_inner);
                 let figures = [
                     ("sent", stats.sent),

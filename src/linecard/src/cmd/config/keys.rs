@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use linecard::engine::protocol::Steering;
 use linecard::modes::Mode;
 use linecard::{EngineConfig, Idle};
 use serde_json::{Value, json};
@@ -25,6 +26,8 @@ pub struct Settings {
     /// Bytes of the frames of `tx-only`, with FCS.
     pub frame_size: u16,
     pub tx_first: u32,
+    /// Which claims of protocols are offered to the ports.
+    pub steering: Steering,
     /// How DPDK's environment is started, if a port needs it.
     pub dpdk: Dpdk,
 }
@@ -96,6 +99,7 @@ impl Default for Settings {
             mode: Mode::default(),
             frame_size: 64,
             tx_first: 0,
+            steering: Steering::default(),
             dpdk: Dpdk::default(),
         }
     }
@@ -133,8 +137,8 @@ pub const PREFIX: &str = "LINECARD_";
 /// Variables with the prefix that are not keys: they mean something elsewhere.
 pub const OTHER_VARIABLES: &[&str] = &["LINECARD_LOG"];
 
-/// The sections, with `port` and `pairs`, which are not scalars.
-pub const SECTIONS: &[&str] = &["engine", "pool", "port", "forward", "dpdk"];
+/// The sections, with `port`, `protocol` and `pairs`, which are not scalars.
+pub const SECTIONS: &[&str] = &["engine", "pool", "port", "forward", "protocol", "dpdk"];
 
 /// All scalar keys, in the order of the example.
 pub const KEYS: &[Key] = &[
@@ -208,6 +212,16 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
         show: |s| json!(s.engine.promiscuous),
+    },
+    Key {
+        section: "engine",
+        name: "steering",
+        unset: "",
+        set: |s, v| {
+            s.steering = v.choice(&[Steering::Useful, Steering::Always, Steering::Never])?;
+            Ok(())
+        },
+        show: |s| json!(s.steering.to_string()),
     },
     Key {
         section: "engine",
@@ -330,6 +344,8 @@ pub fn names(section: &str) -> Vec<&'static str> {
     let more: &[&str] = match section {
         "forward" => &["pairs"],
         "port" => &["name", "open", "peer"],
+        // And what its kind knows.
+        "protocol" => &["kind", "ports"],
         _ => &[],
     };
     scalars
@@ -356,7 +372,7 @@ pub fn unknown(section: &str, name: &str) -> Refusal {
 /// A section's header.
 pub fn written(section: &str) -> String {
     match section {
-        "port" => "[[port]]".to_owned(),
+        "port" | "protocol" => format!("[[{section}]]"),
         _ => format!("[{section}]"),
     }
 }
@@ -413,6 +429,7 @@ mod tests {
                 "lcores" => "3,5",
                 "idle" => "spin",
                 "mode" => "rx-drop",
+                "steering" => "never",
                 "pages" => "huge",
                 "duration" | "stats_interval" => "7s",
                 "oversubscribe" => "true",

@@ -11,6 +11,7 @@ use super::environment;
 use super::keys::Settings;
 use super::ports::{PairEntry, PortSetting, check_pairs, check_ports, no_port};
 use super::problem::{Place, Problem, Problems, Refusal};
+use super::protocols::{self, ProtocolEntry};
 use super::read::Draft;
 
 /// A configuration that can be run, as far as can be told without opening a port.
@@ -22,8 +23,12 @@ pub struct Config {
     pub ports: Vec<PortSetting>,
     /// The pairs in order.
     pub pairs: Vec<PairEntry>,
-    /// By port: where its frames leave.
+    /// By port: where its frames leave, unless there are protocols.
     pub partners: Vec<PortIndex>,
+    /// The protocols in order.
+    pub protocols: Vec<ProtocolEntry>,
+    /// Mbufs that they keep, for each worker.
+    pub kept: u32,
     /// The scalars.
     pub settings: Settings,
     /// By key: where its value is from.
@@ -60,6 +65,7 @@ impl Config {
         environment::apply(environment, &mut draft);
         check_workers(&mut draft);
         check_pool(&mut draft);
+        protocols::check_alone(&mut draft);
         let mut problems = std::mem::take(&mut draft.problems);
         if draft.ports.is_empty() && !draft.ports_unread {
             problems.push(no_port());
@@ -67,11 +73,14 @@ impl Config {
         let ports = check_ports(&draft.ports, &mut problems);
         // A port that could not be read may be the one that a pair names.
         let all_known = draft.whole && !draft.ports_unread && ports.len() == draft.ports.len();
-        let partners = if all_known {
-            check_pairs(draft.settings.mode, &ports, &draft.pairs, &mut problems)
-        } else {
-            Vec::new()
-        };
+        let (mut partners, mut kept) = (Vec::new(), 0);
+        if all_known && draft.protocols.is_empty() {
+            partners = check_pairs(draft.settings.mode, &ports, &draft.pairs, &mut problems);
+        } else if all_known && !ports.is_empty() {
+            let (kinds, workers) = (crate::cmd::kinds::known(), workers(&draft.settings));
+            let workers = u16::try_from(workers).unwrap_or(u16::MAX);
+            kept = protocols::check(&kinds, &draft.protocols, &ports, workers, &mut problems);
+        }
         if !problems.is_empty() {
             return Err(Problems::new(file, problems));
         }
@@ -80,6 +89,8 @@ impl Config {
             ports,
             pairs: draft.pairs,
             partners,
+            protocols: draft.protocols,
+            kept,
             settings: draft.settings,
             origins: draft.origins,
         })

@@ -8,6 +8,7 @@ use super::given::Given;
 use super::keys::{KEYS, SECTIONS, Settings, names, unknown, written};
 use super::ports::{At, PairEntry, PortEntry};
 use super::problem::{Lines, Place, Problem, Refusal, nearest};
+use super::protocols::{self, ProtocolEntry};
 
 /// What a file says, as far as it could be read.
 #[derive(Debug)]
@@ -20,11 +21,13 @@ pub struct Draft {
     pub ports: Vec<PortEntry>,
     /// The pairs in order.
     pub pairs: Vec<PairEntry>,
+    /// The protocols in order.
+    pub protocols: Vec<ProtocolEntry>,
     /// What is wrong so far.
     pub problems: Vec<Problem>,
     /// Whether there may be ports that were not read, so that none is to be called missing.
     pub ports_unread: bool,
-    /// Whether all ports and pairs were read. If not, what is missing may be among the rest.
+    /// Whether all ports, pairs and protocols were read. If not, what is missing may be among the rest.
     pub whole: bool,
 }
 
@@ -35,6 +38,7 @@ impl Default for Draft {
             origins: vec![Place::Default; KEYS.len()],
             ports: Vec::new(),
             pairs: Vec::new(),
+            protocols: Vec::new(),
             problems: Vec::new(),
             ports_unread: false,
             whole: true,
@@ -97,7 +101,8 @@ fn syntax(message: &str, at: &str) -> Refusal {
         .take_while(|c| c.is_alphanumeric() || *c == '-')
         .collect();
     if message.contains("duplicate key") {
-        let remedy = "write each key and section once; only [[port]] may be repeated";
+        let remedy =
+            "write each key and section once; only [[port]] and [[protocol]] may be repeated";
         Refusal::new(format!("{message} {word}"), remedy)
     } else if word.starts_with(char::is_alphabetic) && !message.contains("key") {
         // The parser takes `io` for the beginning of `inf`, and says so.
@@ -130,6 +135,18 @@ impl Reader<'_> {
                     let remedy = "write [[port]], with two brackets on each side, once for each";
                     self.refuse(place, "port", Refusal::new("ports are a list", remedy));
                     self.draft.ports_unread = true;
+                }
+                ("protocol", DeValue::Array(protocols)) => {
+                    for protocol in protocols.iter() {
+                        self.protocol(protocol);
+                    }
+                }
+                ("protocol", _) => {
+                    let remedy =
+                        "write [[protocol]], with two brackets on each side, once for each";
+                    let refusal = Refusal::new("protocols are a list", remedy);
+                    self.refuse(place, "protocol", refusal);
+                    self.draft.whole = false;
                 }
                 (section, DeValue::Table(table)) if SECTIONS.contains(&section) => {
                     self.section(section, table);
@@ -215,6 +232,17 @@ impl Reader<'_> {
         }
         self.draft.whole &= !port.faulty;
         self.draft.ports.push(port);
+    }
+
+    fn protocol(&mut self, entry: &Entry<'_>) {
+        let place = self.lines.place(&entry.span());
+        match protocols::read(entry) {
+            Ok(value) => self.draft.protocols.push(At { value, place }),
+            Err(refusal) => {
+                self.draft.whole = false;
+                self.refuse(place, "protocol", refusal);
+            }
+        }
     }
 
     fn pairs(&mut self, value: &Entry<'_>) {

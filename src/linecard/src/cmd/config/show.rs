@@ -14,6 +14,7 @@ pub struct Shown {
     file: String,
     settings: Vec<Setting>,
     ports: Vec<Port>,
+    protocols: Vec<Protocol>,
 }
 
 #[derive(Debug, Serialize)]
@@ -30,9 +31,18 @@ struct Setting {
 struct Port {
     name: String,
     open: String,
-    /// Where its frames leave; itself if it is in no pair.
-    partner: String,
+    /// Where its frames leave; itself if it is in no pair, and nothing if protocols decide.
+    partner: Option<String>,
     peer: String,
+    origin: Place,
+}
+
+#[derive(Debug, Serialize)]
+struct Protocol {
+    kind: String,
+    /// The ports that it may use.
+    ports: Vec<String>,
+    settings: toml::Table,
     origin: Place,
 }
 
@@ -49,11 +59,18 @@ impl Shown {
                 variable: key.variable(),
                 unset: key.unset,
             });
-        let partners = config.partners.iter().map(|partner| {
-            let port = config.ports.get(usize::from(*partner));
-            port.map_or_else(String::new, |port| port.name.clone())
+        let names = || config.ports.iter().map(|port| port.name.clone());
+        let partners = (0..config.ports.len()).map(|port| {
+            let partner = config.partners.get(port);
+            partner.and_then(|partner| names().nth(usize::from(*partner)))
         });
         let ports = config.ports.iter().zip(partners).zip(config.peers());
+        let protocols = config.protocols.iter().map(|protocol| Protocol {
+            kind: protocol.value.kind.clone(),
+            ports: protocol.value.ports.clone().unwrap_or(names().collect()),
+            settings: protocol.value.settings.clone(),
+            origin: protocol.place.clone(),
+        });
         Self {
             file: config.file.clone(),
             settings: settings.collect(),
@@ -66,10 +83,11 @@ impl Shown {
                     origin: port.place.clone(),
                 })
                 .collect(),
+            protocols: protocols.collect(),
         }
     }
 
-    /// As two tables.
+    /// As tables.
     pub fn render(&self, paint: Paint) -> String {
         let mut settings = Table::new(&["key", "value", "from", "variable"]);
         for setting in &self.settings {
@@ -94,12 +112,36 @@ impl Shown {
             ports.row([
                 port.name.clone().into(),
                 port.open.clone().into(),
-                port.partner.clone().into(),
+                port.partner
+                    .clone()
+                    .unwrap_or_else(|| "(protocols)".into())
+                    .into(),
                 port.peer.clone().into(),
                 port.origin.to_string().into(),
             ]);
         }
-        format!("{}\n{}", settings.render(paint), ports.render(paint))
+        let mut text = format!("{}\n{}", settings.render(paint), ports.render(paint));
+        if !self.protocols.is_empty() {
+            text += &format!("\n{}", self.protocols().render(paint));
+        }
+        text
+    }
+
+    fn protocols(&self) -> Table {
+        let mut table = Table::new(&["protocol", "ports", "settings", "from"]);
+        for protocol in &self.protocols {
+            let settings = protocol.settings.iter();
+            let settings: Vec<_> = settings
+                .map(|(key, value)| format!("{key} = {value}"))
+                .collect();
+            table.row([
+                protocol.kind.clone().into(),
+                protocol.ports.join(", ").into(),
+                settings.join(", ").into(),
+                protocol.origin.to_string().into(),
+            ]);
+        }
+        table
     }
 }
 

@@ -388,7 +388,7 @@ fn sections_and_syntax_name_line_and_remedy() {
     one_complaint(
         &format!("{TWO}{PAIR}[colours]\n"),
         "f.toml:9: ",
-        &["[[port]], [forward], [dpdk]"],
+        &["[[port]], [forward], [[protocol]], [dpdk]"],
     );
     one_complaint(
         &format!("burst = 1\n{TWO}{PAIR}"),
@@ -554,5 +554,125 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % limit.max(1) as u64) as usize
+    }
+}
+
+/// A file with one port and these protocols.
+fn protocols(text: &str) -> String {
+    format!("[[port]]\nname = \"a\"\nopen = \"null:0\"\n{text}")
+}
+
+const HOST: &str = "[[protocol]]\nkind = \"host\"\naddresses = [\"10.0.0.1/24\"]\n";
+const ECHO: &str = "[[protocol]]\nkind = \"echo\"\n";
+
+#[test]
+fn protocols_stand_in_the_place_of_forwarding() {
+    let config = parse(&protocols(&format!("{HOST}{ECHO}port = 9\n"))).expect("right");
+    assert_eq!(
+        summary(&config),
+        "1 port, 2 protocols (host, echo), 1 worker, burst 32, idle adaptive, until Ctrl-C"
+    );
+    let shown = Shown::new(&config);
+    let text = shown.render(Paint::Never);
+    assert!(text.contains("(protocols)"), "{text}");
+    let line = text.lines().find(|line| line.starts_with("echo"));
+    let words: Vec<_> = line.expect("echo").split_whitespace().collect();
+    assert_eq!(words, ["echo", "a", "port", "=", "9", "line", "7"]);
+    let json = serde_json::to_value(&shown).expect("JSON");
+    assert_eq!(
+        json["protocols"][0]["settings"]["addresses"][0],
+        "10.0.0.1/24"
+    );
+
+    let both = format!("{HOST}[forward]\nmode = \"io\"\n");
+    let words = [
+        "there are [[protocol]] sections",
+        "remove this, or every [[protocol]]",
+    ];
+    one_complaint(&protocols(&both), "f.toml:8: forward.mode: ", &words);
+    let variable = [("LINECARD_FORWARD_MODE".into(), "io".into())];
+    let error = Config::parse("f.toml", &protocols(HOST), variable).expect_err("both");
+    assert!(
+        error
+            .to_string()
+            .contains("LINECARD_FORWARD_MODE: there are"),
+        "{error}"
+    );
+    let pairs = format!("{HOST}[forward]\npairs = [[\"a\", \"a\"]]\n");
+    one_complaint(&protocols(&pairs), "f.toml:8: forward.pairs: ", &words);
+}
+
+#[test]
+fn protocols_that_cannot_be_name_line_and_remedy() {
+    for (text, begins, words) in [
+        (
+            "[protocol]\nkind = \"echo\"\n",
+            "f.toml:4: protocol: ",
+            &["write [[protocol]]"][..],
+        ),
+        (
+            "[[protocol]]\nport = 7\n",
+            "f.toml:4: protocol: ",
+            &["add kind = \"echo\""],
+        ),
+        (
+            "[[protocol]]\nkind = 7\n",
+            "f.toml:4: protocol: ",
+            &["in double quotes"],
+        ),
+        (
+            "[[protocol]]\nkind = \"ecco\"\n",
+            "f.toml:4: protocol.ecco: ",
+            &["did you mean kind = \"echo\"?"],
+        ),
+        (
+            "[[protocol]]\nkind = \"echo\"\nprot = 7\n",
+            "f.toml:4: protocol.echo: ",
+            &["`prot`", "did you mean port?"],
+        ),
+        (
+            "[[protocol]]\nkind = \"host\"\n",
+            "f.toml:4: protocol.host: ",
+            &["add addresses = "],
+        ),
+        (
+            "[[protocol]]\nkind = \"host\"\naddresses = [\"10.0.0.1\"]\nmac = \"2\"\n",
+            "f.toml:4: protocol.host: ",
+            &["mac = \"2\""],
+        ),
+        (
+            "[[protocol]]\nkind = \"echo\"\nports = [\"b\"]\n",
+            "f.toml:4: protocol.echo: ",
+            &["no port \"b\", but a"],
+        ),
+        (
+            "[[protocol]]\nkind = \"echo\"\nports = 7\n",
+            "f.toml:4: protocol: ",
+            &["[\"left\"]"],
+        ),
+        (
+            "[[protocol]]\nkind = \"echo\"\n[[protocol]]\nkind = \"echo\"\n",
+            "f.toml:6: protocol.echo: ",
+            &["two protocols with the name \"echo\""],
+        ),
+        (
+            "[[protocol]]\nkind = \"echo\"\n[[protocol]]\nkind = \"probe\"\nfrom = \"10.0.0.1:7\"\n\
+             to = \"10.0.0.2:7\"\ncount = 1\ninterval = \"1s\"\n",
+            "f.toml:4: protocol: ",
+            &["\"echo\" and \"probe\" both claim", "narrow one of them"],
+        ),
+    ] {
+        one_complaint(&protocols(text), begins, words);
+    }
+}
+
+#[test]
+fn the_files_of_the_examples_are_right() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+    for name in ["forward.toml", "host.toml"] {
+        let path = std::path::Path::new(examples).join(name);
+        let text = std::fs::read_to_string(path).expect(name);
+        let verdict = Config::parse(name, &text, []);
+        assert!(verdict.is_ok(), "{verdict:?}");
     }
 }

@@ -1,14 +1,22 @@
 //! What is printed before a run and after it.
 
 use linecard::engine::{CopyReason, PoolReport, PortReport};
-use linecard::modes::Mode;
 use linecard::{Engine, PortInfo, Report, Rung, auto};
 
+use super::Job;
+use super::protocols::Told;
 use crate::cmd::table::{Cell, Paint, Table, Tone};
 
 /// The plan, the ports' own choices and the pools, before anything moves.
-pub(super) fn start(engine: &Engine, mode: Mode) -> String {
-    let mut text = format!("mode {mode}\n{}", engine.plan());
+pub(super) fn start(engine: &Engine, job: &Job) -> String {
+    let job = match job {
+        Job::Forward(forward) => format!("mode {}", forward.mode),
+        Job::Protocols { listed, .. } => {
+            let kinds: Vec<_> = listed.iter().map(|listed| listed.kind.as_str()).collect();
+            format!("protocols {}", kinds.join(", "))
+        }
+    };
+    let mut text = format!("{job}\n{}", engine.plan());
     for port in engine.ports() {
         text += &ladder(&port.name, &port.rungs);
         for note in &port.notes {
@@ -48,7 +56,8 @@ pub(super) fn stepped_down(before: &[PortInfo], now: &[PortInfo]) -> String {
 }
 
 /// The account.
-pub(super) fn last(report: &Report, paint: Paint) -> String {
+pub(super) fn last(told: &Told<'_>, paint: Paint) -> String {
+    let report = told.report;
     let mut text = format!("\n{:.3} s\n", report.duration_s);
     for port in &report.ports {
         text += &ladder(&port.name, &port.rungs);
@@ -64,6 +73,10 @@ pub(super) fn last(report: &Report, paint: Paint) -> String {
             }
         }
         text += "\n";
+    }
+    let protocols = told.render(paint);
+    if !protocols.is_empty() {
+        text += &(protocols + "\n");
     }
     text += &workers(report).render(paint);
     text += "\n";

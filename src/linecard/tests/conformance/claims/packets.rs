@@ -135,6 +135,7 @@ pub struct Level {
 /// A packet, and what is in it.
 #[derive(Debug, Clone)]
 pub struct Made {
+    pub number: u32,
     pub bytes: Vec<u8>,
     /// The outermost first.
     pub levels: Vec<Level>,
@@ -199,6 +200,7 @@ impl Spec {
     /// The frame; its last bytes are its number.
     pub fn make(&self, number: u32) -> Made {
         let mut made = Made {
+            number,
             bytes: Vec::new(),
             levels: Vec::new(),
         };

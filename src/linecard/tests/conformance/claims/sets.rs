@@ -97,8 +97,14 @@ impl Set {
         self.parties.iter().position(rest)
     }
 
+    /// The packet of this number.
+    pub fn packet(&self, number: u32) -> Option<&Made> {
+        self.packets.iter().find(|made| made.number == number)
+    }
+
     /// Where a packet ends.
-    pub fn end(&self, made: &Made, number: u32) -> Result<End, String> {
+    pub fn end(&self, made: &Made) -> Result<End, String> {
+        let number = made.number;
         for (depth, level) in made.levels.iter().enumerate() {
             if level.malformed {
                 return Ok(End::Dropped("malformed"));
@@ -131,9 +137,9 @@ impl Set {
     /// How many are to be dropped, by reason, and which packets each protocol is to have.
     pub fn expected(&self) -> Result<(BTreeMap<&'static str, u64>, Vec<Vec<u32>>), String> {
         let (mut drops, mut taken) = (BTreeMap::new(), vec![Vec::new(); self.parties.len()]);
-        for (number, made) in (0..).zip(&self.packets) {
-            match self.end(made, number)? {
-                End::With(party, _) => taken[party].push(number),
+        for made in &self.packets {
+            match self.end(made)? {
+                End::With(party, _) => taken[party].push(made.number),
                 End::Dropped(reason) => *drops.entry(reason).or_insert(0) += 1,
             }
         }

@@ -41,6 +41,9 @@ pub fn af_packet() -> Made {
         lacks: |need| match need {
             Need::Carrier => Some("the driver of DPDK says that its link is up, whatever happens"),
             Need::Removal => Some("the driver of DPDK does not notice that its interface is gone"),
+            Need::Fragments => {
+                Some("the driver of DPDK has the kernel put fragments of IPv4 together: not tried")
+            }
             Need::ServiceTags => {
                 Some("the driver of DPDK turns tags of 802.1ad into those of 802.1Q: not tried")
             }

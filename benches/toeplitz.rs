@@ -1,5 +1,5 @@
-//! The Toeplitz hash of IPv4 and IPv6 addresses and ports: by tables under any key, and folded under the
-//! symmetric one.
+//! The Toeplitz hash of IPv4 and IPv6 addresses and ports: under any key, in bursts and one by one, and folded
+//! under the symmetric one.
 //!
 //! `benches/flows` runs this beside DPDK's. See `benches/README.md` for the method.
 
@@ -13,6 +13,7 @@ use support::mix;
 
 const CHUNKS: usize = 1001;
 const TUPLES: usize = 2048;
+const BURST: usize = 32;
 
 /// That of Microsoft's "Verifying the RSS hash calculation".
 static RSS: Toeplitz = Toeplitz::new(&KEY);
@@ -33,6 +34,20 @@ fn main() {
     let nothing = vec![Tuple([0; 64]); TUPLES];
     time(
         "ipv4",
+        "bulk",
+        nothing.clone(),
+        any_tuple,
+        hash_bursts::<12>,
+    );
+    time(
+        "ipv6",
+        "bulk",
+        nothing.clone(),
+        any_tuple,
+        hash_bursts::<36>,
+    );
+    time(
+        "ipv4",
         "linecard",
         nothing.clone(),
         any_tuple,
@@ -42,6 +57,18 @@ fn main() {
     let keys = vec![any_v4(&mut 0); TUPLES];
     time("ipv4", "symmetric", keys.clone(), any_v4, symmetric_all);
     time("ipv6", "symmetric", keys, any_v6, symmetric_all);
+}
+
+/// The references are made here, DPDK has its pointers ready.
+#[inline(never)]
+fn hash_bursts<const N: usize>(tuples: &[Tuple], hashes: &mut [u32]) {
+    let (bursts, _) = tuples.as_chunks::<BURST>();
+    for (tuples, hashes) in bursts.iter().zip(hashes.chunks_mut(BURST)) {
+        let inputs = tuples
+            .each_ref()
+            .map(|Tuple(tuple)| tuple.first_chunk().unwrap());
+        RSS.hash_burst::<N>(&inputs, hashes);
+    }
 }
 
 #[inline(never)]

@@ -201,11 +201,17 @@ impl FlowKey {
     /// order: all that the symmetric hash depends on.
     #[inline]
     pub(crate) fn folded(&self) -> u16 {
-        let wide = u128::from_ne_bytes(self.src) ^ u128::from_ne_bytes(self.dst);
-        let half = (wide >> 64) as u64 ^ wide as u64;
-        let word = (half >> 32) as u32 ^ half as u32;
-        // Byte order within each word is that of memory until here.
-        u16::from_be((word >> 16) as u16 ^ word as u16) ^ self.src_port ^ self.dst_port
+        let [a, b, c, d, last] = self.words();
+        let half = a ^ b ^ c ^ d;
+        // Byte order is that of memory until it is turned round, in both ports together: it makes no
+        // difference which of them is first.
+        let ports = if cfg!(target_endian = "little") {
+            (last as u32).swap_bytes()
+        } else {
+            (last >> 32) as u32
+        };
+        let word = (half >> 32) as u32 ^ half as u32 ^ ports;
+        u16::from_be((word >> 16) as u16 ^ word as u16)
     }
 
     #[inline]

@@ -14,9 +14,12 @@ use linecard::hal::flow::Prefix;
 use linecard::stack::{InterfaceConfig, IpHost, Secret, Stack, StackConfig};
 use linecard::wire::MacAddr;
 use linecard::{Claim, Engine, EngineConfig, Protocols};
-use linecard_calls::{Call, Client, ClientConfig, MOST_BYTES, Outcome, PORT, Server, demonstration};
+use linecard_calls::{
+    Call, Client, ClientConfig, MOST_BYTES, Outcome, PORT, Server, demonstration,
+};
 
-const USAGE: &str = "serve PORT ADDRESS/PREFIX…, call ADDRESS echo TEXT, or call ADDRESS sum NUMBER…";
+const USAGE: &str =
+    "serve PORT ADDRESS/PREFIX…, call ADDRESS echo TEXT, or call ADDRESS sum NUMBER…";
 
 /// Serves at a port, for these addresses, until Enter is pressed.
 pub(crate) fn serve(name: &str, addresses: &[String]) -> Result<(), Box<dyn Error>> {

@@ -16,6 +16,7 @@ mod frames;
 
 mod auto;
 mod bind;
+mod calls;
 mod dissector;
 #[cfg(feature = "dpdk")]
 mod dpdk;
@@ -34,5 +35,6 @@ mod seccomp;
 mod sim;
 #[cfg(feature = "dpdk")]
 mod testpmd;
+mod tutorial;
 mod xdp;
 mod xdp_refusals;

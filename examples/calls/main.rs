@@ -22,7 +22,7 @@ const USAGE: &str =
     "serve PORT ADDRESS/PREFIX…, call ADDRESS echo TEXT, or call ADDRESS sum NUMBER…";
 
 /// Serves at a port, for these addresses, until Enter is pressed.
-pub(crate) fn serve(name: &str, addresses: &[String]) -> Result<(), Box<dyn Error>> {
+fn serve(name: &str, addresses: &[String]) -> Result<(), Box<dyn Error>> {
     let port = linecard::open(name)?;
     let mac = MacAddr(port.info().mac.unwrap_or([2, 0, 0, 0, 0, 9]));
     let mut interface = InterfaceConfig::new(0, mac);
@@ -95,8 +95,8 @@ fn told(outcome: Outcome<'_>) -> Result<Vec<u8>, String> {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+/// Does what is asked for in these words.
+pub(crate) fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["serve", port, _, ..] => serve(port, &arguments[2..]),
@@ -115,4 +115,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         _ => Err(USAGE.into()),
     }
+}
+
+#[allow(dead_code, reason = "a test that compiles this in calls `run`")]
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    run(&arguments)
 }

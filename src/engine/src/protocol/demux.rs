@@ -306,6 +306,14 @@ pub(super) fn ip_end(data: &[u8], layers: &Layers) -> usize {
     ip_end_said(data, layers).map_or(data.len(), |end| end.min(data.len()))
 }
 
+/// Where the header of UDP says that the datagram ends, if it is one.
+#[inline]
+pub(super) fn udp_end(data: &[u8], layers: &Layers) -> Option<usize> {
+    let udp = data.get(layers.l4_offset()..)?;
+    let len: &[u8; 2] = udp.get(4..6)?.first_chunk()?;
+    (layers.l4 == L4::Udp).then(|| layers.l4_offset() + usize::from(u16::from_be_bytes(*len)))
+}
+
 /// Where the IP header says that the packet ends.
 pub(super) fn ip_end_said(data: &[u8], layers: &Layers) -> Option<usize> {
     let l3 = layers.l3_offset();

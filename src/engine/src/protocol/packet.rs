@@ -7,7 +7,7 @@ use linecard_hal::{Burst, Mbuf};
 use linecard_wire::{FlowKey, Layers, swap_flow};
 
 use super::answer::{Answer, unanimous};
-use super::demux::ip_end;
+use super::demux::{ip_end, udp_end};
 use crate::stage::{DropReason, PortIndex, Verdict};
 
 /// One received packet: an mbuf, used as such, and where its headers are.
@@ -31,19 +31,24 @@ impl Packet<'_> {
     /// segment.
     #[inline]
     pub fn payload(&self) -> &[u8] {
+        let (start, end) = self.payload_range();
+        self.data().get(start..end).unwrap_or_default()
+    }
+
+    /// Where it lies, as far as that is in the first segment. UDP has a length of its own, which may be less than IP's.
+    #[inline]
+    fn payload_range(&self) -> (usize, usize) {
         let end = ip_end(self.data(), self.layers);
-        self.data()
-            .get(self.layers.payload_offset()..end)
-            .unwrap_or_default()
+        match udp_end(self.data(), self.layers) {
+            Some(udp_end) => (self.layers.payload_offset(), udp_end.min(end)),
+            None => (self.layers.payload_offset(), end),
+        }
     }
 
     /// The same, for writing in place. `None` while a clone shares the bytes.
     #[inline]
     pub fn payload_mut(&mut self) -> Option<&mut [u8]> {
-        let (start, end) = (
-            self.layers.payload_offset(),
-            ip_end(self.data(), self.layers),
-        );
+        let (start, end) = self.payload_range();
         self.slot.data_mut()?.get_mut(start..end)
     }
 

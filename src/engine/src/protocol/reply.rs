@@ -8,7 +8,7 @@ use linecard_wire::{
     FlowKey, IpProtocol, Ipv4, Ipv4Mut, Ipv6Mut, L3, L4, Layers, Pseudo, UdpMut, swap_flow,
 };
 
-use super::demux::ip_end_said;
+use super::demux::{ip_end_said, udp_end};
 use super::{Outbox, Packet};
 use crate::stage::{DropReason, Verdict};
 
@@ -47,6 +47,9 @@ impl Packet<'_> {
             return Some(self.layers.l3 == L3::Ipv4);
         }
         let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        if start + len > ip_end_said(self.data(), self.layers)? {
+            return Some(false);
+        }
         let mut sum = pseudo(&self.flow()?)?.sum(IpProtocol::UDP, len);
         let (mut before, mut left) = (start, len);
         for segment in self.segments() {
@@ -78,7 +81,8 @@ impl Packet<'_> {
             return self.payload();
         }
         let start = self.layers.payload_offset();
-        let end = ip_end_said(self.data(), self.layers).unwrap_or(usize::MAX);
+        let ends = [ip_end_said, udp_end].map(|end| end(self.data(), self.layers));
+        let end = ends.into_iter().flatten().min().unwrap_or(usize::MAX);
         let len = end.saturating_sub(start).min(room.len());
         let copied = self.copy_out(start, &mut room[..len]);
         &room[..copied]

@@ -17,6 +17,7 @@ mod frames;
 
 mod auto;
 mod bind;
+mod calls;
 mod dissector;
 #[cfg(feature = "dpdk")]
 mod dpdk;
@@ -36,5 +37,6 @@ mod seccomp;
 mod sim;
 #[cfg(feature = "dpdk")]
 mod testpmd;
+mod tutorial;
 mod xdp;
 mod xdp_refusals;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::file::duration;
-use crate::players::{Echo, Probe, ProbeConfig};
+use crate::players::{Asker, Echo, Probe, ProbeConfig};
 
 /// Tells a protocol's figures, by name.
 pub(super) type Teller = Box<dyn Fn() -> Vec<(String, u64)>>;
@@ -174,6 +174,30 @@ struct ProbeSetting {
     size: usize,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskSetting {
+    /// As scripts write it: `eth/ipv4(dst=10.0.0.2)/udp(dport=7)/data("hello")`.
+    packet: String,
+    count: u64,
+    #[serde(deserialize_with = "duration")]
+    interval: Duration,
+}
+
+impl AskSetting {
+    fn asker(&self, headers: &Headers) -> Result<Asker, String> {
+        let bytes = headers
+            .expression(&self.packet)
+            .and_then(|packet| packet.to_bytes())
+            .map_err(|error| format!("{}: {error}", self.packet))?;
+        if bytes.len() > MOST_BYTES {
+            return Err(format!("{}: {MOST_BYTES} bytes at most", self.packet));
+        }
+        let interval_ns = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
+        Ok(Asker::new(bytes, self.count, interval_ns))
+    }
+}
+
 /// A host's own: what answers ARP and neighbour discovery, ping and traceroute. For kinds that are whole hosts.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -255,56 +279,57 @@ fn hundred() -> usize {
 }
 
 impl Kinds {
-    /// `echo` and `probe` ([`players`](crate::players)), and `host` ([`IpHost`]).
+    /// `echo`, `probe` and `ask` ([`players`](crate::players)), and `host` ([`IpHost`]).
     pub fn new() -> Self {
         let none = Self {
             kinds: BTreeMap::new(),
             headers: Headers::standard(),
         };
-        none.with("echo", |setting| {
-            let EchoSetting { port } = setting.read()?;
-            Ok(Part::new(Echo::new(port)))
-        })
-        .with("host", |setting| {
-            let stack = setting.look::<HostSetting>()?.stack(&setting)?;
-            let keeps = stack.most_mbufs();
-            Ok(Part::new(IpHost::new(stack)).keeping(keeps))
-        })
-        .with("probe", |setting| {
-            let (port, worker) = (setting.port().index, setting.worker);
-            let given: ProbeSetting = setting.read()?;
-            if given.size > MOST_BYTES {
-                return Err(format!(
-                    "size = {}: a datagram has to fit an mbuf: {MOST_BYTES} bytes at most",
-                    given.size
-                ));
-            }
-            if given.from.is_ipv4() != given.to.is_ipv4() {
-                return Err("from and to are not of one IP version".into());
-            }
-            let (probe, stats) = Probe::new(ProbeConfig {
-                from: given.from,
-                to: given.to,
-                // One worker's instance sends.
-                count: if worker == 0 { given.count } else { 0 },
-                interval_ns: u64::try_from(given.interval.as_nanos()).unwrap_or(u64::MAX),
-                size: given.size,
-            });
-            Ok(Part::with_figures(probe.by(port), move || {
-                let stats = *stats.lock().unwrap_or_else(PoisonError::into_inner);
-                let figures = [
-                    ("sent", stats.sent),
-                    ("answered", stats.answered),
-                    ("duplicates", stats.duplicates),
-                    ("reordered", stats.reordered),
-                    ("damaged", stats.damaged),
-                    ("rtt_min_ns", stats.rtt_min_ns),
-                    ("rtt_mean_ns", stats.rtt_mean_ns()),
-                    ("rtt_max_ns", stats.rtt_max_ns),
-                ];
-                figures.map(|(name, value)| (name.to_owned(), value)).into()
-            }))
-        })
+        none.with_headers(Headers::standard())
+            .with("echo", |setting| {
+                let EchoSetting { port } = setting.read()?;
+                Ok(Part::new(Echo::new(port)))
+            })
+            .with("host", |setting| {
+                let stack = setting.look::<HostSetting>()?.stack(&setting)?;
+                let keeps = stack.most_mbufs();
+                Ok(Part::new(IpHost::new(stack)).keeping(keeps))
+            })
+            .with("probe", |setting| {
+                let (port, worker) = (setting.port().index, setting.worker);
+                let given: ProbeSetting = setting.read()?;
+                if given.size > MOST_BYTES {
+                    return Err(format!(
+                        "size = {}: a datagram has to fit an mbuf: {MOST_BYTES} bytes at most",
+                        given.size
+                    ));
+                }
+                if given.from.is_ipv4() != given.to.is_ipv4() {
+                    return Err("from and to are not of one IP version".into());
+                }
+                let (probe, stats) = Probe::new(ProbeConfig {
+                    from: given.from,
+                    to: given.to,
+                    // One worker's instance sends.
+                    count: if worker == 0 { given.count } else { 0 },
+                    interval_ns: u64::try_from(given.interval.as_nanos()).unwrap_or(u64::MAX),
+                    size: given.size,
+                });
+                Ok(Part::with_figures(probe.by(port), move || {
+                    let stats = *stats.lock().unwrap_or_else(PoisonError::into_inner);
+                    let figures = [
+                        ("sent", stats.sent),
+                        ("answered", stats.answered),
+                        ("duplicates", stats.duplicates),
+                        ("reordered", stats.reordered),
+                        ("damaged", stats.damaged),
+                        ("rtt_min_ns", stats.rtt_min_ns),
+                        ("rtt_mean_ns", stats.rtt_mean_ns()),
+                        ("rtt_max_ns", stats.rtt_max_ns),
+                    ];
+                    figures.map(|(name, value)| (name.to_owned(), value)).into()
+                }))
+            })
     }
 
     /// Adds a kind, or replaces it.
@@ -317,11 +342,14 @@ impl Kinds {
         self
     }
 
-    /// The headers that scripts can name, and that are found in packets, instead of the
+    /// The headers that scripts, and `ask`, can name, and that are found in packets, instead of the
     /// [standard](Headers::standard) ones.
     pub fn with_headers(mut self, headers: Headers) -> Self {
-        self.headers = headers;
-        self
+        self.headers = headers.clone();
+        self.with("ask", move |setting| {
+            let given: AskSetting = setting.read()?;
+            Ok(Part::new(given.asker(&headers)?))
+        })
     }
 
     /// The headers that scripts can name.

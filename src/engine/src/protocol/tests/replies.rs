@@ -122,6 +122,35 @@ proptest! {
     }
 }
 
+/// Both layers have a length. UDP's ends the payload, and IP's is not less.
+#[test]
+fn a_datagram_ends_where_both_headers_say() {
+    for (ip_less, udp_less, wanted) in [(0, 0, 56), (0, 6, 50), (6, 6, 50), (6, 0, 50)] {
+        let mut made = Spec {
+            kind: IPV6,
+            fill: 7,
+            ..Spec::udp(9)
+        }
+        .make();
+        let (ip, udp) = (made.l3 + 4, made.l4 + 4);
+        let shorten = |bytes: &mut [u8], by: u16| {
+            let len = u16::from_be_bytes([bytes[0], bytes[1]]) - by;
+            bytes[..2].copy_from_slice(&len.to_be_bytes());
+        };
+        shorten(&mut made.bytes[udp..], udp_less);
+        let pseudo = Ipv6::parse(&made.bytes[made.l3..]).unwrap().pseudo();
+        let datagram = &mut made.bytes[made.l4..made.end];
+        UdpMut::parse(datagram).unwrap().fill_checksum(pseudo);
+        shorten(&mut made.bytes[ip..], ip_less);
+        answers(made.bytes, Claim::udp(9), move |_, mut packet, _| {
+            assert_eq!(packet.payload(), &vec![7; wanted]);
+            assert_eq!(packet.payload_mut().map(|bytes| bytes.len()), Some(wanted));
+            assert_eq!(packet.checksums_ok(), ip_less <= udp_less);
+            Verdict::Consume
+        });
+    }
+}
+
 #[test]
 fn a_protocol_of_its_own_number_has_no_ports_to_exchange() {
     let made = right(Spec {

@@ -1,4 +1,4 @@
-//! Ferry in `linecard sim` and `linecard script`: whole hosts, and the headers for packets as text.
+//! Ferry in `linecard sim` and `linecard script`: whole hosts.
 //!
 //! | kind | what it is | keys beside those of `host` |
 //! | --- | --- | --- |
@@ -69,13 +69,9 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-/// Adds the kinds `ferry` and `ferry-client`, and Ferry's [headers](crate::headers).
+/// Adds the kinds `ferry` and `ferry-client`. Scripts also need the [headers](crate::headers).
 pub fn kinds(kinds: Kinds) -> Kinds {
-    let headers = crate::headers::add(kinds.headers().clone());
-    kinds
-        .with_headers(headers)
-        .with("ferry", server)
-        .with("ferry-client", client)
+    kinds.with("ferry", server).with("ferry-client", client)
 }
 
 fn server(mut setting: Setting<'_>) -> Result<Part, String> {

@@ -16,6 +16,10 @@ use crate::rack::Rack;
 use crate::rtt::Rtt;
 use crate::sent::{Fate, Sent, SentPacket};
 
+/// No timeout is longer than this part of the time after which the connection is given up. RFC 6298 has no limit below
+/// 60 s (section 2.5), but its connections live on: where a packet in five is lost, doubling alone would soon wait
+/// until nothing is left to wait for. A packet every two seconds harms no network.
+const TRIES: u64 = 16;
 /// The time to a probe before there is a measurement (RFC 8985, section 7.2).
 const FIRST_PROBE_NS: u64 = 1_000_000_000;
 /// Time for the peer and for timers: on a short path two round trips are less than it takes a process to be woken (Linux
@@ -57,6 +61,7 @@ pub struct Recovery {
     pacer: Pacer,
     make: MakeController,
     shortest_timeout_ns: u64,
+    longest_timeout_ns: u64,
     datagram_len: u64,
     peer_delay_ns: u64,
     /// `recover` of RFC 6582: losses of packets with lower numbers belong to a round that was answered already.
@@ -79,15 +84,16 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Nothing is under way.
+    /// Nothing is under way. The connection is given up after `idle_ns` of silence.
     pub fn new(
         make: MakeController,
         datagram_len: u64,
-        shortest_timeout_ns: u64,
+        (shortest_timeout_ns, idle_ns): (u64, u64),
         peer_delay_ns: u64,
     ) -> Self {
         Self {
             rtt: Rtt::new(shortest_timeout_ns, peer_delay_ns),
+            longest_timeout_ns: (idle_ns / TRIES).max(shortest_timeout_ns),
             rack: Rack::default(),
             sent: Sent::default(),
             controller: make(datagram_len),
@@ -249,7 +255,8 @@ impl Recovery {
         if self.sent.in_flight() == 0 {
             self.timer = None;
         } else if !matches!(self.timer, Some((Timer::Reordering, _))) {
-            let timeout_ns = self.progress_ns + self.rtt.timeout_ns(self.backoff);
+            let after_ns = self.rtt.timeout_ns(self.backoff);
+            let timeout_ns = self.progress_ns + after_ns.min(self.longest_timeout_ns);
             let probe_ns = self.latest_sent_ns + self.probe_after_ns();
             // RFC 8985, section 7.2, has no probe while recovering; but a retransmission at the end is lost as easily as
             // anything else, and there is no ambiguity here that would speak against it.

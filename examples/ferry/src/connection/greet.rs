@@ -78,7 +78,7 @@ impl Connection {
         self.recovery = crate::recovery::Recovery::new(
             self.config.controller,
             self.datagram_len as u64,
-            self.config.shortest_timeout_ns,
+            (self.config.shortest_timeout_ns, self.idle_ns),
             peer_delay_ns,
         );
     }

@@ -167,7 +167,7 @@ impl Connection {
         let recovery = Recovery::new(
             config.controller,
             datagram_len,
-            config.shortest_timeout_ns,
+            (config.shortest_timeout_ns, config.idle_ns),
             config.ack_delay_ns,
         );
         Self {

@@ -149,6 +149,11 @@ impl Connection {
         self.next_number - 1
     }
 
+    /// Whether the peer was not told yet that it is over.
+    pub fn has_to_say_close(&self) -> bool {
+        self.close_due
+    }
+
     /// What is left of a connection that is over, if the peer may not know yet: its id, the next number, the code.
     pub fn epitaph(&self) -> Option<(u64, u64, u32)> {
         match self.phase {

@@ -435,8 +435,8 @@ impl Endpoint {
         self.connections.get(&id.0).map(|slot| &slot.connection)
     }
 
-    /// Forgets a connection; one that is not over is broken off. Its peer is told, should it ask, for as long as it
-    /// could be waiting.
+    /// Forgets a connection; one that is not over is broken off. Its peer is told once, and again should it ask, for as
+    /// long as it could be waiting.
     pub fn remove(&mut self, now_ns: u64, id: ConnectionId) {
         let Some(mut slot) = self.connections.remove(&id.0) else {
             return;
@@ -463,6 +463,11 @@ impl Endpoint {
             );
             self.epitaphs_in_order
                 .push_back((now_ns + self.config.idle_ns, id.0));
+            if slot.connection.has_to_say_close() {
+                let to = slot.connection.peer();
+                // Without room it is told when it asks.
+                let _ = self.reply(Reply::Close { to, local: id.0 });
+            }
         }
         self.counters.add(slot.connection.counters());
     }

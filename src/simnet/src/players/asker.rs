@@ -1,13 +1,14 @@
 //! Sends one packet again and again, and counts what comes back: a client for any protocol that answers.
 
-use linecard_engine::Verdict;
 use linecard_engine::protocol::{Claim, Outbox, Packet, Protocol};
+use linecard_engine::{PortIndex, Verdict};
 
 /// Sends the same packet at a constant rate. It takes whatever arrives, so what the engine counts as
 /// received are the answers.
 #[derive(Debug)]
 pub struct Asker {
     packet: Vec<u8>,
+    port: PortIndex,
     left: u64,
     interval_ns: u64,
     next_ns: u64,
@@ -18,17 +19,24 @@ impl Asker {
     pub fn new(packet: Vec<u8>, count: u64, interval_ns: u64) -> Self {
         Self {
             packet,
+            port: 0,
             left: count,
             interval_ns: interval_ns.max(1),
             next_ns: 0,
         }
     }
 
+    /// By this port of its host instead of the first.
+    pub fn by(mut self, port: PortIndex) -> Self {
+        self.port = port;
+        self
+    }
+
     fn send(&self, out: &mut Outbox) -> Option<()> {
         let mut mbuf = out.alloc()?;
         mbuf.append(self.packet.len())?
             .copy_from_slice(&self.packet);
-        out.send(0, mbuf).then_some(())
+        out.send(self.port, mbuf).then_some(())
     }
 }
 

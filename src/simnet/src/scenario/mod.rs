@@ -54,6 +54,7 @@ mod file;
 mod kinds;
 mod listed;
 mod run;
+mod usual;
 
 use std::path::Path;
 
@@ -61,9 +62,10 @@ use crate::error::SimError;
 use file::File;
 
 pub use file::duration;
-pub use kinds::{HostPort, HostSetting, Kinds, Part, Setting, Together};
+pub use kinds::{HostPort, Kinds, Part, Setting, Together};
 pub use listed::{Listed, Made, Place, Tellers};
 pub use run::{Check, Figures, Run};
+pub use usual::HostSetting;
 
 /// A network as a file describes it. It can be run many times, in many threads.
 #[derive(Debug, Clone)]

@@ -264,6 +264,8 @@ fn a_sleeping_worker_is_woken_for_a_new_version() {
             while *reader < 2 {
                 if !reader.refresh() {
                     sleep_unless(&bell, || reader.is_ready());
+                    // It does not wait for the lock of a publisher that is at it: that one goes on.
+                    thread::yield_now();
                 }
             }
         });

@@ -1,10 +1,21 @@
 //! Answers: verdicts as numbers, so that those of a burst are compared by a handful of instructions.
 
-use crate::stage::{DropReason, Verdict};
+use crate::stage::{DropReason, PortIndex, Verdict};
 
 /// A verdict, or none yet. Equal numbers are equal answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Answer(u32);
+
+// Kinds of verdicts.
+const FORWARD: u16 = 1;
+const REPLY: u16 = 2;
+const DELIVER: u16 = 3;
+const HAND_OFF: u16 = 4;
+const CONSUME: u16 = 5;
+const DROP: u16 = 6;
+const PASS: u16 = 7;
+const INNER_FRAME: u16 = 8;
+const INNER_PACKET: u16 = 9;
 
 impl Answer {
     /// Not answered.
@@ -14,32 +25,43 @@ impl Answer {
     #[inline(always)]
     pub(super) fn new(verdict: Verdict) -> Self {
         let (kind, what) = match verdict {
-            Verdict::Forward(port) => (1, port),
-            Verdict::Reply => (2, 0),
-            Verdict::Deliver => (3, 0),
-            Verdict::HandOff(worker) => (4, worker),
-            Verdict::Consume => (5, 0),
-            Verdict::Drop(reason) => (6, reason as u16),
-            Verdict::Pass => (7, 0),
-            Verdict::InnerFrame(offset) => (8, offset),
-            Verdict::InnerPacket(offset) => (9, offset),
+            Verdict::Forward(port) => (FORWARD, port),
+            Verdict::Reply => (REPLY, 0),
+            Verdict::Deliver => (DELIVER, 0),
+            Verdict::HandOff(worker) => (HAND_OFF, worker),
+            Verdict::Consume => (CONSUME, 0),
+            Verdict::Drop(reason) => (DROP, reason as u16),
+            Verdict::Pass => (PASS, 0),
+            Verdict::InnerFrame(offset) => (INNER_FRAME, offset),
+            Verdict::InnerPacket(offset) => (INNER_PACKET, offset),
         };
-        Self(kind | u32::from(what) << 16)
+        Self(u32::from(kind) | u32::from(what) << 16)
     }
 
+    /// The port by which the packet leaves, if it does; `back` is the one that it came by.
+    #[inline(always)]
+    pub(super) fn way_out(self, back: PortIndex) -> Option<PortIndex> {
+        match self.0 as u16 {
+            FORWARD => Some((self.0 >> 16) as u16),
+            REPLY => Some(back),
+            _ => None,
+        }
+    }
+
+    /// `None` if there is none yet.
     #[inline(always)]
     pub(super) fn verdict(self) -> Option<Verdict> {
         let what = (self.0 >> 16) as u16;
         Some(match self.0 as u16 {
-            1 => Verdict::Forward(what),
-            2 => Verdict::Reply,
-            3 => Verdict::Deliver,
-            4 => Verdict::HandOff(what),
-            5 => Verdict::Consume,
-            6 => Verdict::Drop(*DropReason::ALL.get(usize::from(what))?),
-            7 => Verdict::Pass,
-            8 => Verdict::InnerFrame(what),
-            9 => Verdict::InnerPacket(what),
+            FORWARD => Verdict::Forward(what),
+            REPLY => Verdict::Reply,
+            DELIVER => Verdict::Deliver,
+            HAND_OFF => Verdict::HandOff(what),
+            CONSUME => Verdict::Consume,
+            DROP => Verdict::Drop(*DropReason::ALL.get(usize::from(what))?),
+            PASS => Verdict::Pass,
+            INNER_FRAME => Verdict::InnerFrame(what),
+            INNER_PACKET => Verdict::InnerPacket(what),
             _ => return None,
         })
     }
@@ -47,13 +69,13 @@ impl Answer {
 
 /// The answer of all, if they have one and the same.
 #[inline(always)]
-pub(super) fn unanimous(answers: &[Answer]) -> Option<Verdict> {
+pub(super) fn unanimous(answers: &[Answer]) -> Option<Answer> {
     let first = answers.first()?;
     // Every one is looked at: that takes no branches, and four at a time.
     let odd = answers
         .iter()
         .fold(0, |odd, answer| odd | (answer.0 ^ first.0));
-    first.verdict().filter(|_| odd == 0)
+    (odd == 0).then_some(*first)
 }
 
 #[cfg(test)]
@@ -82,13 +104,22 @@ mod tests {
     }
 
     #[test]
+    fn forwards_and_replies_leave() {
+        let way_out = |verdict| Answer::new(verdict).way_out(7);
+        assert_eq!(way_out(Verdict::Forward(3)), Some(3));
+        assert_eq!(way_out(Verdict::Reply), Some(7));
+        assert_eq!(way_out(Verdict::InnerFrame(14)), None);
+        assert_eq!(Answer::NONE.way_out(7), None);
+    }
+
+    #[test]
     fn one_answer_or_several() {
         let of = |verdicts: &[Verdict]| {
             let answers: Vec<_> = verdicts
                 .iter()
                 .map(|verdict| Answer::new(*verdict))
                 .collect();
-            unanimous(&answers)
+            unanimous(&answers).and_then(Answer::verdict)
         };
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[Verdict::Reply; 3]), Some(Verdict::Reply));
@@ -97,6 +128,6 @@ mod tests {
             of(&[Verdict::Reply, Verdict::Reply, Verdict::Deliver]),
             None
         );
-        assert_eq!(unanimous(&[Answer::NONE; 5]), None);
+        assert_eq!(unanimous(&[Answer::NONE; 5]), Some(Answer::NONE));
     }
 }

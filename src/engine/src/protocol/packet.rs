@@ -210,11 +210,7 @@ impl<'a> Packets<'a> {
         if self.written != Written::Everything || self.slots.any_taken() {
             return None;
         }
-        match unanimous(self.answers)? {
-            Verdict::Reply => Some(back),
-            Verdict::Forward(port) => Some(port),
-            _ => None,
-        }
+        unanimous(self.answers)?.way_out(back)
     }
 
     /// The verdict of the `index`-th packet, if it has one.

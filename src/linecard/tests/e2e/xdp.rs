@@ -10,7 +10,7 @@ use crate::forward::converse;
 use crate::frames::{EXPERIMENT, IPV4, ethernet, mac, udp};
 use crate::lab::{Host, Lab, wait_until};
 use crate::wire::{A4, B4, Wire};
-use crate::xdp_lab::{FWD, assert_bare, ports, possible, says, talking};
+use crate::xdp_lab::{FWD, ports, possible, says, talking};
 
 const MODES: [&str; 2] = ["copy", "skb"];
 

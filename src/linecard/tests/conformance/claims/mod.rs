@@ -112,16 +112,16 @@ fn one(stand: &mut Stand, way: Way) -> Step<Report> {
     wait_until_settled(&running, frames.len() as u64);
     let report = running.finish();
     stand.rig.stopped().map_err(Stop::Failed)?;
-    compare(&set, &expected.1, &lock(&log))?;
+    compare(&set, &expected.taken, &lock(&log))?;
     ensure!(
         report.is_clean(),
         "the account does not balance: {report:?}"
     );
     ensure!(
-        report.ports[0].drops == expected.0,
+        report.ports[0].drops == expected.drops,
         "dropped {:?}, not {:?}",
         report.ports[0].drops,
-        expected.0
+        expected.drops
     );
     Ok(report)
 }

@@ -43,6 +43,15 @@ pub enum End {
     Dropped(&'static str),
 }
 
+/// What is to become of all packets.
+#[derive(Debug)]
+pub struct Expected {
+    /// How many are to be dropped, by reason.
+    pub drops: BTreeMap<&'static str, u64>,
+    /// Those that each protocol is to have.
+    pub taken: Vec<Vec<u32>>,
+}
+
 /// Fewer than any rig has room for.
 const MOST_PACKETS: usize = 200;
 
@@ -134,8 +143,8 @@ impl Set {
         Err(format!("packet {number} is all headers of tunnels"))
     }
 
-    /// How many are to be dropped, by reason, and which packets each protocol is to have.
-    pub fn expected(&self) -> Result<(BTreeMap<&'static str, u64>, Vec<Vec<u32>>), String> {
+    /// Where all of them end.
+    pub fn expected(&self) -> Result<Expected, String> {
         let (mut drops, mut taken) = (BTreeMap::new(), vec![Vec::new(); self.parties.len()]);
         for made in &self.packets {
             match self.end(made)? {
@@ -143,7 +152,7 @@ impl Set {
                 End::Dropped(reason) => *drops.entry(reason).or_insert(0) += 1,
             }
         }
-        Ok((drops, taken))
+        Ok(Expected { drops, taken })
     }
 }
 

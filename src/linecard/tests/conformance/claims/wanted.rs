@@ -63,15 +63,15 @@ impl Wanted {
     pub fn random(dice: &mut Dice) -> Self {
         let mut wanted = Self::default();
         match dice.below(11) {
-            0..=3 => wanted.to_ports(dice),
+            0..=3 => wanted.name_ports(dice),
             4 => wanted.protocol = Some(dice.pick(&[TCP, UDP, 1, 58, 253, 254, 60])),
             5 => wanted.kind = Some(dice.pick(&[ARP, 0x88b5, 0x88b6, IPV4, IPV6])),
             6 => {
-                wanted.to_ports(dice);
-                wanted.prefixes(dice);
+                wanted.name_ports(dice);
+                wanted.name_a_prefix(dice);
             }
             7 => {
-                wanted.to_ports(dice);
+                wanted.name_ports(dice);
                 wanted
                     .bytes
                     .push(byte(Layer::Four, dice.pick(&[16, 17, 20]), dice));
@@ -79,7 +79,7 @@ impl Wanted {
             8 => {
                 wanted.vlan = Some(dice.pick(&[5, 7, 9]));
                 if dice.one_in(2) {
-                    wanted.to_ports(dice);
+                    wanted.name_ports(dice);
                 }
             }
             9 => {
@@ -107,7 +107,7 @@ impl Wanted {
         wanted
     }
 
-    fn to_ports(&mut self, dice: &mut Dice) {
+    fn name_ports(&mut self, dice: &mut Dice) {
         self.protocol = Some(dice.pick(&[UDP, UDP, TCP, TCP, SCTP]));
         let first = port(dice);
         self.dst_ports = Some((first, first.saturating_add(dice.pick(&[0, 0, 1, 2]))));
@@ -117,7 +117,7 @@ impl Wanted {
         }
     }
 
-    fn prefixes(&mut self, dice: &mut Dice) {
+    fn name_a_prefix(&mut self, dice: &mut Dice) {
         let one = dice.pick(&PREFIXES);
         match dice.one_in(2) {
             true => self.src = Some(one),

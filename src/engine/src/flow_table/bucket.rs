@@ -1,6 +1,6 @@
 //! Buckets: seven places for flows in one cache line.
 
-use linecard_hal::lanes::equal;
+use linecard_hal::lanes::{equal, equal_then_zero};
 
 use super::Tick;
 
@@ -34,7 +34,7 @@ pub(super) struct Bucket {
     seen: [Tick; PLACES],
     /// A bit for each place whose flow is away from its first bucket.
     guests: u16,
-    /// One more than there are places, which makes a bucket's size.
+    /// Of each place; the last is always zero, for a flow that has none.
     entries: [u32; PLACES + 1],
 }
 
@@ -44,9 +44,8 @@ const ALL: u16 = (1 << (2 * PLACES)) - 1;
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 impl Tag {
-    #[inline(always)]
-    pub(super) fn new(bits: u16) -> Self {
-        // One bit less is less work than an exception for one number.
+    #[cfg(test)]
+    fn new(bits: u16) -> Self {
         Self(bits | 1)
     }
 
@@ -56,6 +55,31 @@ impl Tag {
     pub(super) fn other(self, bucket: u32, mask: u32) -> u32 {
         // Odd, so that the lowest bit always changes.
         bucket ^ (u32::from(self.0).wrapping_mul(0x5bd1_e995) | 1) & mask
+    }
+}
+
+/// Where a flow may be found: its first bucket and, in the 16 bits below that, its tag.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(transparent)]
+pub(super) struct Home(u64);
+
+impl Home {
+    /// From the upper bits of a hash, the first of which are the bucket's. `buckets` is a power of two.
+    #[inline(always)]
+    pub(super) fn new(hash: u64, buckets: usize) -> Self {
+        let bits = hash >> (u64::BITS - u16::BITS - buckets.trailing_zeros());
+        // A tag is never that of an empty place. One bit less is less work than an exception for one number.
+        Self(bits | 1)
+    }
+
+    #[inline(always)]
+    pub(super) fn bucket(self) -> usize {
+        (self.0 >> u16::BITS) as usize
+    }
+
+    #[inline(always)]
+    pub(super) fn tag(self) -> Tag {
+        Tag(self.0 as u16)
     }
 }
 
@@ -88,11 +112,38 @@ impl Iterator for Places {
     }
 }
 
+/// What one look at a flow's first bucket tells: the first place with its tag, twice, or one of two numbers
+/// that are no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(super) struct Sight(pub(super) u8);
+
+impl Sight {
+    /// The flow is in neither of its buckets: nobody has gone from this one to a second one.
+    pub(super) const NOWHERE: Self = Self(2 * PLACES as u8);
+
+    /// It may be in its second bucket.
+    pub(super) const ELSEWHERE: Self = Self(2 * PLACES as u8 + 2);
+
+    /// The place. If the flow is nowhere, one that has entry 0.
+    #[inline(always)]
+    pub(super) fn place(self) -> usize {
+        usize::from(self.0 / 2) % (PLACES + 1)
+    }
+}
+
 impl Bucket {
     /// The places of flows with this tag: nearly always none, or the one that is looked for.
     #[inline(always)]
     pub(super) fn matching(&self, tag: Tag) -> Places {
         Places(equal(&self.tags, tag.0) & ALL)
+    }
+
+    /// Where to look for a flow with this tag: in one comparison, and without a branch.
+    #[inline(always)]
+    pub(super) fn look(&self, tag: Tag) -> Sight {
+        let equal = u32::from(equal_then_zero(&self.tags, tag.0));
+        Sight((equal | 1 << Sight::ELSEWHERE.0).trailing_zeros() as u8)
     }
 
     /// A place without a flow.
@@ -188,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn a_home_is_the_upper_bits_of_a_hash() {
+        let home = |buckets| Home::new(0xabcd_1234_5678_9abc, buckets);
+        assert_eq!(
+            (home(1 << 8).bucket(), home(1 << 8).tag()),
+            (0xab, Tag::new(0xcd12))
+        );
+        assert_eq!((home(2).bucket(), home(2).tag()), (1, Tag::new(0x579a)));
+        assert_eq!(home(1 << 28).bucket(), 0xabc_d123);
+    }
+
+    #[test]
     fn places_are_found_by_tag() {
         let mut bucket = Bucket::default();
         let occupant = |tag: u16, entry| Occupant {
@@ -207,6 +269,10 @@ mod tests {
             "a hash without bits has a tag all the same"
         );
         assert_eq!((bucket.vacant(), bucket.occupants().count()), (Some(3), 4));
+        let look = |tag: u16| bucket.look(Tag::new(tag));
+        assert_eq!([look(7), look(9), look(0)].map(Sight::place), [0, 1, 6]);
+        assert_eq!(look(17), Sight::NOWHERE);
+        assert_eq!(bucket.entry(Sight::NOWHERE.place()), 0);
         assert_eq!(bucket.vacate(0), Some(occupant(7, 0)));
         assert_eq!((bucket.vacate(0), bucket.vacant()), (None, Some(0)));
         assert_eq!(bucket.occupant(2), Some(occupant(7, 2)));
@@ -224,6 +290,7 @@ mod tests {
         );
         bucket.came_back();
         assert_eq!(bucket.away(), 8);
+        assert_eq!(bucket.look(Tag::new(9)), Sight::ELSEWHERE);
         (0..PLACES).for_each(|place| {
             let (tag, entry) = (Tag::new(1), place as u32);
             bucket.put(

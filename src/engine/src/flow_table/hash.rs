@@ -91,12 +91,10 @@ pub(super) fn hash<K: TableKey>(key: &K, secret: &Secret) -> u64 {
     let (b, last) = rest.split_at(half);
     let [s, t] = &secret.halves;
     let two = |words: &[u64], i: usize| [words[i], words.get(i + 1).copied().unwrap_or(0)];
-    let mut sums = [0_u64; 2];
+    let mut sum = 0_u64;
     for i in (0..half).step_by(2) {
-        let more = add_multiply(two(a, i), two(b, i), two(s, i), two(t, i));
-        sums = [sums[0].wrapping_add(more[0]), sums[1].wrapping_add(more[1])];
+        sum = sum.wrapping_add(add_multiply(two(a, i), two(b, i), two(s, i), two(t, i)));
     }
-    let mut sum = sums[0].wrapping_add(sums[1]);
     if let [last] = last {
         let [s, t] = secret.last;
         let (lower, upper) = (

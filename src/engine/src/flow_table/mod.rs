@@ -61,10 +61,11 @@ mod tests;
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
 
+use linecard_hal::lanes::equal_bytes;
 use linecard_hal::memory::{populate, prefetch};
 use serde::Serialize;
 
-use bucket::{Bucket, Occupant, PLACES, Tag};
+use bucket::{Bucket, Home, Occupant, PLACES, Sight, Tag};
 pub use hash::TableKey;
 use hash::{Secret, hash, same};
 use room::{SEARCHED, Search};
@@ -75,6 +76,10 @@ pub type Tick = u16;
 /// Flows that are looked up together: a usual burst. More would not overlap better: cores wait for 10 to 48
 /// lines at a time.
 const TOGETHER: usize = 32;
+
+/// So few buckets, of 8 KiB, are in the first cache as long as the table is used at all: to ask for them costs more
+/// than it brings.
+const NEAR_BUCKETS: usize = 128;
 
 /// Flows for each bucket, on average, in a table that is full: of seven places. So few that hardly one does
 /// not find room in its first bucket.
@@ -134,13 +139,6 @@ pub struct TableStats {
 struct Entry<K, V> {
     key: K,
     value: V,
-}
-
-/// Where a key may be found: its first bucket and its tag.
-#[derive(Debug, Clone, Copy, Default)]
-struct Home {
-    bucket: u32,
-    tag: Tag,
 }
 
 /// The numbers of the bits that are set.
@@ -224,13 +222,7 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
 
     #[inline(always)]
     fn home(&self, key: &K) -> Home {
-        // By this factor, a power of two, the upper bits become a number, and those below them what is left
-        // over.
-        let product = u128::from(hash(key, &self.secret)) * self.buckets.len() as u128;
-        Home {
-            bucket: (product >> 64) as u32,
-            tag: Tag::new((product as u64 >> 48) as u16),
-        }
+        Home::new(hash(key, &self.secret), self.buckets.len())
     }
 
     /// One less than the number of buckets.
@@ -241,7 +233,7 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
 
     #[inline(always)]
     fn other(&self, home: Home) -> u32 {
-        home.tag.other(home.bucket, self.mask())
+        home.tag().other(home.bucket() as u32, self.mask())
     }
 
     /// Looks a flow up, and marks it as seen at `now`.
@@ -261,9 +253,9 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
     /// The bucket and the place of a flow.
     #[inline]
     fn place_of(&self, key: &K, home: Home) -> Option<(usize, usize)> {
-        let first = home.bucket as usize;
-        self.place_in(key, home.tag, first).or_else(|| {
-            let second = || self.place_in(key, home.tag, self.other(home) as usize);
+        let first = home.bucket();
+        self.place_in(key, home.tag(), first).or_else(|| {
+            let second = || self.place_in(key, home.tag(), self.other(home) as usize);
             (self.buckets[first].away() > 0).then(second).flatten()
         })
     }
@@ -290,59 +282,46 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         }
     }
 
-    /// In three steps, each for all keys: ask for their buckets; read those and ask for the entries; read
-    /// those. The few that are then not found, be it that they are not there, go the long way. Which way a
-    /// key goes is written down and not branched on: half a pipeline would be lost each time that it was
-    /// foreseen wrongly.
+    /// In three steps, each for all keys: ask for their buckets; look there and ask for the entries; read
+    /// those. Most that are not there are done with after the second. The few that may be elsewhere, or whose
+    /// tag another flow has too, go the long way. Which way a key goes is written down and not branched on:
+    /// half a pipeline would be lost each time that it was foreseen wrongly.
     fn find_together(&mut self, keys: &[K], now: Tick, found: &mut [Option<FlowId>]) {
-        let (mut buckets, mut tags) = ([0; TOGETHER], [Tag::default(); TOGETHER]);
-        for (key, (bucket, tag)) in keys.iter().zip(buckets.iter_mut().zip(&mut tags)) {
-            Home {
-                bucket: *bucket,
-                tag: *tag,
-            } = self.home(key);
-            prefetch(&self.buckets, *bucket as usize);
+        let far = self.buckets.len() > NEAR_BUCKETS;
+        let mut homes = [Home::default(); TOGETHER];
+        for (key, home) in keys.iter().zip(&mut homes) {
+            *home = self.home(key);
+            if far {
+                prefetch(&self.buckets, home.bucket());
+            }
         }
-        let (mut places, mut entries) = ([0_u8; TOGETHER], [0_u32; TOGETHER]);
-        let mut likely = 0_u32;
-        for i in 0..keys.len().min(TOGETHER) {
-            let bucket = &self.buckets[buckets[i] as usize];
-            let matching = bucket.matching(tags[i]);
-            let there = u32::from(!matching.is_empty());
-            likely |= there << i;
-            places[i] = matching.first() as u8;
-            entries[i] = bucket.entry(matching.first());
-            // Where there is none: the first entry, so as not to fetch what nobody needs.
-            prefetch(&self.entries, (entries[i] & there.wrapping_neg()) as usize);
+        let mut sights = [Sight::NOWHERE.0; TOGETHER];
+        for (home, sight) in homes.iter().zip(&mut sights).take(keys.len()) {
+            let bucket = &self.buckets[home.bucket()];
+            let seen = bucket.look(home.tag());
+            *sight = seen.0;
+            // If it is nowhere, the first entry, so as not to fetch what nobody needs.
+            prefetch(&self.entries, bucket.entry(seen.place()) as usize);
         }
-        let unlikely = !likely & u32::MAX >> (TOGETHER - keys.len().min(TOGETHER));
-        let mut elsewhere = 0_u32;
-        for i in bits(unlikely) {
-            found[i] = None;
-            let away = u32::from(self.buckets[buckets[i] as usize].away() > 0);
-            elsewhere |= away << i;
-            let other = tags[i].other(buckets[i], self.mask() & away.wrapping_neg());
-            prefetch(&self.buckets, other as usize);
+        found.fill(None);
+        let elsewhere = equal_bytes(&sights, Sight::ELSEWHERE.0);
+        for i in bits(elsewhere) {
+            prefetch(&self.buckets, self.other(homes[i]) as usize);
         }
-        for i in bits(likely) {
-            let entry = self.entries.get(entries[i] as usize);
-            if entry.is_some_and(|entry| same(&entry.key, &keys[i])) {
-                self.buckets[buckets[i] as usize].touch(usize::from(places[i]), now);
-                found[i] = FlowId::new(entries[i]);
+        for i in bits(!(equal_bytes(&sights, Sight::NOWHERE.0) | elsewhere)) {
+            let (place, bucket) = (Sight(sights[i]).place(), homes[i].bucket());
+            let bucket = &mut self.buckets[bucket];
+            let entry = bucket.entry(place);
+            let there = self.entries.get(entry as usize);
+            if there.is_some_and(|there| same(&there.key, &keys[i])) {
+                bucket.touch(place, now);
+                found[i] = FlowId::new(entry);
             } else {
-                let home = Home {
-                    bucket: buckets[i],
-                    tag: tags[i],
-                };
-                found[i] = self.find_at(&keys[i], home, now);
+                found[i] = self.find_at(&keys[i], homes[i], now);
             }
         }
         for i in bits(elsewhere) {
-            let home = Home {
-                bucket: buckets[i],
-                tag: tags[i],
-            };
-            found[i] = self.find_at(&keys[i], home, now);
+            found[i] = self.find_at(&keys[i], homes[i], now);
         }
     }
 
@@ -384,8 +363,9 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
                 .map(|(place, there)| (now.wrapping_sub(there.seen), bucket, place))
                 .max()
         };
-        let of_both = oldest(home.bucket).max(oldest(self.other(home)));
-        let next = || (1..SEARCHED as u32).find_map(|n| oldest((home.bucket + n) & self.mask()));
+        let first = home.bucket() as u32;
+        let of_both = oldest(first).max(oldest(self.other(home)));
+        let next = || (1..SEARCHED as u32).find_map(|n| oldest((first + n) & self.mask()));
         let (_, bucket, place) = of_both.or_else(next)?;
         self.stats.evicted += 1;
         self.vacate(bucket as usize, place)

@@ -53,10 +53,10 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
         let entry = self.fill_entry(Entry { key: *key, value });
         let flow = FlowId::new(entry).ok_or(Full::Capacity)?;
         let occupant = Occupant {
-            tag: home.tag,
+            tag: home.tag(),
             entry,
             seen: now,
-            away: bucket != home.bucket as usize,
+            away: bucket != home.bucket(),
         };
         self.put(bucket, place, occupant);
         self.stats.inserted += 1;
@@ -80,7 +80,7 @@ impl<K: TableKey, V: Default> FlowTable<K, V> {
     /// no other. Else flows move on, as few as possible.
     fn make_room(&mut self, home: Home) -> Option<(usize, usize)> {
         self.search.0.clear();
-        self.search.add(home.bucket, None);
+        self.search.add(home.bucket() as u32, None);
         self.search.add(self.other(home), None);
         let mut next = 0;
         while let Some(&Step { bucket, .. }) = self.search.0.get(next) {

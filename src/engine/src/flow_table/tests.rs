@@ -30,7 +30,8 @@ fn allocated<K, V>(table: &FlowTable<K, V>) -> [usize; 3] {
 /// Keys that the secret sends to the same two buckets of `table`, with the same tag if that is asked for.
 fn colliding(table: &FlowTable<u64, u64>, same_tag: bool) -> impl Iterator<Item = u64> {
     let home = move |key: u64| {
-        let Home { bucket, tag } = table.home(&key);
+        let home = table.home(&key);
+        let (bucket, tag) = (home.bucket() as u32, home.tag());
         let other = tag.other(bucket, table.mask());
         (
             bucket.min(other),

@@ -7,7 +7,9 @@ use std::{env, fs};
 fn main() {
     let dir = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap()).join("fuzz_targets");
     println!("cargo:rerun-if-changed={}", dir.display());
-    let files = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+    let files = fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let mut names: Vec<String> = files
         .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())

@@ -22,7 +22,10 @@ fn choose() -> fn(&[u8]) {
     let found = targets::ALL.iter().find(|(name, _)| *name == wanted);
     let Some((_, target)) = found else {
         let names: Vec<_> = targets::ALL.iter().map(|(name, _)| *name).collect();
-        eprintln!("LINECARD_FUZZ_TARGET={wanted:?} is none of {}", names.join(", "));
+        eprintln!(
+            "LINECARD_FUZZ_TARGET={wanted:?} is none of {}",
+            names.join(", ")
+        );
         std::process::exit(2);
     };
     *target

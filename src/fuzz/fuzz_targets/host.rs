@@ -5,7 +5,11 @@ use linecard_stack::{
     InterfaceConfig, IpHost, NeighborConfig, ReassemblyConfig, Secret, Stack, StackConfig,
 };
 
-linecard_simnet::fuzz_protocol!(|_| IpHost::new(stack()), beside(|_| Echo::new(7)), holds(stack().most_mbufs()));
+linecard_simnet::fuzz_protocol!(
+    |_| IpHost::new(stack()),
+    beside(|_| Echo::new(7)),
+    holds(stack().most_mbufs())
+);
 
 /// Small tables, so that a short input fills them.
 fn stack() -> Stack {

@@ -107,7 +107,7 @@ pub struct Broken {
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{}# {}", self.what, self.script, self.what)
+        write!(f, "{}\n{}", self.what, self.script)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Messages go in at one end and come out at the other: each once, in order, whole, whatever the way between them loses,
 //! doubles, reorders or damages. Ferry runs over UDP (port [`UDP_PORT`]) or as an IP protocol of its own ([`IP_PROTOCOL`]).
 //! It has no sockets, no threads, no clock and no source of randomness: [packets](packet) and time go in, packets and
-//! a deadline come out. So the same object runs in a simulation, behind a socket, and as a protocol of Linecard's on
+//! a deadline come out. So the same object runs in a simulation, behind a socket, and as a [transport] of Linecard's on
 //! a NIC.
 //!
 //! ```
@@ -53,7 +53,8 @@
 //! | How much may be under way? | [`congestion`] | RFC 5681, 6582, 9438 |
 //! | What if the peer moves? | [`path`] | RFC 9000 §8.2, §9 |
 //! | How does it all fit together? | [`connection`] | |
-//! | Does it work? | [`sim`] | |
+//! | Does it work? | [`sim`], [`players`], [`kinds`] | |
+//! | How does it get onto a NIC? | [`transport`], [`headers`] | |
 //!
 //! Three decisions make it small:
 //!
@@ -123,14 +124,20 @@
 //! and others, 1997) is 12.0 Mbit/s at 10 ms and 1 per cent. Where loss is not congestion, another
 //! [`Controller`](congestion::Controller) is the answer, and that is why it is a trait.
 //!
+//! @TABLES@
+//!
 //! # Trying it
 //!
 //! ```console
-//! $ cargo run --release -p linecard-ferry -- seeds           # 10,000 random networks; names the seeds that fail
-//! $ cargo run --release -p linecard-ferry -- seeds 1758      # one of them, with everything that was chosen for it
-//! $ cargo run --release -p linecard-ferry -- goodput         # the table above
-//! $ cargo run --release -p linecard-ferry -- receive copy    # over a UDP socket of the kernel's
-//! $ cargo run --release -p linecard-ferry -- send file 192.0.2.2
+//! $ cargo run --release -p ferry -- seeds                    # 10,000 random networks; names the seeds that fail
+//! $ cargo run --release -p ferry -- seeds 1758               # one of them, with everything that was chosen for it
+//! $ cargo run --release -p ferry -- goodput                  # the table of the simulation
+//! $ cargo run --release -p ferry -- receive files            # over a UDP socket of the kernel's
+//! $ cargo run --release -p ferry -- send picture.png 192.0.2.2
+//! $ ferry receive files --port xdp:eth2 --address 10.0.0.2/24                       # past the kernel
+//! $ ferry send picture.png 10.0.0.2 --port uring:eth1 --address 10.0.0.1/24 --ip    # and without UDP
+//! $ linecard sim examples/sim/ferry.toml --seeds 1..300      # whole hosts on a bad link
+//! $ linecard script examples/scripts/ferry-*.pkt             # what is answered to what, packet by packet
 //! ```
 #![forbid(unsafe_code)]
 

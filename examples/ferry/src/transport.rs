@@ -24,6 +24,9 @@ use crate::{Config, Counters, Endpoint, IP_PROTOCOL, UDP_PORT};
 /// A neighbour that answers is confirmed so often, and not with every packet.
 const CONFIRM_NS: u64 = 1_000_000_000;
 
+/// How long to wait for an mbuf when there was none.
+const NO_MBUF_NS: u64 = 100_000;
+
 /// What uses an endpoint: connects, reads, writes, closes.
 pub trait Application: Send {
     /// Packets have come, or time has passed. Which connections should be looked at says
@@ -42,8 +45,8 @@ pub struct Ferry<A> {
     endpoint: Endpoint,
     application: A,
     udp_port: u16,
-    /// There was more to send than could be.
-    has_more: bool,
+    /// There was more to send than could be: when to go on.
+    go_on_ns: Option<u64>,
     /// For packets in pieces.
     gathered: Vec<u8>,
     confirmed: Option<(SocketAddr, u64)>,
@@ -57,7 +60,7 @@ impl<A: Application> Ferry<A> {
             endpoint,
             application,
             udp_port: UDP_PORT,
-            has_more: false,
+            go_on_ns: None,
             gathered: Vec::new(),
             confirmed: None,
             last_words: Arc::default(),
@@ -161,10 +164,11 @@ impl<A: Application> Transport for Ferry<A> {
     }
 
     fn deadline(&self) -> Option<u64> {
-        if self.has_more {
-            return Some(0);
-        }
-        let deadlines = [self.endpoint.deadline(), self.application.deadline()];
+        let deadlines = [
+            self.go_on_ns,
+            self.endpoint.deadline(),
+            self.application.deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -176,8 +180,9 @@ impl<A: Application> Transport for Ferry<A> {
                 break;
             }
         }
-        // Without mbufs or room: in the next turn.
-        self.has_more = self.endpoint.is_ready();
+        // Without room in the next turn; without mbufs when there may be some.
+        let wait_ns = if ip.room() > 0 { NO_MBUF_NS } else { 0 };
+        self.go_on_ns = self.endpoint.is_ready().then_some(now_ns + wait_ns);
     }
 
     fn home(&self) -> Home {

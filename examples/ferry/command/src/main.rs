@@ -2,6 +2,7 @@
 //! simulation.
 
 mod goodput;
+mod messages;
 mod port;
 mod progress;
 mod receive;
@@ -88,6 +89,8 @@ enum Command {
     },
     /// Measures goodput by loss and delay, on a link of 100 Mbit/s with a queue of one bandwidth-delay product.
     Goodput,
+    /// Measures the work for a message on one core, beside the kernel's UDP and TCP.
+    Messages,
 }
 
 /// What both sides can say.
@@ -133,6 +136,7 @@ fn main() -> ExitCode {
         } => receive(&into, at, count, &common),
         Command::Seeds { seeds } => seeds::play(seeds).map(|()| ExitCode::SUCCESS),
         Command::Goodput => goodput::measure().map(|()| ExitCode::SUCCESS),
+        Command::Messages => messages::measure().map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -82,7 +82,6 @@ pub(super) fn run(
     let running = engine.start_protocols(
         Protocols::new().with(move |_| host.take().expect("there is one worker")),
     )?;
-    let driver = running.ports()[0].notes.first().cloned();
     let mut lingers = None;
     loop {
         std::thread::sleep(Duration::from_millis(20));
@@ -102,7 +101,7 @@ pub(super) fn run(
     Ok(Outcome {
         counters: last_words.get().copied().unwrap_or_default(),
         datagram_len: config.datagram_len,
-        driver: driver.unwrap_or_else(|| info.driver.to_owned()),
+        driver: info.name,
         report: Some(report),
     })
 }

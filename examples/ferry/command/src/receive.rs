@@ -150,7 +150,10 @@ impl FileReceiver {
         else {
             return true;
         };
-        while *stage == Stage::Reading {
+        if *stage != Stage::Reading {
+            return true;
+        }
+        loop {
             if self.pieces.room() == 0 {
                 return false;
             }
@@ -161,7 +164,7 @@ impl FileReceiver {
             }
             let _ = self.pieces.put(Piece::Bytes(id, message));
         }
-        if *stage == Stage::Reading && connection.is_drained() {
+        if connection.is_drained() {
             if self.pieces.room() == 0 {
                 return false;
             }

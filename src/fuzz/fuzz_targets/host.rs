@@ -12,7 +12,7 @@ linecard_simnet::fuzz_protocol!(
 );
 
 /// Small tables, so that a short input fills them.
-fn stack() -> Stack {
+pub(super) fn stack() -> Stack {
     let interface = InterfaceConfig {
         detect: false,
         ..InterfaceConfig::new(0, "02:00:00:00:00:02".parse().unwrap())

@@ -57,6 +57,25 @@ fn a_file_says_all_of_it() {
     assert_eq!(figure("server.echo.received"), 100);
 }
 
+#[test]
+fn one_packet_again_and_again() {
+    let probe = &GOOD[GOOD.find("kind = \"probe\"").unwrap()
+        ..GOOD.find("[[host]]\n    name = \"server").unwrap()];
+    let asking = |packet: &str| {
+        let ask = format!("kind = \"ask\"\npacket = '{packet}'\ncount = 100\ninterval = \"1ms\"\n");
+        let text = GOOD.replace(probe, &ask);
+        text.replace("client.probe.answered", "client.ask.received")
+    };
+    let run = run(&asking(
+        "eth/ipv4(src=10.0.0.1, dst=10.0.0.2)/udp(sport=4000, dport=7)/data(\"hello\")",
+    ));
+    assert!(run.holds(), "{run:#?}");
+    assert_eq!(run.figures["client.ask.sent"], 100);
+    let wrong = Scenario::parse("test.toml", &asking("eth/ipvx"), &Kinds::new());
+    let error = wrong.expect_err("refused").to_string();
+    assert!(error.contains("eth/ipvx: at character 5"), "{error}");
+}
+
 /// A check that could not fail would be none.
 #[test]
 fn what_is_not_as_expected_is_found() {
@@ -106,7 +125,7 @@ fn files_that_make_no_sense_are_told_what_is_wrong() {
         (
             "kind = \"echo\"",
             "kind = \"eco\"",
-            "host server, protocol eco: there is no such kind, but echo, host, probe",
+            "host server, protocol eco: there is no such kind, but ask, echo, host, probe",
         ),
         (
             "kind = \"echo\"",
@@ -198,7 +217,7 @@ fn kinds_can_be_added_and_a_panic_is_never_as_expected() {
     });
     assert_eq!(
         kinds.names().collect::<Vec<_>>(),
-        ["echo", "host", "probe", "shaky"]
+        ["ask", "echo", "host", "probe", "shaky"]
     );
     let text = GOOD
         .replace("kind = \"echo\"", "kind = \"shaky\"")

@@ -7,5 +7,5 @@ mod sensor;
 
 /// All of them.
 pub fn known() -> Headers {
-    linecard_ferry::headers::add(Headers::standard().with::<sensor::Sensor<'_>>())
+    linecard_ferry::headers::add(Headers::standard()).with::<sensor::Sensor<'_>>()
 }

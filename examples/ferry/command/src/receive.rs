@@ -66,7 +66,8 @@ enum Stage {
     Reading,
     /// The writer was told that this is all.
     Asked,
-    Closed,
+    /// It has written all, and the sender is told.
+    Written,
 }
 
 /// Receives files.
@@ -80,6 +81,8 @@ pub(super) struct FileReceiver {
     /// Empty between calls.
     ids: Vec<ConnectionId>,
     next_look_ns: Option<u64>,
+    /// When the latest file was written.
+    written_ns: u64,
     progress: Arc<Progress>,
 }
 
@@ -116,13 +119,14 @@ pub(super) fn open(
         empty: Vec::with_capacity(2 * AHEAD),
         ids: Vec::new(),
         next_look_ns: None,
+        written_ns: 0,
         progress: progress.clone(),
     };
     Ok((receiver, thread))
 }
 
 impl FileReceiver {
-    fn hear(&mut self, endpoint: &mut Endpoint) {
+    fn hear(&mut self, now_ns: u64, endpoint: &mut Endpoint) {
         while let Some(answer) = self.answers.pop() {
             match answer {
                 Answer::Used(memory) if self.empty.len() < self.empty.capacity() => {
@@ -131,6 +135,11 @@ impl FileReceiver {
                 Answer::Used(_) => {}
                 // From here on the sender knows that its file is written.
                 Answer::Written(id) => {
+                    // Unless its connection is over already.
+                    if let Some(stage) = self.stages.get_mut(&id) {
+                        *stage = Stage::Written;
+                        self.written_ns = now_ns;
+                    }
                     if let Some(connection) = endpoint.connection(id) {
                         connection.close();
                     }
@@ -188,13 +197,19 @@ impl FileReceiver {
         if self.pieces.room() == 0 {
             return;
         }
-        let stage = self.stages.insert(id, Stage::Closed);
+        let stage = self.stages.remove(&id);
         endpoint.remove(now_ns, id);
-        self.stages.remove(&id);
-        if ending != Ending::Finished || stage == Some(Stage::Reading) {
+        let written = stage == Some(Stage::Written);
+        if !written {
             let _ = self.pieces.put(Piece::Broken(id));
         }
-        self.progress.end(now_ns, explain(peer, ending));
+        // Of a file that is written, the sender's last word may be lost: it waits for ours, and not for ever.
+        let failure = match ending {
+            Ending::Silence if written => None,
+            ending => explain(peer, ending),
+        };
+        let ended_ns = if written { self.written_ns } else { now_ns };
+        self.progress.end(ended_ns, failure);
         self.left = self.left.saturating_sub(1);
         if self.left == 0 {
             self.progress.finish();
@@ -204,7 +219,7 @@ impl FileReceiver {
 
 impl Application for FileReceiver {
     fn work(&mut self, now_ns: u64, endpoint: &mut Endpoint) {
-        self.hear(endpoint);
+        self.hear(now_ns, endpoint);
         while let Some(id) = endpoint.changed() {
             self.progress.begin(now_ns);
             self.stages.entry(id).or_insert(Stage::Reading);

@@ -138,7 +138,7 @@ fn scripts_that_make_no_sense_are_told_where() {
         ),
         (
             "run eko",
-            "bad.pkt:1: run eko: there is no such kind, but ask, caller, calls, echo, ",
+            "bad.pkt:1: run eko: there is no such kind, but ask, caller, calls, echo, ferry, ferry-client, host, probe",
         ),
         (
             "\n< eth/ipv4(src=$who)",

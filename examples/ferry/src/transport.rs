@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use linecard_engine::Verdict;
-use linecard_engine::protocol::{Claim, Home, Packet};
+use linecard_engine::protocol::{Claim, Home, Packet, Wake};
 use linecard_stack::{Datagram, Ip, Outgoing, Stack, Transport};
 use linecard_wire::{FlowKey, IpProtocol};
 
@@ -36,6 +36,16 @@ pub trait Application: Send {
     /// When to call [`work`](Self::work) though nothing arrives.
     fn deadline(&self) -> Option<u64> {
         None
+    }
+
+    /// Called once, on the worker: the place to attach the ends of channels.
+    fn attach(&mut self, wake: &Wake) {
+        let _ = wake;
+    }
+
+    /// Whether a channel has something to do for [`work`](Self::work).
+    fn is_ready(&self) -> bool {
+        false
     }
 }
 
@@ -183,6 +193,14 @@ impl<A: Application> Transport for Ferry<A> {
         // Without room in the next turn; without mbufs when there may be some.
         let wait_ns = if ip.room() > 0 { NO_MBUF_NS } else { 0 };
         self.go_on_ns = self.endpoint.is_ready().then_some(now_ns + wait_ns);
+    }
+
+    fn attach(&mut self, wake: &Wake) {
+        self.application.attach(wake);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.application.is_ready()
     }
 
     fn home(&self) -> Home {

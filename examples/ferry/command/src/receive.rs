@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use linecard::engine::channel::{
     AppReceiver, AppSender, RecvError, WorkerReceiver, WorkerSender, to_application, to_worker,
 };
+use linecard::engine::protocol::Wake;
 use linecard_ferry::transport::Application;
 use linecard_ferry::{ConnectionId, Ending, Endpoint, State};
 
@@ -23,8 +24,6 @@ use super::progress::Progress;
 
 /// Pieces that the worker is ahead of the writer.
 const AHEAD: usize = 64;
-/// How long a full channel, or a writer that is asked, is left alone.
-const LOOK_AGAIN_NS: u64 = 200_000;
 const A_WHILE: Duration = Duration::from_millis(100);
 /// The file could not be written.
 const NOT_WRITTEN: u32 = 2;
@@ -153,18 +152,18 @@ impl FileReceiver {
         }
     }
 
-    /// Hands the messages of one connection to the writer. Whether there was room for all.
-    fn read(&mut self, endpoint: &mut Endpoint, id: ConnectionId) -> bool {
+    /// Hands the messages of one connection to the writer, as far as there is room.
+    fn read(&mut self, endpoint: &mut Endpoint, id: ConnectionId) {
         let (Some(connection), Some(stage)) = (endpoint.connection(id), self.stages.get_mut(&id))
         else {
-            return true;
+            return;
         };
         if *stage != Stage::Reading {
-            return true;
+            return;
         }
         loop {
             if self.pieces.room() == 0 {
-                return false;
+                return;
             }
             let mut message = self.empty.pop().unwrap_or_default();
             if !connection.receive_message(&mut message) {
@@ -175,12 +174,11 @@ impl FileReceiver {
         }
         if connection.is_drained() {
             if self.pieces.room() == 0 {
-                return false;
+                return;
             }
             *stage = Stage::Asked;
             let _ = self.pieces.put(Piece::Whole(id));
         }
-        true
     }
 
     /// A connection that is over is forgotten.
@@ -226,15 +224,24 @@ impl Application for FileReceiver {
         }
         let mut ids = std::mem::take(&mut self.ids);
         ids.extend(self.stages.keys());
-        let mut look_again = false;
         for id in ids.drain(..) {
-            look_again |= !self.read(endpoint, id);
+            self.read(endpoint, id);
             self.look_for_the_end(now_ns, endpoint, id);
-            look_again |= self.stages.get(&id) == Some(&Stage::Asked);
         }
         self.ids = ids;
-        look_again |= self.pieces.flush() > 0;
-        self.next_look_ns = look_again.then_some(now_ns + LOOK_AGAIN_NS);
+        let was_full = self.pieces.room() == 0;
+        self.pieces.flush();
+        // While there is none, the writer wakes us when it has made room.
+        self.next_look_ns = (was_full && self.pieces.room() > 0).then_some(now_ns);
+    }
+
+    fn attach(&mut self, wake: &Wake) {
+        self.pieces.attach(wake);
+        self.answers.attach(wake);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.pieces.is_ready() || self.answers.is_ready()
     }
 
     fn deadline(&self) -> Option<u64> {

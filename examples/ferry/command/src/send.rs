@@ -14,6 +14,7 @@ use linecard::engine::channel::{
     AppReceiver, AppSender, SendError as ChannelError, WorkerReceiver, WorkerSender,
     to_application, to_worker,
 };
+use linecard::engine::protocol::Wake;
 use linecard_ferry::transport::Application;
 use linecard_ferry::{ConnectionId, Endpoint, SendError, State};
 
@@ -24,8 +25,6 @@ use super::receive::explain;
 const MESSAGE_LEN: usize = 64 << 10;
 /// Messages that the reader is ahead of the connection.
 const AHEAD: usize = 64;
-/// How long an empty channel is left alone.
-const STARVED_NS: u64 = 100_000;
 /// How long one waits for the other's thread to look whether all is over.
 const A_WHILE: Duration = Duration::from_millis(100);
 
@@ -43,7 +42,8 @@ pub(super) struct FileSender {
     waiting: Option<Vec<u8>>,
     announced: bool,
     read_all: bool,
-    next_look_ns: Option<u64>,
+    /// It could send, and there is nothing.
+    starved: bool,
     progress: Arc<Progress>,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn open(
         waiting: None,
         announced: false,
         read_all: false,
-        next_look_ns: Some(0),
+        starved: false,
         progress,
     };
     Ok((sender, thread))
@@ -138,7 +138,7 @@ impl FileSender {
         let Some(connection) = endpoint.connection(id) else {
             return;
         };
-        self.next_look_ns = None;
+        self.starved = false;
         if let State::Closed(ending) = connection.state() {
             self.progress.end(now_ns, explain(self.to, ending));
             endpoint.remove(now_ns, id);
@@ -146,7 +146,7 @@ impl FileSender {
             return;
         }
         while !self.read_all {
-            let Some(message) = self.waiting.take().or_else(|| self.next(now_ns)) else {
+            let Some(message) = self.waiting.take().or_else(|| self.next()) else {
                 break;
             };
             match connection.send(&message) {
@@ -178,7 +178,7 @@ impl FileSender {
         }
     }
 
-    fn next(&mut self, now_ns: u64) -> Option<Vec<u8>> {
+    fn next(&mut self) -> Option<Vec<u8>> {
         match self.messages.pop() {
             Some(Some(message)) => Some(message),
             Some(None) => {
@@ -186,7 +186,7 @@ impl FileSender {
                 None
             }
             None => {
-                self.next_look_ns = Some(now_ns + STARVED_NS);
+                self.starved = true;
                 None
             }
         }
@@ -197,7 +197,7 @@ impl Application for FileSender {
     fn work(&mut self, now_ns: u64, endpoint: &mut Endpoint) {
         while endpoint.changed().is_some() {}
         if self.progress.is_over() {
-            self.next_look_ns = None;
+            self.starved = false;
             return;
         }
         if self.connection.is_none() {
@@ -210,6 +210,16 @@ impl Application for FileSender {
     }
 
     fn deadline(&self) -> Option<u64> {
-        self.next_look_ns
+        // To connect, at the beginning.
+        let begins = self.connection.is_none() && !self.progress.is_over();
+        begins.then_some(0)
+    }
+
+    fn attach(&mut self, wake: &Wake) {
+        self.messages.attach(wake);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.starved && self.messages.is_ready()
     }
 }

@@ -36,7 +36,15 @@ impl Bell {
         // Either the sleeper sees what we put there, or we see that it sleeps: both sides write, then
         // fence, then read what the other wrote (see `about_to_sleep`).
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+        // Not a swap, which would write even if the sleeper has woken by itself. (loom lets such a store come after
+        // the sleeper's next one, and would have us read it the next time.)
+        let (asleep, awake, order) = (true, false, Ordering::Relaxed);
+        if self.asleep.load(order)
+            && self
+                .asleep
+                .compare_exchange(asleep, awake, order, order)
+                .is_ok()
+        {
             // Fails only when the counter is full, and then the worker is being woken anyway.
             let _: nix::Result<usize> = self.event.write(1);
         }

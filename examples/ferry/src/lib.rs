@@ -53,7 +53,7 @@
 //! | How much may be under way? | [`congestion`] | RFC 5681, 6582, 9438 |
 //! | What if the peer moves? | [`path`] | RFC 9000 §8.2, §9 |
 //! | How does it all fit together? | [`connection`] | |
-//! | Does it work? | [`sim`], [`players`], [`kinds`] | |
+//! | Does it work? | [`sim`], [`players`], [`kinds`](mod@kinds) | |
 //! | How does it get onto a NIC? | [`transport`], [`headers`] | |
 //!
 //! Three decisions make it small:

@@ -120,8 +120,10 @@ fn past_the_kernel() {
 #[test]
 fn by_dpdk() {
     if may_use_xdp() {
-        between("dpdk:net_af_packet0?iface=p0", "uring:p1", "");
-        between("uring:p0", "dpdk:net_af_packet0?iface=p1", "");
+        // A `uring:` port leaves UDP's checksum to the veth, which leaves it to the receiver, and this device of DPDK's
+        // does not say so: by IP alone there is none.
+        between("dpdk:net_af_packet0?iface=p0", "uring:p1", "--ip");
+        between("uring:p0", "dpdk:net_af_packet0?iface=p1", "--ip");
     }
 }
 

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use linecard_engine::Verdict;
-use linecard_engine::protocol::{Claim, Outbox, Packet, Protocol, headers};
+use linecard_engine::protocol::{Claim, Home, Outbox, Packet, Protocol, headers};
+use linecard_engine::{PortIndex, Verdict};
 use linecard_wire::MacAddr;
 
 use crate::{Client, ClientConfig, Outcome};
@@ -47,6 +47,7 @@ pub struct CallerStats {
 #[derive(Debug)]
 pub struct Caller {
     config: CallerConfig,
+    port: PortIndex,
     client: Client,
     stats: Arc<Mutex<CallerStats>>,
 }
@@ -58,10 +59,17 @@ impl Caller {
         let client = Client::new(config.client.clone(), first_id);
         let caller = Self {
             config,
+            port: 0,
             client,
             stats: stats.clone(),
         };
         (caller, stats)
+    }
+
+    /// By this port of its host instead of the first.
+    pub fn by(mut self, port: PortIndex) -> Self {
+        self.port = port;
+        self
     }
 
     /// Gives calls up, begins others, and sends what is due.
@@ -88,7 +96,7 @@ impl Caller {
             && let Some(datagram) = self.client.transmit(now_ns)
         {
             // An empty pool is as good as a loss: the client calls again.
-            let _ = send(datagram, *from, *to, out);
+            let _ = send(datagram, *from, *to, self.port, out);
         }
     }
 }
@@ -101,18 +109,29 @@ fn note(stats: &mut CallerStats, outcome: Outcome<'_>) {
     }
 }
 
-fn send(datagram: &[u8], from: SocketAddr, to: SocketAddr, out: &mut Outbox) -> Option<()> {
+fn send(
+    datagram: &[u8],
+    from: SocketAddr,
+    to: SocketAddr,
+    port: PortIndex,
+    out: &mut Outbox,
+) -> Option<()> {
     let mut mbuf = out.alloc()?;
     mbuf.append(datagram.len())?.copy_from_slice(datagram);
     // Nobody looks at layer 2 where this runs.
     let macs = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
     headers::datagram(&mut mbuf, from, to, macs)?;
-    out.send(0, mbuf).then_some(())
+    out.send(port, mbuf).then_some(())
 }
 
 impl Protocol for Caller {
     fn name(&self) -> &str {
         "caller"
+    }
+
+    /// Where answers are told from what was asked.
+    fn home(&self) -> Home {
+        Home::Worker(0)
     }
 
     fn claims(&self) -> Vec<Claim> {

@@ -133,9 +133,14 @@ pub fn kinds(kinds: Kinds) -> Kinds {
         })
         .with("caller", |setting| {
             let first_id = setting.seed as u32;
-            let given: CallerSetting = setting.read()?;
-            let (caller, stats) = Caller::new(given.config()?, first_id);
-            Ok(Part::with_figures(caller, move || {
+            let (port, worker) = (setting.port().index, setting.worker);
+            let mut config = setting.read::<CallerSetting>()?.config()?;
+            if worker > 0 {
+                // One worker's instance calls.
+                config.count = 0;
+            }
+            let (caller, stats) = Caller::new(config, first_id);
+            Ok(Part::with_figures(caller.by(port), move || {
                 let stats = *stats.lock().unwrap_or_else(PoisonError::into_inner);
                 let figures = [
                     ("begun", stats.begun),

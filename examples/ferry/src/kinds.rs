@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use linecard_engine::WorkerIndex;
 use linecard_simnet::{HostSetting, Kinds, Part, Setting};
 use linecard_stack::{IpHost, Stack};
 use serde::Deserialize;
@@ -75,14 +76,15 @@ pub fn kinds(kinds: Kinds) -> Kinds {
 }
 
 fn server(mut setting: Setting<'_>) -> Result<Part, String> {
-    let (stack, seed) = (stack(&mut setting)?, setting.seed);
+    let stack = stack(&mut setting)?;
+    let (seed, worker) = (setting.seed, setting.worker);
     let given: Server = setting.read()?;
     let usual = config(given.window);
     let config = Config {
         half_open: given.half_open.unwrap_or(usual.half_open),
         ..usual
     };
-    let endpoint = Endpoint::new(fit(config, &stack), secret(seed), true);
+    let endpoint = Endpoint::new(fit(config, &stack), secret(seed, worker), true);
     let (receiver, tally) = Receiver::new(given.echo);
     Ok(part(
         stack,
@@ -92,7 +94,8 @@ fn server(mut setting: Setting<'_>) -> Result<Part, String> {
 }
 
 fn client(mut setting: Setting<'_>) -> Result<Part, String> {
-    let (stack, seed) = (stack(&mut setting)?, setting.seed);
+    let stack = stack(&mut setting)?;
+    let (seed, worker) = (setting.seed, setting.worker);
     let given: Client = setting.read()?;
     let usual = config(given.window);
     let longest = usual.message_len as usize;
@@ -105,10 +108,11 @@ fn client(mut setting: Setting<'_>) -> Result<Part, String> {
         datagram_len: given.datagram.unwrap_or(usual.datagram_len),
         ..usual
     };
-    let endpoint = Endpoint::new(fit(config, &stack), secret(seed), false);
+    let endpoint = Endpoint::new(fit(config, &stack), secret(seed, worker), false);
     let (sender, tally) = Sender::new(Job {
         to: given.to,
-        messages: given.messages,
+        // One worker's instance sends.
+        messages: if worker == 0 { given.messages } else { 0 },
         size: given.size,
         interval_ns: given.interval.0,
         start_ns: given.start.0,
@@ -124,11 +128,10 @@ fn stack(setting: &mut Setting<'_>) -> Result<Stack, String> {
     HostSetting::take(setting)?.stack(setting)
 }
 
-fn secret(seed: u64) -> Secret {
-    Secret::new(
-        (u128::from(seed) << 64 | u128::from(!seed)).to_be_bytes(),
-        0,
-    )
+/// The workers of a host have one key.
+fn secret(seed: u64, worker: WorkerIndex) -> Secret {
+    let key = u128::from(seed) << 64 | u128::from(!seed);
+    Secret::new(key.to_be_bytes(), worker)
 }
 
 fn config(window: Option<u32>) -> Config {
@@ -143,10 +146,9 @@ fn config(window: Option<u32>) -> Config {
 }
 
 fn part<A: Application + 'static>(stack: Stack, ferry: Ferry<A>, tally: Shared) -> Part {
-    let counters = ferry.last_words();
-    Part::with_figures(IpHost::new(stack).with(ferry), move || {
-        figures(&tally, &counters)
-    })
+    let (counters, keeps) = (ferry.last_words(), stack.most_mbufs());
+    let host = IpHost::new(stack).with(ferry);
+    Part::with_figures(host, move || figures(&tally, &counters)).keeping(keeps)
 }
 
 fn figures(tally: &Shared, counters: &Arc<OnceLock<Counters>>) -> Vec<(String, u64)> {

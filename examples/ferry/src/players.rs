@@ -157,7 +157,7 @@ impl Application for Receiver {
 pub struct Job {
     /// To whom.
     pub to: SocketAddr,
-    /// How many messages.
+    /// How many messages; without any there is no connection.
     pub messages: u64,
     /// Of how many bytes; 8 at least, for the number.
     pub size: usize,
@@ -187,7 +187,7 @@ impl Sender {
         let sender = Self {
             job,
             connection: None,
-            done: false,
+            done: job.messages == 0,
             next: 0,
             due_ns: job.start_ns,
             message: Vec::new(),

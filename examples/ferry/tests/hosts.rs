@@ -12,7 +12,7 @@ use linecard_ferry::transport::{Application, fit};
 use linecard_ferry::{Config, Counters, Endpoint, Ferry, Secret, UDP_PORT};
 use linecard_simnet::{Network, Outcome, Wire};
 use linecard_stack::{
-    InterfaceConfig, Ip, IpHost, NeighborKey, Secret as StackSecret, Stack, StackConfig, Transport,
+    InterfaceConfig, Ip, IpHost, Secret as StackSecret, Stack, StackConfig, Transport,
 };
 use linecard_wire::{EtherType, EthernetHeader, IpProtocol, MacAddr};
 
@@ -24,7 +24,7 @@ fn mac(last: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, last])
 }
 
-fn stack(addresses: &[(u8, &str)]) -> Stack {
+fn stacks(addresses: &[(u8, &str)], workers: u16) -> Vec<Stack> {
     let interfaces = (0..).zip(addresses).map(|(port, (last, address))| {
         let interface = InterfaceConfig {
             detect: false,
@@ -33,32 +33,24 @@ fn stack(addresses: &[(u8, &str)]) -> Stack {
         };
         interface.address(address.parse().unwrap())
     });
-    // ARP comes to one of several workers only, so the two that mean well know each other.
-    let known = [(1, "10.0.0.1"), (2, "10.0.0.2")].map(|(last, address)| {
-        let address = address.parse().unwrap();
-        let key = NeighborKey {
-            interface: 0,
-            address,
-        };
-        (key, mac(last))
-    });
     let config = StackConfig {
         interfaces: interfaces.collect(),
-        permanent: known.into(),
         ..StackConfig::default()
     };
-    Stack::new(config, StackSecret::from_seed(7), 0).unwrap()
+    Stack::several(&config, StackSecret::from_seed(7), 0, workers).unwrap()
 }
 
 /// A host with an endpoint, one instance for each worker.
 fn host<A: Application + 'static>(
-    addresses: &'static [(u8, &'static str)],
+    addresses: &[(u8, &str)],
+    workers: u16,
     key: u8,
     listens: bool,
     mut application: impl FnMut(u16) -> A + 'static,
 ) -> Protocols {
+    let mut stacks = stacks(addresses, workers).into_iter();
     Protocols::new().with(move |worker| {
-        let stack = stack(addresses);
+        let stack = stacks.next().unwrap();
         let config = fit(Config::default(), &stack);
         let endpoint = Endpoint::new(config, Secret::new([key; 16], worker), listens);
         IpHost::new(stack).with(Ferry::new(endpoint, application(worker)))
@@ -68,7 +60,7 @@ fn host<A: Application + 'static>(
 fn client(job: Job) -> (Protocols, Shared) {
     let (sender, tally) = Sender::new(job);
     let mut sender = Some(sender);
-    let protocols = host(&[(1, "10.0.0.1/24")], 1, false, move |_| {
+    let protocols = host(&[(1, "10.0.0.1/24")], 1, 1, false, move |_| {
         sender.take().unwrap()
     });
     (protocols, tally)
@@ -173,6 +165,7 @@ fn beside(enemy: Protocols, messages: u64) -> (Outcome, Shared, usize, usize, Co
     let seen = most.clone();
     let server_protocols = host(
         &[(2, "10.0.0.2/24"), (3, "10.1.0.2/16")],
+        1,
         2,
         true,
         move |_| Watched {
@@ -309,7 +302,7 @@ impl Transport for Liar {
 #[test]
 fn a_flood_of_acknowledgements_of_what_was_never_sent() {
     let enemy = Protocols::new().with(|_| {
-        IpHost::new(stack(&[(9, "10.1.0.1/16")])).with(Liar {
+        IpHost::new(stacks(&[(9, "10.1.0.1/16")], 1).remove(0)).with(Liar {
             id: 0,
             cookie: Cookie {
                 issued_ms: 0,
@@ -328,7 +321,8 @@ fn a_flood_of_acknowledgements_of_what_was_never_sent() {
 /// By IP alone there are no ports, so all packets between two hosts come to one worker; by UDP each flow has its own.
 #[test]
 fn a_packet_finds_the_worker_of_its_connection() {
-    for (port, clients) in [(0, 4_u8), (UDP_PORT, 4)] {
+    const WORKERS: u16 = 4;
+    for port in [0, UDP_PORT] {
         let mut net = Network::new(5);
         let (near, far) = (net.host("client"), net.host("server"));
         let tallies: Vec<Shared> = Vec::new();
@@ -337,7 +331,7 @@ fn a_packet_finds_the_worker_of_its_connection() {
         // Each worker of the client's host has a connection, whose packets come back to one of them.
         net.protocols(
             near,
-            host(&[(1, "10.0.0.1/24")], 1, false, move |_| {
+            host(&[(1, "10.0.0.1/24")], WORKERS, 1, false, move |_| {
                 let (sender, tally) = Sender::new(job(port, 500));
                 made.lock().unwrap().push(tally);
                 sender
@@ -345,10 +339,12 @@ fn a_packet_finds_the_worker_of_its_connection() {
         );
         net.protocols(
             far,
-            host(&[(2, "10.0.0.2/24")], 2, true, |_| Receiver::new(true).0),
+            host(&[(2, "10.0.0.2/24")], WORKERS, 2, true, |_| {
+                Receiver::new(true).0
+            }),
         );
         for end in [near, far] {
-            net.engine(end, |config| config.workers = Some(clients.into()));
+            net.engine(end, |config| config.workers = Some(WORKERS));
         }
         let wire = Wire::from_options([("delay", "1ms"), ("loss", "1%")]).unwrap();
         net.link(near, far, wire);

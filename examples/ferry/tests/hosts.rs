@@ -14,7 +14,7 @@ use linecard_simnet::{Network, Outcome, Wire};
 use linecard_stack::{
     InterfaceConfig, Ip, IpHost, Secret as StackSecret, Stack, StackConfig, Transport,
 };
-use linecard_wire::{EtherType, EthernetHeader, IpProtocol, MacAddr};
+use linecard_wire::{EtherType, EthernetHeader, FlowKey, IpProtocol, MacAddr};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 /// The server's address on the enemy's link.
@@ -366,4 +366,173 @@ fn a_packet_finds_the_worker_of_its_connection() {
             "the answers to three of four come to another worker"
         );
     }
+}
+
+/// A transport with a mistake in it, at the hundredth packet of one peer.
+struct Faulty<T> {
+    inner: T,
+    peer: IpAddr,
+    packets: u32,
+}
+
+impl<T: Transport> Transport for Faulty<T> {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        self.inner.claims()
+    }
+
+    fn packet(&mut self, now_ns: u64, packet: &mut Packet<'_>, ip: &mut Ip<'_>) -> Verdict {
+        let from_peer = packet.flow().is_some_and(|flow| flow.src() == self.peer);
+        self.packets += u32::from(from_peer);
+        assert!(!from_peer || self.packets != 100, "a mistake");
+        self.inner.packet(now_ns, packet, ip)
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        self.inner.deadline()
+    }
+
+    fn transmit(&mut self, now_ns: u64, ip: &mut Ip<'_>) {
+        self.inner.transmit(now_ns, ip);
+    }
+
+    fn recover(&mut self, now_ns: u64, flow: Option<&FlowKey>, ip: &mut Ip<'_>) {
+        self.inner.recover(now_ns, flow, ip);
+    }
+}
+
+#[test]
+fn a_mistake_costs_one_peer_its_connection() {
+    let mut net = Network::new(3);
+    let (good, server, unlucky) = (net.host("good"), net.host("server"), net.host("unlucky"));
+    let (protocols, fine) = client(job(UDP_PORT, 2_000));
+    net.protocols(good, protocols);
+    let (sender, broken) = Sender::new(Job {
+        to: "10.1.0.2:33779".parse().unwrap(),
+        ..job(UDP_PORT, 2_000)
+    });
+    let mut sender = Some(sender);
+    let other = [(4, "10.1.0.1/16")];
+    let protocols = host(&other, 1, 4, false, move |_| sender.take().unwrap());
+    net.protocols(unlucky, protocols);
+    let mut stack = stacks(&[(2, "10.0.0.2/24"), (3, "10.1.0.2/16")], 1);
+    net.protocols(
+        server,
+        Protocols::new().with(move |_| {
+            let stack = stack.remove(0);
+            let config = fit(Config::default(), &stack);
+            let endpoint = Endpoint::new(config, Secret::new([2; 16], 0), true);
+            IpHost::new(stack).with(Faulty {
+                inner: Ferry::new(endpoint, Receiver::new(false).0),
+                peer: other[0].1.split('/').next().unwrap().parse().unwrap(),
+                packets: 0,
+            })
+        }),
+    );
+    for end in [good, unlucky] {
+        net.link(end, server, Wire::from_options([("delay", "1ms")]).unwrap());
+    }
+    let mut simulation = net.start().unwrap();
+    simulation.run_for(Duration::from_secs(60)).unwrap();
+    let outcome = simulation.finish().unwrap();
+    let (fine, broken) = (fine.read(), broken.read());
+    assert_eq!((fine.sent, fine.finished, fine.broken), (2_000, 1, 0));
+    assert_eq!((broken.finished, broken.broken), (0, 1));
+    let (_, report) = &outcome.hosts[1];
+    assert_eq!(report.protocols[0].faults, 1);
+}
+
+/// A client behind a translator that gives it another port after a second.
+struct Moving {
+    ferry: Option<Ferry<Sender>>,
+    moved: bool,
+}
+
+const OTHER_PORT: u16 = 40_001;
+
+impl Moving {
+    fn ferry(&mut self) -> &mut Ferry<Sender> {
+        self.ferry.as_mut().unwrap()
+    }
+}
+
+impl Transport for Moving {
+    fn name(&self) -> &str {
+        "ferry"
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::udp(UDP_PORT), Claim::udp(OTHER_PORT)]
+    }
+
+    fn packet(&mut self, now_ns: u64, packet: &mut Packet<'_>, ip: &mut Ip<'_>) -> Verdict {
+        self.ferry().packet(now_ns, packet, ip)
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        self.ferry.as_ref()?.deadline()
+    }
+
+    fn transmit(&mut self, now_ns: u64, ip: &mut Ip<'_>) {
+        if now_ns > 1_000_000_000 && !std::mem::replace(&mut self.moved, true) {
+            self.ferry = self.ferry.take().map(|ferry| ferry.at_port(OTHER_PORT));
+        }
+        self.ferry().transmit(now_ns, ip);
+    }
+}
+
+/// The connection stays where it is; its packets come to another worker from then on.
+#[test]
+fn a_peer_that_moves_keeps_its_connection_and_its_worker() {
+    const WORKERS: u16 = 4;
+    let worker_from = |port| {
+        let client = Ipv4Addr::new(10, 0, 0, 1);
+        let flow = FlowKey::v4(client, SERVER, IpProtocol::UDP, port, UDP_PORT);
+        linecard_engine::protocol::worker_of(&flow, WORKERS)
+    };
+    assert_ne!(worker_from(UDP_PORT), worker_from(OTHER_PORT));
+    let mut net = Network::new(9);
+    let (near, far) = (net.host("client"), net.host("server"));
+    let (sender, tally) = Sender::new(Job {
+        interval_ns: 1_000_000,
+        ..job(UDP_PORT, 3_000)
+    });
+    let mut stack = stacks(&[(1, "10.0.0.1/24")], 1);
+    let mut moving = Some(Ferry::new(
+        Endpoint::new(Config::default(), Secret::new([1; 16], 0), false),
+        sender,
+    ));
+    net.protocols(
+        near,
+        Protocols::new().with(move |_| {
+            IpHost::new(stack.remove(0)).with(Moving {
+                ferry: moving.take(),
+                moved: false,
+            })
+        }),
+    );
+    net.protocols(
+        far,
+        host(&[(2, "10.0.0.2/24")], WORKERS, 2, true, |_| {
+            Receiver::new(true).0
+        }),
+    );
+    net.engine(far, |config| config.workers = Some(WORKERS));
+    let wire = Wire::from_options([("delay", "1ms")]).unwrap();
+    net.link(near, far, wire);
+    let mut simulation = net.start().unwrap();
+    simulation.run_for(Duration::from_secs(60)).unwrap();
+    let outcome = simulation.finish().unwrap();
+    assert!(outcome.is_clean());
+    let tally = tally.read();
+    assert_eq!((tally.received, tally.finished), (3_000, 1));
+    let workers = &outcome.hosts[1].1.workers;
+    let taken: Vec<_> = workers.iter().map(|w| w.handed_in).collect();
+    assert!(
+        taken[usize::from(worker_from(UDP_PORT))] > 1_000,
+        "{taken:?}"
+    );
 }

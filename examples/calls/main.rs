@@ -10,7 +10,6 @@ use std::error::Error;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use linecard::hal::flow::Prefix;
 use linecard::stack::{InterfaceConfig, IpHost, Secret, Stack, StackConfig};
 use linecard::wire::MacAddr;
 use linecard::{Claim, Engine, EngineConfig, Protocols};
@@ -31,19 +30,22 @@ fn serve(name: &str, addresses: &[String]) -> Result<(), Box<dyn Error>> {
         interface = interface.address(address.parse()?);
         // What is for others that share the wire is not answered.
         let host: IpAddr = address.split('/').next().unwrap_or_default().parse()?;
-        let bits = if host.is_ipv4() { 32 } else { 128 };
-        let only = Prefix::new(host, bits).ok_or("no address")?;
-        claims.push(Claim::udp(PORT).dst(only));
+        claims.push(Claim::udp(PORT).dst(host.into()));
     }
     let config = StackConfig {
         interfaces: vec![interface],
         ..StackConfig::default()
     };
-    let mut host = Some(IpHost::new(Stack::new(config, Secret::random(), 0)?));
+    let stack = Stack::new(config, Secret::random(), 0)?;
+    let config = EngineConfig {
+        kept: stack.most_mbufs() as u32,
+        ..EngineConfig::default()
+    };
+    let mut host = Some(IpHost::new(stack));
     let protocols = Protocols::new()
         .with(move |_worker| Server::new(demonstration(1, 2), claims.clone()))
         .with(move |_worker| host.take().expect("there is one worker"));
-    let engine = Engine::new(vec![port], EngineConfig::default())?;
+    let engine = Engine::new(vec![port], config)?;
     let running = engine.start_protocols(protocols)?;
     println!("serving on {name}; press Enter to stop");
     std::io::stdin().read_line(&mut String::new())?;

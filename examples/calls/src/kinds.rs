@@ -1,11 +1,11 @@
 //! Calls for scenarios and scripts: the kinds `calls` and `caller`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use linecard_engine::protocol::Claim;
 use linecard_simnet::Kinds;
+use linecard_simnet::players::udp_at;
 use linecard_simnet::scenario::{Part, duration};
 use linecard_wire::describe::Headers;
 use serde::Deserialize;
@@ -29,6 +29,9 @@ pub fn demonstration(oldest: u8, newest: u8) -> Dispatcher {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServerSetting {
+    /// Only calls to these are answered; all if nothing is said.
+    #[serde(default)]
+    addresses: Vec<IpAddr>,
     #[serde(default = "one")]
     oldest: u8,
     #[serde(default = "two")]
@@ -129,7 +132,10 @@ pub fn kinds(kinds: Kinds) -> Kinds {
             let given: ServerSetting = setting.read()?;
             versions(given.oldest, given.newest)?;
             let dispatcher = demonstration(given.oldest, given.newest);
-            Ok(Part::new(Server::new(dispatcher, vec![Claim::udp(PORT)])))
+            Ok(Part::new(Server::new(
+                dispatcher,
+                udp_at(PORT, &given.addresses),
+            )))
         })
         .with("caller", |setting| {
             let first_id = setting.seed as u32;

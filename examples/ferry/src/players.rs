@@ -175,6 +175,7 @@ pub struct Sender {
     done: bool,
     next: u64,
     due_ns: u64,
+    blocked: bool,
     message: Vec<u8>,
     reader: Reader,
     tally: Shared,
@@ -190,6 +191,7 @@ impl Sender {
             done: job.messages == 0,
             next: 0,
             due_ns: job.start_ns,
+            blocked: false,
             message: Vec::new(),
             reader: Reader::default(),
             tally: tally.clone(),
@@ -207,7 +209,9 @@ impl Sender {
         }
         while self.next < self.job.messages && self.due_ns <= now_ns {
             write(self.next, self.job.size, &mut self.message);
-            if connection.send(&self.message).is_err() {
+            // Without room in the send buffer it goes on when an acknowledgement has made some.
+            self.blocked = connection.send(&self.message).is_err();
+            if self.blocked {
                 break;
             }
             self.next += 1;
@@ -228,7 +232,7 @@ impl Sender {
 
     /// Whether the next message waits for its time, and not for room.
     fn waits(&self) -> bool {
-        self.job.interval_ns > 0 && self.next < self.job.messages
+        self.job.interval_ns > 0 && self.next < self.job.messages && !self.blocked
     }
 }
 

@@ -104,7 +104,8 @@ impl<A: Application> Ferry<A> {
             return ip.drop("no_port");
         }
         let worker = ip.worker();
-        match Endpoint::instance_of(datagram.payload) {
+        let home = Endpoint::instance_of(datagram.payload);
+        match home {
             Some(home) if home != worker && home < ip.workers() => return Verdict::HandOff(home),
             _ => {}
         }
@@ -112,7 +113,10 @@ impl<A: Application> Ferry<A> {
         match self.endpoint.receive(now_ns, from, datagram.payload) {
             Some(refused) => ip.drop(refused.name()),
             None => {
-                self.confirm(now_ns, from, ip);
+                // Who says hello may be anybody; who knows the id of a connection has heard us.
+                if home.is_some() {
+                    self.confirm(now_ns, from, ip);
+                }
                 Verdict::Deliver
             }
         }

@@ -213,6 +213,40 @@ fn a_worker_whose_items_wait_for_room_is_woken() {
     });
 }
 
+/// The one that is woken first takes the room that both were woken for.
+#[test]
+fn two_workers_whose_items_wait_for_room_are_both_woken() {
+    explore(1, || {
+        let (tx, mut rx) = to_application(1, 2);
+        let send = |mut tx: WorkerSender<u32>, items: u32| {
+            thread::spawn(move || {
+                let bell = bell();
+                tx.attach(&Wake::new(&bell));
+                (0..items).for_each(|item| tx.put(item).unwrap());
+                tx.flush();
+                // As the engine does: what waits is flushed when it is said to be ready, and not otherwise.
+                while tx.waiting() > 0 {
+                    sleep_unless(&bell, || tx.is_ready());
+                    if tx.is_ready() {
+                        tx.flush();
+                    }
+                    // The other one may be in the middle of a push.
+                    thread::yield_now();
+                }
+            })
+        };
+        let workers = [send(tx.clone(), 2), send(tx, 1)];
+        block_on(async {
+            for _ in 0..3 {
+                assert!(next(&mut rx).await.is_some());
+            }
+        });
+        for worker in workers {
+            worker.join().unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_worker_whose_items_wait_for_room_is_woken_when_the_application_goes() {
     explore(3, || {

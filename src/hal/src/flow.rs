@@ -296,6 +296,14 @@ impl Prefix {
     }
 }
 
+/// One address.
+impl From<IpAddr> for Prefix {
+    fn from(address: IpAddr) -> Self {
+        let len_bits = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, len_bits }
+    }
+}
+
 impl FromStr for Prefix {
     type Err = FlowSyntaxError;
 

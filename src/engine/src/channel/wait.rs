@@ -158,9 +158,10 @@ impl Bells {
         lock(&self.list).push(bell.clone());
     }
 
-    /// A worker waits for room. It looks once more when it has said that it is about to sleep.
+    /// A worker waits for room, and looks once more after this: either it sees the room, or who makes it sees this.
     pub(super) fn want(&self) {
         self.wanted.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// The application has made room, or gone.

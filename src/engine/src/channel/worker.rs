@@ -59,9 +59,6 @@ impl<T: Send> WorkerSender<T> {
         if self.ring.push_from(&mut self.outgoing) > 0 {
             self.shared.waiters.wake();
         }
-        if !self.outgoing.is_empty() {
-            self.shared.bells.want();
-        }
         self.outgoing.len()
     }
 
@@ -83,7 +80,12 @@ impl<T: Send> WorkerSender<T> {
 
     /// Whether a flush would do something: what [`Protocol::is_ready`](crate::protocol::Protocol::is_ready) asks.
     pub fn is_ready(&self) -> bool {
-        !self.outgoing.is_empty() && (self.ring.len() < self.ring.capacity() || self.is_closed())
+        if self.outgoing.is_empty() {
+            return false;
+        }
+        // Another worker may have taken the room that all were woken for: word is left each time.
+        self.shared.bells.want();
+        self.ring.len() < self.ring.capacity() || self.is_closed()
     }
 }
 

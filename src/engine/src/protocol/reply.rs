@@ -93,11 +93,14 @@ impl Packet<'_> {
     /// number of their own; what has a checksum in a header of another kind is `Malformed` here.
     ///
     /// It is written over the packet, so it can be longer by as much as there is tailroom. Beyond that it is dropped for
-    /// want of an [mbuf](DropReason::NoMbuf).
+    /// want of an [mbuf](DropReason::NoMbuf). What was sent [to a group](Self::is_for_a_group) is dropped as `for_a_group`.
     pub fn reply(&mut self, payload: &[u8], out: &mut Outbox) -> Verdict {
         let layers = *self.layers;
         if !layers.is_ip() || !matches!(layers.l4, L4::Udp | L4::Other) {
             return Verdict::Drop(DropReason::Malformed);
+        }
+        if self.is_for_a_group() {
+            return out.drop("for_a_group");
         }
         if self.segment_count() > 1 {
             // Only the segment with the headers is needed; another mbuf takes its place for a moment.

@@ -5,5 +5,5 @@ mod echo;
 mod probe;
 
 pub use asker::Asker;
-pub use echo::Echo;
+pub use echo::{Echo, udp_at};
 pub use probe::{Probe, ProbeConfig, ProbeStats};

@@ -1,6 +1,6 @@
 //! The kinds that are always there: what answers, what asks, and a host's own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ use crate::players::{Asker, Echo, Probe, ProbeConfig};
 struct EchoSetting {
     #[serde(default = "seven")]
     port: u16,
+    /// Only what is for these; everything if nothing is said.
+    #[serde(default)]
+    addresses: Vec<IpAddr>,
 }
 
 fn seven() -> u16 {
@@ -144,8 +147,8 @@ fn hundred() -> usize {
 }
 
 pub(super) fn echo(setting: Setting<'_>) -> Result<Part, String> {
-    let EchoSetting { port } = setting.read()?;
-    Ok(Part::new(Echo::new(port)))
+    let EchoSetting { port, addresses } = setting.read()?;
+    Ok(Part::new(Echo::new(port).at(addresses)))
 }
 
 pub(super) fn host(setting: Setting<'_>) -> Result<Part, String> {

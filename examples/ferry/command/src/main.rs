@@ -145,7 +145,7 @@ fn main() -> ExitCode {
 }
 
 fn send(file: &std::path::Path, to: IpAddr, ip: bool, common: &Common) -> Result<ExitCode> {
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(Progress::new()?);
     let to = SocketAddr::new(to, if ip { 0 } else { common.udp_port });
     let (sender, reader) = send::open(file, to, &progress)?;
     let any = match to.ip() {
@@ -159,7 +159,7 @@ fn send(file: &std::path::Path, to: IpAddr, ip: bool, common: &Common) -> Result
 }
 
 fn receive(into: &std::path::Path, at: IpAddr, count: u64, common: &Common) -> Result<ExitCode> {
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(Progress::new()?);
     let (receiver, writer) = receive::open(into, count, &progress)?;
     let at = SocketAddr::new(at, common.udp_port);
     let done = carry(common, at, true, receiver, &progress);

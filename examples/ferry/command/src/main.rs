@@ -10,6 +10,7 @@ mod seeds;
 mod send;
 mod socket;
 mod watch;
+mod writer;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
@@ -75,7 +76,8 @@ enum Command {
         /// The address to listen at, without --port.
         #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED), conflicts_with = "port")]
         at: IpAddr,
-        /// Ends after so many files.
+        /// Ends after so many files. One that breaks off, or cannot be written, is none of them, but makes the exit code
+        /// 1; if one is all there is to come, that ends it as well, unless another connection is open.
         #[arg(long, value_name = "N", default_value_t = 1)]
         count: u64,
         #[command(flatten)]

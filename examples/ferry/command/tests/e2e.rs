@@ -148,7 +148,10 @@ fn a_file_that_is_there_stays() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("could not be written there"), "{said}");
     let refused = fs::read_to_string(folder.path().join("refused")).unwrap();
-    assert!(refused.contains("in/file is there already"), "{refused}");
+    assert!(
+        refused.contains("\"in/file\" is there already"),
+        "{refused}"
+    );
     assert_eq!(fs::read(folder.path().join("in/file")).unwrap(), b"mine");
     let left = fs::read_dir(folder.path().join("in")).unwrap().count();
     assert_eq!(left, 1, "nothing half-written stays");

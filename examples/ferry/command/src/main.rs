@@ -47,8 +47,8 @@ Examples:
   ferry send picture.png 10.0.0.2 --port uring:eth1 --address 10.0.0.1/24 --ip
   ferry seeds                                                              10,000 networks in simulation
 
-Exit codes: 0 all was carried, 1 it was not, 2 wrong usage, 3 Ctrl-C ended it early, or a worker failed, a frame
-is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at once."
+Exit codes: 0 all was carried, 1 it was not, 2 wrong usage, 3 Ctrl-C or the port's end came before, or a worker
+failed, a frame is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at once."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -69,7 +69,7 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Receives files.
+    /// Receives files, of up to 16 senders at a time.
     Receive {
         /// The directory that they are written to, under the names that they had; or a file for one of them.
         into: PathBuf,
@@ -185,6 +185,8 @@ fn carry(
     let config = Config {
         receive_window: 8 << 20,
         send_buffer: 8 << 20,
+        // Strangers make us hold so many windows.
+        connections: 16,
         keep_alive_ns: Some(5_000_000_000),
         ..Config::default()
     };
@@ -258,7 +260,10 @@ impl Done {
         if !clean {
             eprintln!("error: a worker failed, or frames or mbufs are unaccounted for");
         }
-        let early = self.stopped && !progress.is_over();
+        let early = !progress.is_over();
+        if early && !self.stopped {
+            eprintln!("error: the port has ended, and not all was carried");
+        }
         Ok(match clean && !early {
             true => ExitCode::SUCCESS,
             false => ExitCode::from(NOT_CLEAN),

@@ -184,6 +184,19 @@ fn a_file_that_cannot_be_read_whole_is_an_error() {
 }
 
 #[test]
+fn a_port_that_ends_early_is_an_error() {
+    let output = Command::new(FERRY)
+        .args(["receive", "in", "--port", "null:0?count=1000"])
+        .args(["--address", "10.0.0.2/24"])
+        .current_dir(folder().path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("the port has ended"), "{said}");
+}
+
+#[test]
 fn ctrl_c_ends_it_in_order() {
     let folder = folder();
     let script = "(sleep 1; kill -INT $(cat pid)) &\n\

@@ -10,6 +10,7 @@ mod seeds;
 mod send;
 mod socket;
 mod watch;
+mod writer;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
@@ -46,8 +47,8 @@ Examples:
   ferry send picture.png 10.0.0.2 --port uring:eth1 --address 10.0.0.1/24 --ip
   ferry seeds                                                              10,000 networks in simulation
 
-Exit codes: 0 all was carried, 1 it was not, 2 wrong usage, 3 Ctrl-C ended it early, or a worker failed, a frame
-is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at once."
+Exit codes: 0 all was carried, 1 it was not, 2 wrong usage, 3 Ctrl-C or the port's end came before, or a worker
+failed, a frame is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at once."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -68,14 +69,15 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Receives files.
+    /// Receives files, of up to 16 senders at a time.
     Receive {
         /// The directory that they are written to, under the names that they had; or a file for one of them.
         into: PathBuf,
         /// The address to listen at, without --port.
         #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED), conflicts_with = "port")]
         at: IpAddr,
-        /// Ends after so many files.
+        /// Ends after so many files. One that breaks off, or cannot be written, is none of them, but makes the exit code
+        /// 1; if one is all there is to come, that ends it as well, unless another connection is open.
         #[arg(long, value_name = "N", default_value_t = 1)]
         count: u64,
         #[command(flatten)]
@@ -145,7 +147,7 @@ fn main() -> ExitCode {
 }
 
 fn send(file: &std::path::Path, to: IpAddr, ip: bool, common: &Common) -> Result<ExitCode> {
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(Progress::new()?);
     let to = SocketAddr::new(to, if ip { 0 } else { common.udp_port });
     let (sender, reader) = send::open(file, to, &progress)?;
     let any = match to.ip() {
@@ -159,7 +161,7 @@ fn send(file: &std::path::Path, to: IpAddr, ip: bool, common: &Common) -> Result
 }
 
 fn receive(into: &std::path::Path, at: IpAddr, count: u64, common: &Common) -> Result<ExitCode> {
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(Progress::new()?);
     let (receiver, writer) = receive::open(into, count, &progress)?;
     let at = SocketAddr::new(at, common.udp_port);
     let done = carry(common, at, true, receiver, &progress);
@@ -183,6 +185,8 @@ fn carry(
     let config = Config {
         receive_window: 8 << 20,
         send_buffer: 8 << 20,
+        // Strangers make us hold so many windows.
+        connections: 16,
         keep_alive_ns: Some(5_000_000_000),
         ..Config::default()
     };
@@ -256,7 +260,10 @@ impl Done {
         if !clean {
             eprintln!("error: a worker failed, or frames or mbufs are unaccounted for");
         }
-        let early = self.stopped && !progress.is_over();
+        let early = !progress.is_over();
+        if early && !self.stopped {
+            eprintln!("error: the port has ended, and not all was carried");
+        }
         Ok(match clean && !early {
             true => ExitCode::SUCCESS,
             false => ExitCode::from(NOT_CLEAN),

@@ -1,10 +1,13 @@
 //! What the worker, the file's thread and the terminal know of one another: numbers, and how it ended.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
 /// Shared by all threads of one run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Progress {
     /// Bytes of the files under way or done, as they were announced.
     pub(super) total: AtomicU64,
@@ -16,9 +19,41 @@ pub(super) struct Progress {
     ended_ns: AtomicU64,
     over: AtomicBool,
     failure: Mutex<Option<String>>,
+    /// Wakes a loop around a socket, which has no worker's bell.
+    bell: EventFd,
 }
 
 impl Progress {
+    /// Of a run that has not begun.
+    pub(super) fn new() -> nix::Result<Self> {
+        Ok(Self {
+            total: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            files: AtomicU64::new(0),
+            began_ns: AtomicU64::new(0),
+            ended_ns: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            bell: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
+        })
+    }
+
+    /// A file's thread has handed something over, or taken something.
+    pub(super) fn ring(&self) {
+        // Fails only when the counter is full, and then it is readable anyway.
+        let _ = self.bell.write(1);
+    }
+
+    /// Readable when a file's thread has rung.
+    pub(super) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// To be called before one looks at what the threads have left: who rings later is heard again.
+    pub(super) fn silence(&self) {
+        let _ = self.bell.read();
+    }
+
     /// The first packet of a file; those of later files do not count.
     pub(super) fn begin(&self, now_ns: u64) {
         let _ =

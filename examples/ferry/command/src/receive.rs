@@ -1,30 +1,22 @@
-//! Receiving: the application that reads connections, and a thread that writes files.
+//! Receiving: the application that reads connections, for a thread that [writes](super::writer) files.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use linecard::engine::channel::{
-    AppReceiver, AppSender, RecvError, WorkerReceiver, WorkerSender, to_application, to_worker,
-};
+use anyhow::{Result, ensure};
+use linecard::engine::channel::{WorkerReceiver, WorkerSender, to_application, to_worker};
 use linecard::engine::protocol::Wake;
 use linecard_ferry::transport::Application;
 use linecard_ferry::{ConnectionId, Ending, Endpoint, State};
 
 use super::progress::Progress;
+use super::writer::{Answer, Piece, Writer};
 
 /// Pieces that the worker is ahead of the writer.
 const AHEAD: usize = 64;
-const A_WHILE: Duration = Duration::from_millis(100);
 /// The file could not be written.
 const NOT_WRITTEN: u32 = 2;
 
@@ -40,26 +32,6 @@ pub(super) fn explain(peer: SocketAddr, ending: Ending) -> Option<String> {
     Some(format!("{peer}: {what}"))
 }
 
-/// From the worker to the writer.
-enum Piece {
-    /// A message.
-    Bytes(ConnectionId, Vec<u8>),
-    /// There are no more.
-    Whole(ConnectionId),
-    /// The connection is over, and there was more to come.
-    Broken(ConnectionId),
-}
-
-/// From the writer to the worker.
-enum Answer {
-    /// Memory of a message that was written.
-    Used(Vec<u8>),
-    /// The whole file is written.
-    Written(ConnectionId),
-    /// It could not be.
-    Failed(ConnectionId),
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Reading,
@@ -73,12 +45,16 @@ enum Stage {
 pub(super) struct FileReceiver {
     /// How many files are still to come.
     left: u64,
+    /// There was only one to come: when it breaks, and there is nobody else to send it, that is the end.
+    one: bool,
     stages: BTreeMap<ConnectionId, Stage>,
     pieces: WorkerSender<Piece>,
     answers: WorkerReceiver<Answer>,
     empty: Vec<Vec<u8>>,
     /// Empty between calls.
     ids: Vec<ConnectionId>,
+    /// Something was left for want of room.
+    was_full: bool,
     next_look_ns: Option<u64>,
     /// When the latest file was written.
     written_ns: u64,
@@ -100,23 +76,18 @@ pub(super) fn open(
     );
     let (pieces, to_write) = to_application(AHEAD, 8);
     let (answers, answered) = to_worker(4 * AHEAD);
-    let writer = Writer {
-        into: into.to_owned(),
-        folder,
-        files: BTreeMap::new(),
-        pieces: to_write,
-        answers,
-        progress: progress.clone(),
-    };
+    let writer = Writer::new(into, folder, to_write, answers, progress.clone());
     let thread = std::thread::Builder::new().name("writer".into());
     let thread = thread.spawn(move || writer.write())?;
     let receiver = FileReceiver {
         left: count,
+        one: count == 1,
         stages: BTreeMap::new(),
         pieces,
         answers: answered,
         empty: Vec::with_capacity(2 * AHEAD),
         ids: Vec::new(),
+        was_full: false,
         next_look_ns: None,
         written_ns: 0,
         progress: progress.clone(),
@@ -163,6 +134,7 @@ impl FileReceiver {
         }
         loop {
             if self.pieces.room() == 0 {
+                self.was_full = true;
                 return;
             }
             let mut message = self.empty.pop().unwrap_or_default();
@@ -174,6 +146,7 @@ impl FileReceiver {
         }
         if connection.is_drained() {
             if self.pieces.room() == 0 {
+                self.was_full = true;
                 return;
             }
             *stage = Stage::Asked;
@@ -193,6 +166,7 @@ impl FileReceiver {
             });
         let Some((peer, ending)) = over else { return };
         if self.pieces.room() == 0 {
+            self.was_full = true;
             return;
         }
         let stage = self.stages.remove(&id);
@@ -201,15 +175,15 @@ impl FileReceiver {
         if !written {
             let _ = self.pieces.put(Piece::Broken(id));
         }
-        // Of a file that is written, the sender's last word may be lost: it waits for ours, and not for ever.
-        let failure = match ending {
-            Ending::Silence if written => None,
-            ending => explain(peer, ending),
-        };
-        let ended_ns = if written { self.written_ns } else { now_ns };
-        self.progress.end(ended_ns, failure);
-        self.left = self.left.saturating_sub(1);
-        if self.left == 0 {
+        if written {
+            // However it ended: the sender's last word may be lost, and it waits for ours, but not for ever.
+            self.progress.end(self.written_ns, None);
+            self.left = self.left.saturating_sub(1);
+        } else {
+            self.progress.end(now_ns, explain(peer, ending));
+        }
+        // What is broken is no file. Others may be on their way, and are not to suffer for it.
+        if self.left == 0 || (self.one && !written && self.stages.is_empty()) {
             self.progress.finish();
         }
     }
@@ -217,6 +191,7 @@ impl FileReceiver {
 
 impl Application for FileReceiver {
     fn work(&mut self, now_ns: u64, endpoint: &mut Endpoint) {
+        self.was_full = false;
         self.hear(now_ns, endpoint);
         while let Some(id) = endpoint.changed() {
             self.progress.begin(now_ns);
@@ -229,10 +204,9 @@ impl Application for FileReceiver {
             self.look_for_the_end(now_ns, endpoint, id);
         }
         self.ids = ids;
-        let was_full = self.pieces.room() == 0;
         self.pieces.flush();
-        // While there is none, the writer wakes us when it has made room.
-        self.next_look_ns = (was_full && self.pieces.room() > 0).then_some(now_ns);
+        // While there is no room, the writer wakes us when it has made some.
+        self.next_look_ns = (self.was_full && self.pieces.room() > 0).then_some(now_ns);
     }
 
     fn attach(&mut self, wake: &Wake) {
@@ -249,129 +223,144 @@ impl Application for FileReceiver {
     }
 }
 
-/// A file that is being written.
-struct Arriving {
-    file: BufWriter<File>,
-    part: PathBuf,
-    path: PathBuf,
-    announced: u64,
-    written: u64,
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-struct Writer {
-    into: PathBuf,
-    folder: bool,
-    files: BTreeMap<ConnectionId, Arriving>,
-    pieces: AppReceiver<Piece>,
-    answers: AppSender<Answer>,
-    progress: Arc<Progress>,
-}
+    use linecard_ferry::{Config, Secret, UDP_PORT};
 
-impl Writer {
-    /// Until the worker is gone.
-    fn write(mut self) {
-        loop {
-            match self.pieces.recv_timeout(A_WHILE) {
-                Ok(piece) => self.take(piece),
-                Err(RecvError::Empty) => {}
-                Err(RecvError::Closed) => break,
+    use super::*;
+
+    /// A sender and a receiver with nothing but memory between them, in a time of their own.
+    struct Pair {
+        now_ns: u64,
+        client: Endpoint,
+        server: Endpoint,
+        receiver: FileReceiver,
+        progress: Arc<Progress>,
+        writer: JoinHandle<()>,
+    }
+
+    impl Pair {
+        fn new(into: &Path, count: u64) -> Self {
+            let progress = Arc::new(Progress::new().unwrap());
+            let (receiver, writer) = open(into, count, &progress).unwrap();
+            let [client, server] = [1, 2]
+                .map(|key| Endpoint::new(Config::default(), Secret::new([key; 16], 0), key == 2));
+            Self {
+                now_ns: 0,
+                client,
+                server,
+                receiver,
+                progress,
+                writer,
             }
         }
-        // What is not whole by now never will be.
-        let ids: Vec<ConnectionId> = self.files.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.give_up(id));
-    }
 
-    fn take(&mut self, piece: Piece) {
-        let (id, done) = match piece {
-            Piece::Bytes(id, bytes) => {
-                let done = self.write_some(id, &bytes);
-                let _ = self.answers.try_send(Answer::Used(bytes));
-                (id, done.map(|()| None))
+        /// Carries packets until the receiver knows of this.
+        fn until(&mut self, happens: impl Fn(&Self) -> bool) {
+            let [here, there] = [1, 2].map(|last| ([10, 0, 0, last], UDP_PORT).into());
+            let mut buffer = [0; 2048];
+            while !happens(self) {
+                // Slower than the clock on the wall, so that nothing but the test breaks anything off.
+                std::thread::sleep(Duration::from_micros(100));
+                self.now_ns += 100_000;
+                while let Some((_, len)) = self.client.transmit(self.now_ns, &mut buffer) {
+                    self.server.receive(self.now_ns, here, &buffer[..len]);
+                }
+                self.receiver.work(self.now_ns, &mut self.server);
+                while let Some((_, len)) = self.server.transmit(self.now_ns, &mut buffer) {
+                    self.client.receive(self.now_ns, there, &buffer[..len]);
+                }
+                self.client.expire(self.now_ns);
+                self.server.expire(self.now_ns);
             }
-            Piece::Whole(id) => (id, self.complete(id).map(|()| Some(Answer::Written(id)))),
-            Piece::Broken(id) => return self.give_up(id),
-        };
-        let answer = done.unwrap_or_else(|error| {
-            self.progress.fail(format!("{error:#}"));
-            self.give_up(id);
-            Some(Answer::Failed(id))
-        });
-        if let Some(answer) = answer {
-            let _ = self.answers.send_timeout(answer, A_WHILE);
+        }
+
+        /// Begins to send a file of three bytes.
+        fn announce(&mut self, name: &str) -> ConnectionId {
+            let to = ([10, 0, 0, 2], UDP_PORT).into();
+            let id = self.client.connect(self.now_ns, to).unwrap();
+            let message = [&3_u64.to_be_bytes(), name.as_bytes()].concat();
+            self.client.connection(id).unwrap().send(&message).unwrap();
+            let before = self.receiver.stages.len();
+            self.until(|pair| pair.receiver.stages.len() > before);
+            id
+        }
+
+        fn break_off(&mut self, id: ConnectionId) {
+            self.client.connection(id).unwrap().abort(9);
+            let before = self.receiver.stages.len();
+            self.until(|pair| pair.receiver.stages.len() < before);
+        }
+
+        fn complete(&mut self, id: ConnectionId) {
+            let connection = self.client.connection(id).unwrap();
+            connection.send(b"abc").unwrap();
+            connection.close();
+            let before = self.receiver.left;
+            self.until(|pair| pair.receiver.left < before);
+        }
+
+        /// How many files were written, and whether anything went wrong.
+        fn end(self) -> (u64, bool) {
+            drop(self.receiver);
+            self.writer.join().unwrap();
+            let files = self
+                .progress
+                .files
+                .load(std::sync::atomic::Ordering::Relaxed);
+            (files, self.progress.failure().is_some())
         }
     }
 
-    fn write_some(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<()> {
-        let Some(arriving) = self.files.get_mut(&id) else {
-            let arriving = self.announced(bytes)?;
-            self.progress
-                .total
-                .fetch_add(arriving.announced, Ordering::Relaxed);
-            self.files.insert(id, arriving);
-            return Ok(());
-        };
-        arriving.written += bytes.len() as u64;
-        if arriving.written > arriving.announced {
-            bail!("more bytes have come than were announced");
-        }
-        arriving.file.write_all(bytes)?;
-        self.progress
-            .bytes
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
+    #[test]
+    fn a_connection_that_breaks_does_not_end_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pair = Pair::new(folder.path(), 1);
+        let (one, other) = (pair.announce("one"), pair.announce("other"));
+        pair.break_off(one);
+        assert!(!pair.progress.is_over());
+        pair.complete(other);
+        assert!(pair.progress.is_over());
+        assert_eq!(pair.end(), (1, true));
+        assert_eq!(std::fs::read(folder.path().join("other")).unwrap(), b"abc");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// The first message. Its name comes from a stranger: only the last part of it counts, in our directory, and
-    /// nothing that is there is written over.
-    fn announced(&self, message: &[u8]) -> Result<Arriving> {
-        let (len, name) = message
-            .split_first_chunk()
-            .context("the first message is no announcement of a file")?;
-        let path = if self.folder {
-            let name = Path::new(OsStr::from_bytes(name)).file_name();
-            let name =
-                name.context("the file has no name; receive it into a file, not a directory")?;
-            ensure!(!name.as_bytes().contains(&0), "the file's name is none");
-            self.into.join(name)
-        } else {
-            self.into.clone()
-        };
-        if self.folder {
-            ensure!(!path.exists(), "{} is there already", path.display());
-        }
-        let mut part = path.clone().into_os_string();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let file =
-            File::create(&part).with_context(|| format!("cannot write {}", part.display()))?;
-        Ok(Arriving {
-            file: BufWriter::with_capacity(1 << 18, file),
-            part,
-            path,
-            announced: u64::from_be_bytes(*len),
-            written: 0,
-        })
+    #[test]
+    fn the_only_one_that_breaks_is_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pair = Pair::new(folder.path(), 1);
+        let one = pair.announce("one");
+        pair.break_off(one);
+        assert!(pair.progress.is_over());
+        assert_eq!(pair.end(), (0, true));
     }
 
-    fn complete(&mut self, id: ConnectionId) -> Result<()> {
-        let arriving = self.files.get_mut(&id).context("nothing has come")?;
-        let (written, announced) = (arriving.written, arriving.announced);
-        ensure!(
-            written == announced,
-            "{written} bytes have come, {announced} were announced"
-        );
-        arriving.file.flush()?;
-        std::fs::rename(&arriving.part, &arriving.path)
-            .with_context(|| format!("cannot write {}", arriving.path.display()))?;
-        self.files.remove(&id);
-        Ok(())
+    #[test]
+    fn of_several_files_one_that_breaks_can_come_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pair = Pair::new(folder.path(), 2);
+        let one = pair.announce("one");
+        pair.break_off(one);
+        for name in ["one", "other"] {
+            assert!(!pair.progress.is_over());
+            let id = pair.announce(name);
+            pair.complete(id);
+        }
+        assert!(pair.progress.is_over());
+        assert_eq!(pair.end(), (2, true));
     }
 
-    fn give_up(&mut self, id: ConnectionId) {
-        if let Some(arriving) = self.files.remove(&id) {
-            drop(arriving.file);
-            let _ = std::fs::remove_file(arriving.part);
-        }
+    #[test]
+    fn who_says_nothing_does_not_keep_a_file_from_ending_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pair = Pair::new(folder.path(), 1);
+        let (_silent, one) = (pair.announce("silent"), pair.announce("one"));
+        pair.complete(one);
+        assert!(pair.progress.is_over());
+        assert_eq!(pair.end(), (1, false));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

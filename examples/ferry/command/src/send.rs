@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use linecard::engine::channel::{
-    AppReceiver, AppSender, SendError as ChannelError, WorkerReceiver, WorkerSender,
-    to_application, to_worker,
+    AppReceiver, AppSender, WorkerReceiver, WorkerSender, to_application, to_worker,
 };
 use linecard::engine::protocol::Wake;
 use linecard_ferry::transport::Application;
@@ -25,8 +24,6 @@ use super::receive::explain;
 const MESSAGE_LEN: usize = 64 << 10;
 /// Messages that the reader is ahead of the connection.
 const AHEAD: usize = 64;
-/// How long one waits for the other's thread to look whether all is over.
-const A_WHILE: Duration = Duration::from_millis(100);
 
 /// A message: the last one is `None`, and then there is nothing.
 type Message = Option<Vec<u8>>;
@@ -61,7 +58,7 @@ pub(super) fn open(
     progress.total.store(metadata.len(), Ordering::Relaxed);
     let (messages, to_send) = to_worker(AHEAD);
     let (used, empty) = to_application(2 * AHEAD, AHEAD);
-    let reader = Reader {
+    let mut reader = Reader {
         file,
         left: metadata.len(),
         messages,
@@ -76,6 +73,9 @@ pub(super) fn open(
             if let Err(error) = reader.read(announcement) {
                 progress.fail(format!("cannot read {shown}: {error}"));
             }
+            // Only now does the worker see that there is no more to come, and why is said already.
+            drop(reader);
+            progress.ring();
         }
     })?;
     let sender = FileSender {
@@ -103,7 +103,7 @@ struct Reader {
 
 impl Reader {
     /// Reads what was announced, however the file grows meanwhile. The end is only said if there was so much.
-    fn read(mut self, announcement: Vec<u8>) -> std::io::Result<()> {
+    fn read(&mut self, announcement: Vec<u8>) -> std::io::Result<()> {
         if !self.hand_over(Some(announcement)) {
             return Ok(());
         }
@@ -120,31 +120,24 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether the worker is still there.
-    fn hand_over(&mut self, mut message: Message) -> bool {
-        loop {
-            match self.messages.send_timeout(message, A_WHILE) {
-                Ok(()) => return true,
-                Err(ChannelError::Full(again)) if !self.progress.is_over() => message = again,
-                Err(_) => return false,
-            }
-        }
+    /// Waits for room. Whether the worker is still there: its going wakes us, too.
+    fn hand_over(&mut self, message: Message) -> bool {
+        let sent = self.messages.send_timeout(message, Duration::MAX).is_ok();
+        self.progress.ring();
+        sent
     }
 }
 
 impl FileSender {
     /// Moves messages from the reader to the connection, as many as there are and fit.
     fn pump(&mut self, now_ns: u64, endpoint: &mut Endpoint, id: ConnectionId) {
+        self.starved = false;
+        if self.look_for_the_end(now_ns, endpoint, id) {
+            return;
+        }
         let Some(connection) = endpoint.connection(id) else {
             return;
         };
-        self.starved = false;
-        if let State::Closed(ending) = connection.state() {
-            self.progress.end(now_ns, explain(self.to, ending));
-            endpoint.remove(now_ns, id);
-            self.progress.finish();
-            return;
-        }
         while !self.read_all {
             let Some(message) = self.waiting.take().or_else(|| self.next()) else {
                 break;
@@ -176,6 +169,20 @@ impl FileSender {
             // The reader is gone before the end.
             connection.abort(2);
         }
+        // What was broken off here has nothing more to wake us for.
+        self.look_for_the_end(now_ns, endpoint, id);
+    }
+
+    /// Whether the connection is over. Then so is all.
+    fn look_for_the_end(&self, now_ns: u64, endpoint: &mut Endpoint, id: ConnectionId) -> bool {
+        let state = endpoint.peek(id).map(|connection| connection.state());
+        let Some(State::Closed(ending)) = state else {
+            return false;
+        };
+        self.progress.end(now_ns, explain(self.to, ending));
+        endpoint.remove(now_ns, id);
+        self.progress.finish();
+        true
     }
 
     fn next(&mut self) -> Option<Vec<u8>> {
@@ -221,5 +228,28 @@ impl Application for FileSender {
 
     fn is_ready(&self) -> bool {
         self.starved && self.messages.is_ready()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linecard_ferry::{Config, Secret, UDP_PORT};
+
+    use super::*;
+
+    #[test]
+    fn a_reader_that_fails_is_the_end_at_once() {
+        let progress = Arc::new(Progress::new().unwrap());
+        let to = ([10, 0, 0, 2], UDP_PORT).into();
+        // It has fewer bytes than it says.
+        let short = Path::new("/sys/class/net/lo/address");
+        let (mut sender, reader) = open(short, to, &progress).unwrap();
+        reader.join().unwrap();
+        let mut endpoint = Endpoint::new(Config::default(), Secret::new([7; 16], 0), false);
+        sender.work(1, &mut endpoint);
+        assert!(progress.is_over(), "nothing would call again");
+        let failure = progress.failure().unwrap();
+        assert!(failure.contains("cannot read /sys"), "{failure}");
+        assert_eq!(endpoint.population().0, 0);
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn run(
     };
     let (mut shown, mut lingers) = (Instant::now(), None);
     loop {
-        socket.turn()?;
+        socket.turn(progress)?;
         if shown.elapsed() > TICK {
             (shown, _) = (Instant::now(), watch.show(progress));
         }
@@ -73,8 +73,9 @@ impl<A: Application> Socket<A> {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// One turn: sends what there is, waits for a datagram or the deadline, and gives it to the endpoint.
-    fn turn(&mut self) -> Result<()> {
+    /// One turn: sends what there is, waits for a datagram, a file's thread or the deadline, and gives what has come to
+    /// the endpoint.
+    fn turn(&mut self, progress: &Progress) -> Result<()> {
         self.application.work(self.now_ns(), &mut self.endpoint);
         while let Some((to, len)) = self.endpoint.transmit(self.now_ns(), &mut self.buffer) {
             match self.socket.send_to(&self.buffer[..len], to) {
@@ -83,7 +84,7 @@ impl<A: Application> Socket<A> {
                 Ok(_) | Err(_) => {}
             }
         }
-        self.wait()?;
+        self.wait(progress)?;
         for _ in 0..BURST {
             match self.socket.recv_from(&mut self.buffer) {
                 Ok((len, from)) => {
@@ -100,16 +101,21 @@ impl<A: Application> Socket<A> {
         Ok(())
     }
 
-    fn wait(&self) -> Result<()> {
+    fn wait(&self, progress: &Progress) -> Result<()> {
         let deadlines = [self.endpoint.deadline(), self.application.deadline()];
         let next_ns = deadlines.into_iter().flatten().min();
         let left_ns = next_ns.map(|at_ns| at_ns.saturating_sub(self.now_ns()));
         let wait = left_ns.map_or(TICK, |ns| TICK.min(Duration::from_nanos(ns)));
-        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let mut fds =
+            [self.socket.as_fd(), progress.bell()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match ppoll(&mut fds, Some(TimeSpec::from_duration(wait)), None) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
+        if fds[1].any() == Some(true) {
+            progress.silence();
+        }
+        Ok(())
     }
 }
 

@@ -148,10 +148,52 @@ fn a_file_that_is_there_stays() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("could not be written there"), "{said}");
     let refused = fs::read_to_string(folder.path().join("refused")).unwrap();
-    assert!(refused.contains("in/file is there already"), "{refused}");
+    assert!(
+        refused.contains("\"in/file\" is there already"),
+        "{refused}"
+    );
     assert_eq!(fs::read(folder.path().join("in/file")).unwrap(), b"mine");
     let left = fs::read_dir(folder.path().join("in")).unwrap().count();
     assert_eq!(left, 1, "nothing half-written stays");
+}
+
+/// A file of sysfs has fewer bytes than it says. The sender may see that before it has got through to the receiver.
+#[test]
+fn a_file_that_cannot_be_read_whole_is_an_error() {
+    let ports = ["p0 --address 10.9.0.1/24", "p1 --address 10.9.0.2/24"];
+    let [from, to] = ports.map(|port| format!("--port uring:{port}"));
+    for (from, to, address) in [
+        ("", "--at 127.0.0.1", "127.0.0.1"),
+        (&from, &to, "10.9.0.2"),
+    ] {
+        let folder = folder();
+        let script = format!(
+            "$FERRY receive in {to} > received 2>&1 &\n\
+             timeout 50 $FERRY send /sys/class/net/lo/address {address} {from}"
+        );
+        let output = in_a_namespace(folder.path(), &script);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("cannot read /sys/class/net/lo/address"),
+            "{said}"
+        );
+        let left = fs::read_dir(folder.path().join("in")).unwrap().count();
+        assert_eq!(left, 0, "nothing half-written stays");
+    }
+}
+
+#[test]
+fn a_port_that_ends_early_is_an_error() {
+    let output = Command::new(FERRY)
+        .args(["receive", "in", "--port", "null:0?count=1000"])
+        .args(["--address", "10.0.0.2/24"])
+        .current_dir(folder().path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("the port has ended"), "{said}");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use linecard_ferry::packet::{self, Cookie, Terms, Writer};
 use linecard_ferry::players::{Job, Receiver, Sender, Shared};
 use linecard_ferry::transport::{Application, fit};
 use linecard_ferry::{Config, Counters, Endpoint, Ferry, Secret, UDP_PORT};
-use linecard_simnet::{Network, Outcome, Wire};
+use linecard_simnet::scenario::{HostPort, Listed, Made, Place};
+use linecard_simnet::{Kinds, Network, Outcome, Wire};
 use linecard_stack::{
     InterfaceConfig, Ip, IpHost, Secret as StackSecret, Stack, StackConfig, Transport,
 };
@@ -535,4 +536,77 @@ fn a_peer_that_moves_keeps_its_connection_and_its_worker() {
         taken[usize::from(worker_from(UDP_PORT))] > 1_000,
         "{taken:?}"
     );
+}
+
+#[test]
+fn a_sender_in_time_waits_for_room_and_not_for_the_clock() {
+    let mut net = Network::new(6);
+    let (near, far) = (net.host("client"), net.host("server"));
+    // Four times as much as the link takes.
+    let (protocols, tally) = client(Job {
+        size: 10_000,
+        interval_ns: 1_000_000,
+        ..job(UDP_PORT, 2_000)
+    });
+    net.protocols(near, protocols);
+    let server = [(2, "10.0.0.2/24")];
+    net.protocols(far, host(&server, 1, 2, true, |_| Receiver::new(false).0));
+    let wire = Wire::from_options([("delay", "1ms"), ("rate", "20M")]).unwrap();
+    net.link(near, far, wire);
+    let mut simulation = net.start().unwrap();
+    simulation.run_for(Duration::from_secs(60)).unwrap();
+    assert!(simulation.finish().unwrap().is_clean());
+    let tally = tally.read();
+    assert_eq!((tally.sent, tally.finished), (2_000, 1));
+}
+
+/// A host of two workers, as `linecard run` makes it from a kind.
+fn of_kind(kind: &str, settings: &str) -> Made {
+    let ports = [HostPort {
+        index: 0,
+        name: "wire".into(),
+        mac: None,
+        mtu: 1500,
+    }];
+    let place = Place {
+        host: "host",
+        workers: 2,
+        ports: &ports,
+    };
+    let listed = Listed::from_table(kind, toml::from_str(settings).unwrap()).unwrap();
+    let mut made = Made::default();
+    let kinds = linecard_ferry::kinds(Kinds::new());
+    made.add(&kinds, &listed, &place, 77).unwrap();
+    made
+}
+
+#[test]
+fn kinds_make_hosts_of_several_workers() {
+    // So many that some come to each worker of the server.
+    for port in 5_000..5_004 {
+        let mut net = Network::new(4);
+        let (near, far) = (net.host("client"), net.host("server"));
+        let client = of_kind(
+            "ferry-client",
+            &format!(
+                "addresses = ['10.0.0.1/24']\nmac = '02:00:00:00:00:01'\nport = {port}\n\
+                 to = '10.0.0.2:33779'\nmessages = 100\nsize = 500"
+            ),
+        );
+        let server = of_kind("ferry", "addresses = ['10.0.0.2/24']\necho = true");
+        assert!(client.keeps > 0 && server.keeps > 0);
+        net.protocols(near, client.protocols);
+        net.protocols(far, server.protocols);
+        for end in [near, far] {
+            net.engine(end, |config| config.workers = Some(2));
+        }
+        net.link(near, far, Wire::from_options([("delay", "1ms")]).unwrap());
+        let mut simulation = net.start().unwrap();
+        simulation.run_for(Duration::from_secs(30)).unwrap();
+        assert!(simulation.finish().unwrap().is_clean());
+        let told = client.figures.tell();
+        let figure = |name: &str| told[0].1.iter().find(|(n, _)| n == name).map(|(_, n)| *n);
+        let all = ["messages_sent", "messages", "finished", "broken"].map(figure);
+        assert_eq!(all, [100, 100, 1, 0].map(Some), "from port {port}");
+    }
 }

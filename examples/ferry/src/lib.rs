@@ -136,20 +136,21 @@
 //! | 20 % | 1.6 | 1,167,250 | 5,454 s | 7 s |
 //!
 //! **Between processes**, each with a port of Linecard's on a veth of its own namespace, one file and its copy compared.
-//! The machine has two cores, for the workers of both sides and for the threads that read and write the file, and it had other
-//! work meanwhile. 1 GiB without an emulated link (`examples/ferry/bench --whole xdp:`):
+//! The machine has two cores, for the workers of both sides and for the threads that read and write the file.
+//! 1 GiB without an emulated link (`examples/ferry/bench --whole xdp:`), with nothing else at work, a release build without
+//! link-time optimisation:
 //!
 //! | port | Mbit/s, three runs |
 //! | --- | --- |
-//! | `uring:` | 2,227 to 2,449 |
-//! | `dpdk:net_af_packet0?iface=` | 1,184 to 1,793 |
-//! | `xdp:` (copy mode, which is all that a veth has) | 592 to 1,148 |
+//! | `uring:` | 2,300 to 2,576 |
+//! | `dpdk:net_af_packet0?iface=` | 1,786 to 1,912 |
+//! | `xdp:` (copy mode, which is all that a veth has) | 2,487 to 2,791 |
 //!
 //! The same emulated link for Ferry and for the kernel's TCP with CUBIC: 100 Mbit/s, a queue of one bandwidth-delay product
 //! (64 packets at least), loss and one packet in a hundred late by half a round trip, both ways, by `linecard fwd`
 //! between two `uring:` ports. Ferry carries a file of the length given, from the first hello to the last byte written;
-//! iperf3 has 5 to 10 s. Rounds alternate; the median of three (`examples/ferry/bench`). Small differences mean nothing:
-//! the forwarder shares its two cores with both hosts and with other work.
+//! iperf3 has 5 to 10 s. Rounds alternate; the median of three (`examples/ferry/bench`), taken before the file's threads
+//! woke the worker. Small differences mean nothing: the forwarder shares its two cores with both hosts and with other work.
 //!
 //! | round trip | loss | Ferry's file | Ferry, Mbit/s | TCP, Mbit/s |
 //! | --- | --- | --- | --- | --- |

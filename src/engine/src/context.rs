@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use linecard_hal::{Burst, Mbuf, Mempool};
 
+use crate::clock::Time;
 use crate::counters::WorkerCounters;
 use crate::handoff::{Crossing, Mailbox};
 use crate::output::Output;
@@ -29,6 +30,7 @@ pub struct Context {
     pub(crate) burst_size: usize,
     /// The cycle counter as the worker last read it: behind the turn before, or up to three full bursts earlier.
     pub(crate) cycles: u64,
+    pub(crate) time: Time,
     pub(crate) control: Arc<Control>,
 }
 
@@ -47,6 +49,13 @@ impl Context {
     #[inline(always)]
     pub fn port(&self) -> PortIndex {
         self.port
+    }
+
+    /// The time in nanoseconds since the engine was started, read now: a few nanoseconds, so once a burst and not
+    /// once a frame. In a simulation it is virtual time.
+    #[inline(always)]
+    pub fn now_ns(&self) -> u64 {
+        self.time.now()
     }
 
     /// Frames in a burst at most.

@@ -178,6 +178,12 @@ pub trait Stage: Send {
     fn generate(&mut self, cx: &mut Context) {
         let _ = cx;
     }
+
+    /// For a source, when it has something to send next, by [`Context::now_ns`]: a worker that may sleep sleeps until
+    /// then, and a simulation goes on from there. `None` for at once.
+    fn next_ns(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A stage from a function of one frame.

@@ -50,7 +50,7 @@ impl Work {
         }
     }
 
-    /// Whether it has something to do though nothing arrives.
+    /// Whether [`generate`](Self::generate) is to be called in this turn.
     #[inline(always)]
     pub(crate) fn is_source(&self, cx: &Context) -> bool {
         match self {
@@ -67,18 +67,29 @@ impl Work {
         }
     }
 
-    /// When it has something to do though nothing arrives; `None` for never, and for stages, who never say.
+    /// When it has something to do though nothing arrives; `None` for never.
     pub(crate) fn deadline_ns(&self) -> Option<u64> {
         match self {
-            Self::Stage(_) => None,
+            Self::Stage(stage) => stage.is_source().then(|| stage.next_ns().unwrap_or(0)),
             Self::Protocols(host) => host.deadline(),
         }
     }
 
-    /// How long it has nothing to do unless something arrives or its bell rings; `None` for ever.
-    pub(crate) fn idle_for(&self) -> Option<Duration> {
+    /// Whether it has something to do now though nothing arrives. Asked before it sleeps.
+    pub(crate) fn is_due(&self, cx: &Context) -> bool {
         match self {
-            Self::Stage(_) => None,
+            Self::Stage(_) => self.deadline_ns().is_some_and(|due| due <= cx.now_ns()),
+            Self::Protocols(host) => host.is_due(cx),
+        }
+    }
+
+    /// How long it has nothing to do unless something arrives or its bell rings; `None` for ever.
+    pub(crate) fn idle_for(&self, cx: &Context) -> Option<Duration> {
+        match self {
+            Self::Stage(_) => {
+                let left = self.deadline_ns()?.saturating_sub(cx.now_ns());
+                Some(Duration::from_nanos(left))
+            }
             Self::Protocols(host) => host.idle_for(),
         }
     }

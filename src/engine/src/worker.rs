@@ -332,13 +332,13 @@ impl Worker {
         let nothing = self.inbox.ring.is_empty()
             && !self.control.stop.load(Ordering::Relaxed)
             && self.cx.waiting_in_all() == 0
-            && !self.work.is_source(&self.cx);
+            && !self.work.is_due(&self.cx);
         if nothing {
             self.cx.counters.sleeps += 1;
             idler.sleep(
                 self.inputs.iter_mut().map(|i| i.rx.wait_fd()),
                 &self.inbox.bell,
-                self.work.idle_for(),
+                self.work.idle_for(&self.cx),
             );
         }
         self.inbox.bell.awake();

@@ -134,7 +134,8 @@ impl Engine {
         self,
         stage: impl FnMut(WorkerIndex) -> Box<dyn Stage>,
     ) -> Result<Running, EngineError> {
-        let (mut running, workers) = self.with_stages(stage)?;
+        let time = Time::Machine(Nanos::new());
+        let (mut running, workers) = self.with_stages(stage, &time)?;
         running.start_threads(workers)?;
         Ok(running)
     }
@@ -160,7 +161,7 @@ impl Engine {
         stage: impl FnMut(WorkerIndex) -> Box<dyn Stage>,
         clock: SimClock,
     ) -> Result<Stepped, EngineError> {
-        let (running, workers) = self.with_stages(stage)?;
+        let (running, workers) = self.with_stages(stage, &Time::Virtual(clock.clone()))?;
         Stepped::new(running, workers, clock)
     }
 
@@ -178,8 +179,10 @@ impl Engine {
     fn with_stages(
         self,
         mut stage: impl FnMut(WorkerIndex) -> Box<dyn Stage>,
+        time: &Time,
     ) -> Result<(Running, Vec<Worker>), EngineError> {
-        self.assemble(|id| Some(Work::Stage(stage(id))), |_, _| Tallies::default())
+        let work = |id| Some(Work::Stage(stage(id)));
+        self.assemble(work, |_, _| Tallies::default(), time)
     }
 
     fn with_protocols(
@@ -194,6 +197,7 @@ impl Engine {
         self.assemble(
             |_| hosts.next().map(|host| Work::Protocols(Box::new(host))),
             |plan, ports| prepared.offer(plan, ports),
+            time,
         )
     }
 
@@ -203,6 +207,7 @@ impl Engine {
         mut self,
         mut work: impl FnMut(WorkerIndex) -> Option<Work>,
         started: impl FnOnce(&Plan, &mut [Box<dyn Port>]) -> Tallies,
+        time: &Time,
     ) -> Result<(Running, Vec<Worker>), EngineError> {
         let workers = self.plan.workers.len();
         let mut boxes: Vec<(Mailbox, Inbox)> = Vec::new();
@@ -242,7 +247,8 @@ impl Engine {
         let mut workers = Vec::new();
         for (id, inbox) in (0..).zip(inboxes) {
             let Some(work) = work(id) else { break };
-            let worker = running.worker(id, inbox, &mailboxes, &mut queues, &infos, work);
+            let todo = (work, time);
+            let worker = running.worker(id, inbox, &mailboxes, &mut queues, &infos, todo);
             running.published.push(worker.published.clone());
             workers.push(worker);
         }

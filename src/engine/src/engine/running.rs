@@ -10,7 +10,7 @@ use linecard_hal::{Burst, Offloads, PortInfo, QueuePair};
 
 use super::flows::{FlowReport, Installed};
 use super::{Engine, EngineError};
-use crate::clock;
+use crate::clock::{self, Time};
 use crate::context::Context;
 use crate::counters::{Published, WorkerCounters};
 use crate::handoff::{Bell, Inbox, Mailbox};
@@ -84,7 +84,7 @@ impl Running {
         mailboxes: &[Mailbox],
         queues: &mut [Vec<Option<QueuePair>>],
         infos: &[PortInfo],
-        work: Work,
+        (work, time): (Work, &Time),
     ) -> Worker {
         let (engine, plan) = (&self.engine, &self.engine.plan.workers[id as usize]);
         let ports = engine.ports.len();
@@ -130,6 +130,7 @@ impl Running {
                 port: plan.queues.first().map_or(0, |q| q.port as u16),
                 burst_size: burst,
                 cycles: clock::cycles(),
+                time: time.clone(),
                 control: self.control.clone(),
             },
             burst: Burst::with_capacity(burst),

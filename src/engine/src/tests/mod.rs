@@ -3,6 +3,7 @@
 mod crossing;
 mod failures;
 mod rules;
+mod sources;
 
 use std::time::{Duration, Instant};
 

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`rate`] | how much: packets, bits, a share of the link |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
+//! | [`trial`] | one trial: what is asked of it, and the reasons not to believe it |
 //! | [`results`] | what was measured, as it is written to files |
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
@@ -17,6 +18,7 @@
 pub mod rate;
 pub mod results;
 pub mod stamp;
+pub mod trial;
 
 /// Bytes of the frame check sequence, which frame sizes include and mbufs do not.
 pub const FCS_BYTES: u16 = 4;

@@ -11,12 +11,14 @@
 //! | [`rate`] | how much: packets, bits, a share of the link |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
 //! | [`trial`] | one trial: what is asked of it, and the reasons not to believe it |
+//! | [`rfc2544`] | which trials answer the questions of RFC 2544 |
 //! | [`results`] | what was measured, as it is written to files |
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
 pub mod rate;
 pub mod results;
+pub mod rfc2544;
 pub mod stamp;
 pub mod trial;
 

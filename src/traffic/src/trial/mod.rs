@@ -1,7 +1,7 @@
 //! Trials: one stream through the device under test, and whether to believe what came of it.
 //!
 //! A [`Tester`] runs a [`TrialSpec`] and says what happened; the procedures of
-//! RFC 2544 decide which trial is next. There are three testers: on real ports, on a
+//! [RFC 2544](crate::rfc2544) decide which trial is next. There are three testers: on real ports, on a
 //! simulated device in virtual time, and an arithmetic [`Model`] of a device, which answers at once.
 //!
 //! A trial follows RFC 2544 section 23: frames by which the device learns where the receiver is, a while for it to

@@ -67,7 +67,7 @@ impl Tester for Model {
             Load::Burst(frames) => (fastest, frames),
         };
         let achieved = asked.min(fastest);
-        let sent = ((frames as f64 * achieved / asked) as u64).clamp(1, frames.max(1));
+        let sent = ((frames as f64 * achieved / asked).round() as u64).clamp(1, frames.max(1));
         let (mut lost, waiting) = self.lost(sent, achieved);
         if spec.reset_after.is_some() {
             lost = lost

@@ -12,10 +12,12 @@
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
 //! | [`trial`] | one trial: what is asked of it, and the reasons not to believe it |
 //! | [`rfc2544`] | which trials answer the questions of RFC 2544 |
+//! | [`dut`] | a simulated device whose figures are known, and which may lie |
 //! | [`results`] | what was measured, as it is written to files |
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
+pub mod dut;
 pub mod rate;
 pub mod results;
 pub mod rfc2544;

@@ -8,13 +8,17 @@
 //!
 //! | module | what it has |
 //! | --- | --- |
+//! | [`machine`] | what it was measured with |
 //! | [`rate`] | how much: packets, bits, a share of the link |
+//! | [`report`] | the page, JSON and CSV of a run |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
 //! | [`results`] | what was measured, as it is written to files |
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
+pub mod machine;
 pub mod rate;
+pub mod report;
 pub mod results;
 pub mod stamp;
 

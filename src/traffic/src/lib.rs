@@ -8,7 +8,9 @@
 //!
 //! | module | what it has |
 //! | --- | --- |
+//! | [`machine`] | what it was measured with |
 //! | [`rate`] | how much: packets, bits, a share of the link |
+//! | [`report`] | the page, JSON and CSV of a run |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
 //! | [`trial`] | one trial: what is asked of it, and the reasons not to believe it |
 //! | [`rfc2544`] | which trials answer the questions of RFC 2544 |
@@ -18,7 +20,9 @@
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
 pub mod dut;
+pub mod machine;
 pub mod rate;
+pub mod report;
 pub mod results;
 pub mod rfc2544;
 pub mod stamp;

@@ -3,8 +3,11 @@
 //! Plain data. Rates are frames a second, times nanoseconds, frame sizes bytes with FCS, shares 0 to 1. A file is
 //! one [`Results`] as JSON; [`FORMAT`] changes when an old reader could misunderstand a new file.
 
+mod file;
+
 use std::collections::BTreeMap;
 
+pub use self::file::{FileError, write_atomically};
 use serde::{Deserialize, Serialize};
 
 /// The number of this format.

@@ -10,12 +10,17 @@
 //! | --- | --- |
 //! | [`rate`] | how much: packets, bits, a share of the link |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
+//! | [`receiver`] | what of it comes back: by lane lost, doubled, overtaken, late |
+//! | [`sequence`], [`latency`] | how that is told, and how long it took |
 //! | [`results`] | what was measured, as it is written to files |
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
+pub mod latency;
 pub mod rate;
+pub mod receiver;
 pub mod results;
+pub mod sequence;
 pub mod stamp;
 
 /// Bytes of the frame check sequence, which frame sizes include and mbufs do not.

@@ -15,6 +15,8 @@
 //! | [`trial`] | one trial: what is asked of it, and the reasons not to believe it |
 //! | [`rfc2544`] | which trials answer the questions of RFC 2544 |
 //! | [`dut`] | a simulated device whose figures are known, and which may lie |
+//! | [`receiver`] | what of it comes back: by lane lost, doubled, overtaken, late |
+//! | [`sequence`], [`latency`] | how that is told, and how long it took |
 //! | [`results`] | what was measured, as it is written to files |
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
@@ -25,6 +27,9 @@ pub mod rate;
 pub mod report;
 pub mod results;
 pub mod rfc2544;
+pub mod latency;
+pub mod receiver;
+pub mod sequence;
 pub mod stamp;
 pub mod trial;
 

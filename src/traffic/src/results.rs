@@ -148,6 +148,8 @@ pub struct Counts {
     pub reordered: u64,
     /// Frames that came when the trial was over and its time to settle, too.
     pub late: u64,
+    /// Frames so far behind that it cannot be told whether they are copies: so many fewer may be lost.
+    pub astray: u64,
     /// Frames that came back changed, or were none of ours.
     pub foreign: u64,
     /// Frames that our own receiver lost.

@@ -22,13 +22,13 @@
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
 pub mod dut;
+pub mod latency;
 pub mod machine;
 pub mod rate;
+pub mod receiver;
 pub mod report;
 pub mod results;
 pub mod rfc2544;
-pub mod latency;
-pub mod receiver;
 pub mod sequence;
 pub mod stamp;
 pub mod trial;

@@ -11,6 +11,7 @@
 //! | [`rate`] | how much: packets, bits, a share of the link |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
 //! | [`receiver`] | what of it comes back: by lane lost, doubled, overtaken, late |
+//! | [`responder`] | answers for the addresses in between, and finds the neighbour |
 //! | [`sequence`], [`latency`] | how that is told, and how long it took |
 //! | [`results`] | what was measured, as it is written to files |
 //!
@@ -19,6 +20,7 @@
 pub mod latency;
 pub mod rate;
 pub mod receiver;
+pub mod responder;
 pub mod results;
 pub mod sequence;
 pub mod stamp;

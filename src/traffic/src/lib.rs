@@ -16,6 +16,8 @@
 //! | [`rfc2544`] | which trials answer the questions of RFC 2544 |
 //! | [`dut`] | a simulated device whose figures are known, and which may lie |
 //! | [`receiver`] | what of it comes back: by lane lost, doubled, overtaken, late |
+//! | [`responder`] | answers for the addresses in between, and finds the neighbour |
+//! | [`sink`] | the stage of the two |
 //! | [`sequence`], [`latency`] | how that is told, and how long it took |
 //! | [`results`] | what was measured, as it is written to files |
 //!
@@ -27,9 +29,11 @@ pub mod machine;
 pub mod rate;
 pub mod receiver;
 pub mod report;
+pub mod responder;
 pub mod results;
 pub mod rfc2544;
 pub mod sequence;
+pub mod sink;
 pub mod stamp;
 pub mod trial;
 

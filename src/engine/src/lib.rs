@@ -22,6 +22,8 @@
 //! | [`timer`] | millions of timers for one worker, with the clock as an argument |
 //! | [`channel`] | messages and mbufs between a protocol and ordinary threads or tasks |
 //! | [`publish`] | configuration that reaches the workers without a lock |
+//! | [`tap`] | copies of what ports receive and transmit, while it runs |
+//! | [`blocks`] | frames in bulk between a worker and an ordinary thread |
 //!
 //! A worker owns its queues, its stage and its counters; nothing on the path is shared, locked,
 //! allocated, formatted or timed per packet. What workers share is one flag, the rings over which frames
@@ -29,6 +31,7 @@
 //! [`publish`]ed configuration.
 
 mod bell;
+pub mod blocks;
 pub mod channel;
 mod clock;
 mod context;
@@ -49,6 +52,7 @@ pub mod publish;
 mod report;
 mod stage;
 mod sync;
+pub mod tap;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

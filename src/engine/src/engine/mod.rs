@@ -19,6 +19,7 @@ use crate::handoff::{Inbox, Mailbox, mailbox};
 use crate::placement::{PlacementRequest, Plan, PoolDemand, PortDemand, WorkerPlan};
 use crate::protocol::{ProtocolReport, Protocols, Tallies};
 use crate::stage::{Stage, WorkerIndex};
+use crate::tap::Point;
 use crate::topology::Topology;
 use crate::work::Work;
 use crate::worker::{Control, Worker};
@@ -238,6 +239,7 @@ impl Engine {
             bells: mailboxes.iter().map(|m| m.bell().clone()).collect(),
             control,
             published: Vec::new(),
+            points: (0..workers).map(|_| Point::new()).collect(),
             rules,
             tallies,
             threads: Vec::new(),

@@ -19,6 +19,7 @@ use crate::placement::Plan;
 use crate::protocol::{ProtocolReport, Tallies};
 use crate::report::{Report, Sources};
 use crate::stage::WorkerIndex;
+use crate::tap::{Point, TapHandle, Taps};
 use crate::work::Work;
 use crate::worker::{Control, Ending, Input, Worker};
 
@@ -31,6 +32,8 @@ pub struct Running {
     pub(super) control: Arc<Control>,
     pub(super) bells: Vec<Arc<Bell>>,
     pub(super) published: Vec<Arc<Published>>,
+    /// By worker: where it meets its taps.
+    pub(super) points: Vec<Arc<Point>>,
     pub(super) rules: Vec<Installed>,
     pub(super) tallies: Tallies,
     pub(super) threads: Vec<JoinHandle<(Ending, Inbox)>>,
@@ -131,6 +134,7 @@ impl Running {
                 burst_size: burst,
                 cycles: clock::cycles(),
                 time: time.clone(),
+                taps: Taps::new(self.points[id as usize].clone(), time.clone()),
                 control: self.control.clone(),
             },
             burst: Burst::with_capacity(burst),
@@ -200,6 +204,12 @@ impl Running {
             control: self.control.clone(),
             bells: self.bells.clone(),
         }
+    }
+
+    /// A handle that taps what its ports receive and transmit.
+    pub fn taps(&self) -> TapHandle {
+        let burst = self.engine.config.burst;
+        TapHandle::new(&self.points, &self.bells, burst, &self.infos)
     }
 
     /// Asks all workers to stop; returns at once.

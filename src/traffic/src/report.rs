@@ -25,9 +25,12 @@
 //! | `valid` | `true`, or `false` for trials that must not be believed |
 //! | `note` | the reasons for that; what limited a throughput |
 
+mod axis;
+mod chart;
 mod csv;
 mod escape;
 mod page;
+mod plots;
 mod table;
 mod tables;
 mod units;

@@ -1,8 +1,10 @@
-//! The page of one run: the verdict and the headline figures first, then each test, then how it was measured.
+//! The page of one run: the verdict and the headline figures first, then pictures, tables with every
+//! figure, and how it was measured.
 
 use super::escape::{Escaped, shell};
+use super::plots::Run;
 use super::table::{Table, Tone};
-use super::{tables, units};
+use super::{plots, tables, units};
 use crate::rate::Layer;
 use crate::results::Results;
 
@@ -20,8 +22,8 @@ pub fn html(results: &Results) -> String {
     body += &header(results, &title);
     body += &tiles(results);
     body += &warnings(results);
-    body += &tests(results);
-    body += &trials(results);
+    body += &pictures(results);
+    body += &figures(results);
     body += &setup(results);
     document(&title, &body, &results.version)
 }
@@ -258,11 +260,21 @@ fn warnings(results: &Results) -> String {
     )
 }
 
-fn tests(results: &Results) -> String {
-    let mut html = section("Throughput", "", &[tables::throughput(results)]);
-    html += &section("Latency", "", &[tables::latency(results)]);
-    html += &section("Frame loss", "", &[tables::frame_loss(results)]);
-    html += &section("Back-to-back frames", "", &[tables::back_to_back(results)]);
+/// All pictures, two in a row where there is room.
+fn pictures(results: &Results) -> String {
+    let run = [Run { name: "", results }];
+    let all = [
+        plots::throughput(&run),
+        plots::latency(results),
+        plots::frame_loss(results),
+        plots::back_to_back(results),
+        plots::of_trials(results),
+        plots::rates(results),
+    ];
+    section("", &all.concat(), &[])
+}
+
+fn figures(results: &Results) -> String {
     let recovery = [
         tables::recovery(
             "Recovery from overload",
@@ -275,12 +287,15 @@ fn tests(results: &Results) -> String {
             &results.reset,
         ),
     ];
-    html += &section("Recovery and reset", "", &recovery);
-    html
-}
-
-fn trials(results: &Results) -> String {
-    section("Trials", "", &[tables::trials(results)])
+    let tests = [
+        tables::throughput(results),
+        tables::latency(results),
+        tables::frame_loss(results),
+        tables::back_to_back(results),
+    ];
+    let mut all = tests.into_iter().chain(recovery).collect::<Vec<_>>();
+    all.push(tables::trials(results));
+    section("Every figure", "", &all)
 }
 
 /// A heading with its pictures and tables; nothing if there is nothing to show.
@@ -289,7 +304,15 @@ pub(super) fn section(heading: &str, figures: &str, all: &[Table]) -> String {
     if figures.is_empty() && tables.is_empty() {
         return String::new();
     }
-    format!("<section>\n<h2>{heading}</h2>\n{figures}{tables}</section>\n")
+    let figures = match figures {
+        "" => String::new(),
+        figures => format!("<div class=figures>\n{figures}</div>\n"),
+    };
+    let heading = match heading {
+        "" => String::new(),
+        heading => format!("<h2>{heading}</h2>\n"),
+    };
+    format!("<section>\n{heading}{figures}{tables}</section>\n")
 }
 
 fn setup(results: &Results) -> String {

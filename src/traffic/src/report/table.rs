@@ -18,6 +18,8 @@ pub(super) struct Table {
 pub(super) struct Row {
     pub(super) cells: Vec<String>,
     pub(super) tone: Tone,
+    /// What has to be said about it, below it.
+    pub(super) remark: String,
 }
 
 /// How a row is to be taken, which also stands in a cell of it.
@@ -63,7 +65,11 @@ impl Table {
 
     pub(super) fn row(&mut self, tone: Tone, cells: impl IntoIterator<Item = String>) {
         let cells = cells.into_iter().collect();
-        self.rows.push(Row { cells, tone });
+        self.rows.push(Row {
+            cells,
+            tone,
+            remark: String::new(),
+        });
     }
 
     /// Nothing if it has no rows.
@@ -82,12 +88,20 @@ impl Table {
         }
         html += "<tbody>";
         for row in &self.rows {
-            html += &match row.tone {
+            let start = match row.tone {
                 Tone::Plain => "\n<tr>".to_owned(),
                 tone => format!("\n<tr class={}>", tone.class()),
             };
+            html += &start;
             for (cell, (_, figures)) in row.cells.iter().zip(&self.columns) {
                 html += &format!("<td{}>{}", class(*figures), Escaped(cell));
+            }
+            if !row.remark.is_empty() {
+                let width = self.columns.len();
+                html += &format!(
+                    "{start}<td class=why colspan={width}>{}",
+                    Escaped(&row.remark)
+                );
             }
         }
         html += "</table></div>\n";

@@ -1,6 +1,6 @@
 //! What the tables of a page say.
 
-use super::table::{Table, Tone};
+use super::table::{Row, Table, Tone};
 use super::units;
 use crate::rate::Layer;
 use crate::results::{Distribution, Latency, Port, Recovery, Results, Trial};
@@ -181,6 +181,7 @@ pub(super) fn trials(results: &Results) -> Table {
         "Every trial",
         &[
             "No.#",
+            "Valid",
             "Test",
             "Frame, bytes#",
             "Asked#",
@@ -188,17 +189,16 @@ pub(super) fn trials(results: &Results) -> Table {
             "Of asked#",
             "Sent for#",
             "Sent#",
-            "Unsent#",
-            "Received#",
             "Lost#",
             "Loss#",
+            "Unsent#",
+            "Sent late#",
+            "Received#",
             "Twice#",
             "Out of order#",
-            "Late#",
+            "Came late#",
             "Foreign#",
             "Our misses#",
-            "Sent late#",
-            "Valid",
         ],
     );
     for trial in results.trials.iter().take(MAX_TRIALS) {
@@ -207,7 +207,15 @@ pub(super) fn trials(results: &Results) -> Table {
         } else {
             Tone::Bad
         };
-        table.row(tone, trial_cells(trial));
+        let remark = match trial.is_valid() {
+            true => String::new(),
+            false => format!("Refused: {}", trial.faults.join("; ")),
+        };
+        table.rows.push(Row {
+            cells: trial_cells(trial),
+            tone,
+            remark,
+        });
     }
     let hidden = results.trials.len().saturating_sub(MAX_TRIALS);
     if hidden > 0 {
@@ -218,13 +226,10 @@ pub(super) fn trials(results: &Results) -> Table {
 
 fn trial_cells(trial: &Trial) -> Vec<String> {
     let counts = &trial.counts;
-    let valid = match trial.is_valid() {
-        true => "yes".to_owned(),
-        false => format!("no: {}", trial.faults.join("; ")),
-    };
     let share = trial.asked_fps.filter(|asked| *asked > 0.0);
     let mut cells = vec![
         trial.number.to_string(),
+        if trial.is_valid() { "yes" } else { "no" }.to_owned(),
         trial.test.replace('_', " "),
         units::size(trial.frame_bytes),
         trial.asked_fps.map_or("max".to_owned(), units::fps),
@@ -234,21 +239,20 @@ fn trial_cells(trial: &Trial) -> Vec<String> {
         }),
         units::seconds(trial.sent_s),
         units::count(counts.sent),
-        units::count(counts.unsent),
-        units::count(counts.received),
         units::count(counts.lost),
         units::percent(counts.loss_ratio()),
     ];
     let rest = [
+        counts.unsent,
+        trial.pacing.late_frames,
+        counts.received,
         counts.duplicated,
         counts.reordered,
         counts.late,
         counts.foreign,
         counts.receiver_misses,
-        trial.pacing.late_frames,
     ];
     cells.extend(rest.map(units::count));
-    cells.push(valid);
     cells
 }
 

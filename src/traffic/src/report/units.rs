@@ -102,6 +102,15 @@ pub(super) fn plain(value: f64) -> String {
     }
 }
 
+/// A round number beside an axis.
+pub(super) fn round(value: f64) -> String {
+    let text = plain(value);
+    match text.contains('.') && !text.contains('e') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
 /// Frame size: whole if all have it, else the mean.
 pub(super) fn size(bytes: f64) -> String {
     if bytes.fract() == 0.0 {
@@ -111,11 +120,16 @@ pub(super) fn size(bytes: f64) -> String {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for pictures"))]
 /// What quantiles are called: 0.999 is `99.9 %`.
 pub(super) fn quantile(share: f64) -> String {
     let text = format!("{:.6}", share * 100.0);
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// As short as it can be said, with a unit of these.
+pub(super) fn short(value: f64, all: &[(f64, &str)]) -> String {
+    let (factor, unit) = unit_for(value * 1.0005, all);
+    format!("{}{unit}", plain(value / factor))
 }
 
 /// The unit that suits the largest of several figures: its factor and name.
@@ -133,16 +147,16 @@ fn scaled(value: f64, units: &[(f64, &str)]) -> String {
     format!("{}\u{a0}{unit}", significant(value / factor))
 }
 
+/// Four digits, so that figures below one another can be compared; whole numbers without a fraction.
 fn significant(value: f64) -> String {
-    let text = match value.abs() {
-        1000.0.. => return format!("{value:.0}"),
+    match value.abs() {
+        1000.0.. => format!("{value:.0}"),
+        whole if whole.fract() == 0.0 => format!("{value:.0}"),
         100.0.. => format!("{value:.1}"),
         10.0.. => format!("{value:.2}"),
         0.01.. => format!("{value:.3}"),
-        0.0 => return "0".to_owned(),
-        _ => return format!("{value:.2e}"),
-    };
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        _ => format!("{value:.2e}"),
+    }
 }
 
 #[cfg(test)]
@@ -153,7 +167,7 @@ mod tests {
     #[test]
     fn figures_as_people_write_them() {
         assert_eq!(fps(14_880_952.38), "14.88\u{a0}Mpps");
-        assert_eq!(fps(999_999.9), "1\u{a0}Mpps");
+        assert_eq!(fps(999_999.9), "1.000\u{a0}Mpps");
         assert_eq!(fps(0.0), "0\u{a0}pps");
         assert_eq!(bits(10e9), "10\u{a0}Gbit/s");
         assert_eq!(time(12_345.0), "12.35\u{a0}µs");

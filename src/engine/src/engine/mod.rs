@@ -29,7 +29,7 @@ pub use config::{EngineConfig, EngineError};
 use flows::AtWork;
 pub use flows::{FlowReport, PortRule};
 pub use remote::Remote;
-use remote::Shared;
+use remote::{Counted, Shared};
 pub use running::{Running, StopHandle};
 use sizing::Holders;
 pub use stepped::{Stepped, Stopped};
@@ -242,14 +242,15 @@ impl Engine {
         let stop = StopHandle {
             control: Arc::new(Control::new(self.config.packet_limit, workers)),
             bells: mailboxes.iter().map(|m| m.bell().clone()).collect(),
-            control,
-            published: Vec::new(),
+        };
+        let counted = Counted {
+            published,
             points: (0..workers).map(|_| Point::new()).collect(),
-            rules,
             tallies,
+            burst: self.config.burst,
         };
         let plan = self.plan.clone();
-        let shared = Shared::new(plan, infos.clone(), published, tallies, stop, at_work);
+        let shared = Shared::new(plan, infos.clone(), counted, stop, at_work);
         let running = Running {
             remote: Remote {
                 shared: Arc::new(shared),

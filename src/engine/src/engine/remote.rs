@@ -13,6 +13,7 @@ use crate::counters::Published;
 use crate::placement::Plan;
 use crate::protocol::{ProtocolReport, Tallies};
 use crate::report::{Report, Sources};
+use crate::tap::{Point, TapHandle};
 
 /// Watches and controls a running engine from any thread. Clonable; it may outlive the engine, whose last figures
 /// it then has.
@@ -29,20 +30,29 @@ pub(super) struct Shared {
     /// The ports as they were started.
     pub(super) infos: Vec<PortInfo>,
     pub(super) started: Instant,
-    pub(super) published: Vec<Arc<Published>>,
-    pub(super) tallies: Tallies,
+    pub(super) counted: Counted,
     pub(super) stop: StopHandle,
     /// By pool: the most mbufs in use that a report saw.
     peaks: Vec<AtomicUsize>,
     at_work: Mutex<AtWork>,
 }
 
+/// Where workers leave what others may see.
+pub(super) struct Counted {
+    /// By worker.
+    pub(super) published: Vec<Arc<Published>>,
+    /// By worker: where it meets its taps.
+    pub(super) points: Vec<Arc<Point>>,
+    pub(super) tallies: Tallies,
+    /// Frames in a burst at most.
+    pub(super) burst: usize,
+}
+
 impl Shared {
     pub(super) fn new(
         plan: Plan,
         infos: Vec<PortInfo>,
-        published: Vec<Arc<Published>>,
-        tallies: Tallies,
+        counted: Counted,
         stop: StopHandle,
         at_work: AtWork,
     ) -> Self {
@@ -51,8 +61,7 @@ impl Shared {
             started: Instant::now(),
             plan,
             infos,
-            published,
-            tallies,
+            counted,
             stop,
             at_work: Mutex::new(at_work),
         }
@@ -84,7 +93,7 @@ impl Remote {
             plan: &shared.plan,
             infos: &shared.infos,
             duration: shared.started.elapsed(),
-            counters: shared.published.iter().map(|p| p.read()).collect(),
+            counters: shared.counted.published.iter().map(|p| p.read()).collect(),
             failures: Vec::new(),
             undelivered: Vec::new(),
             flows: at_work.rule_reports(),
@@ -92,7 +101,7 @@ impl Remote {
             peaks: shared.peaks(&at_work),
             pools: &at_work.pools,
             extended: vec![BTreeMap::new(); shared.infos.len()],
-            protocols: shared.tallies.report(),
+            protocols: shared.counted.tallies.report(),
             running: true,
         }
         .report()
@@ -115,7 +124,18 @@ impl Remote {
 
     /// What the protocols have done until now, and where their claims are carried out.
     pub fn protocols(&self) -> Vec<ProtocolReport> {
-        self.shared.tallies.report()
+        self.shared.counted.tallies.report()
+    }
+
+    /// What taps the frames of its workers.
+    pub fn taps(&self) -> TapHandle {
+        let Shared {
+            counted,
+            stop,
+            infos,
+            ..
+        } = &*self.shared;
+        TapHandle::new(&counted.points, &stop.bells, counted.burst, infos)
     }
 
     /// Creates a flow rule, behind those that are there: those of the configuration and those that ports took for the

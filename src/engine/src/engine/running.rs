@@ -20,23 +20,13 @@ use crate::placement::Plan;
 use crate::protocol::ProtocolReport;
 use crate::report::{Report, Sources};
 use crate::stage::WorkerIndex;
-use crate::tap::{Point, TapHandle, Taps};
+use crate::tap::{TapHandle, Taps};
 use crate::work::Work;
 use crate::worker::{Control, Ending, Input, Worker};
 
 /// An engine at work. Dropping it stops it.
 pub struct Running {
     pub(super) engine: Engine,
-    /// The ports as they were started.
-    pub(super) infos: Vec<PortInfo>,
-    pub(super) started: Instant,
-    pub(super) control: Arc<Control>,
-    pub(super) bells: Vec<Arc<Bell>>,
-    pub(super) published: Vec<Arc<Published>>,
-    /// By worker: where it meets its taps.
-    pub(super) points: Vec<Arc<Point>>,
-    pub(super) rules: Vec<Installed>,
-    pub(super) tallies: Tallies,
     pub(super) remote: Remote,
     pub(super) threads: Vec<JoinHandle<(Ending, Inbox)>>,
 }
@@ -137,15 +127,17 @@ impl Running {
                 burst_size: burst,
                 cycles: clock::cycles(),
                 time: time.clone(),
-                taps: Taps::new(self.points[id as usize].clone(), time.clone()),
-                control: self.control.clone(),
+                taps: Taps::new(
+                    self.remote.shared.counted.points[id as usize].clone(),
+                    time.clone(),
+                ),
                 control: control.clone(),
             },
             burst: Burst::with_capacity(burst),
             inbox,
             idle: engine.config.idle,
             control: control.clone(),
-            published: self.remote.shared.published[id as usize].clone(),
+            published: self.remote.shared.counted.published[id as usize].clone(),
             pools: engine.pools.clone(),
             finished: false,
             limited: 0,
@@ -201,8 +193,7 @@ impl Running {
 
     /// A handle that taps what its ports receive and transmit.
     pub fn taps(&self) -> TapHandle {
-        let burst = self.engine.config.burst;
-        TapHandle::new(&self.points, &self.bells, burst, &self.infos)
+        self.remote.taps()
     }
 
     /// Asks all workers to stop; returns at once.
@@ -275,12 +266,12 @@ impl Running {
             duration,
             links: Vec::new(),
             peaks: shared.peaks(&shared.at_work()),
-            counters: shared.published.iter().map(|p| p.read()).collect(),
+            counters: shared.counted.published.iter().map(|p| p.read()).collect(),
             failures: endings.failures,
             undelivered: endings.undelivered,
             flows: endings.flows,
             extended: endings.extended,
-            protocols: shared.tallies.report(),
+            protocols: shared.counted.tallies.report(),
             running: false,
         }
         .report()

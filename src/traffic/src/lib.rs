@@ -8,12 +8,14 @@
 //!
 //! | module | what it has |
 //! | --- | --- |
+//! | [`filter`] | which frames, in the language of tcpdump |
 //! | [`rate`] | how much: packets, bits, a share of the link |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
 //! | [`results`] | what was measured, as it is written to files |
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
+pub mod filter;
 pub mod rate;
 pub mod results;
 pub mod stamp;

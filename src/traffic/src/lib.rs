@@ -8,6 +8,7 @@
 //!
 //! | module | what it has |
 //! | --- | --- |
+//! | [`capture`] | what passes a running engine, written down |
 //! | [`filter`] | which frames, in the language of tcpdump |
 //! | [`rate`] | how much: packets, bits, a share of the link |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
@@ -15,6 +16,7 @@
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
+pub mod capture;
 pub mod filter;
 pub mod rate;
 pub mod results;

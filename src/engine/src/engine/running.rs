@@ -209,7 +209,13 @@ impl Running {
     /// A handle that taps what its ports receive and transmit.
     pub fn taps(&self) -> TapHandle {
         let burst = self.engine.config.burst;
-        TapHandle::new(&self.points, &self.bells, burst, &self.infos)
+        TapHandle::new(
+            &self.points,
+            &self.bells,
+            &self.published,
+            burst,
+            &self.infos,
+        )
     }
 
     /// Asks all workers to stop; returns at once.

@@ -9,14 +9,27 @@
 //! | module | what it has |
 //! | --- | --- |
 //! | [`rate`] | how much: packets, bits, a share of the link |
+//! | [`size`] | how long frames are: one size, a range, a mix |
+//! | [`stream`] | what is to be sent, and how it is spread over time |
+//! | [`template`] | what frames look like: packet expressions, capture files |
+//! | [`fields`] | what changes from frame to frame, and the checksums that follow |
+//! | [`generator`] | sends it, on any port, on several workers |
+//! | [`station`] | the stage that sends by some ports and receives by others |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
 //! | [`results`] | what was measured, as it is written to files |
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
+pub mod fields;
+pub mod generator;
+mod pace;
 pub mod rate;
 pub mod results;
+pub mod size;
 pub mod stamp;
+pub mod station;
+pub mod stream;
+pub mod template;
 
 /// Bytes of the frame check sequence, which frame sizes include and mbufs do not.
 pub const FCS_BYTES: u16 = 4;

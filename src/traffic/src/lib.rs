@@ -10,17 +10,36 @@
 //! | --- | --- |
 //! | [`capture`] | what passes a running engine, written down |
 //! | [`filter`] | which frames, in the language of tcpdump |
+//! | [`machine`] | what it was measured with |
 //! | [`rate`] | how much: packets, bits, a share of the link |
+//! | [`report`] | the page, JSON and CSV of a run |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
+//! | [`trial`] | one trial: what is asked of it, and the reasons not to believe it |
+//! | [`rfc2544`] | which trials answer the questions of RFC 2544 |
+//! | [`dut`] | a simulated device whose figures are known, and which may lie |
+//! | [`receiver`] | what of it comes back: by lane lost, doubled, overtaken, late |
+//! | [`responder`] | answers for the addresses in between, and finds the neighbour |
+//! | [`sink`] | the stage of the two |
+//! | [`sequence`], [`latency`] | how that is told, and how long it took |
 //! | [`results`] | what was measured, as it is written to files |
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
 pub mod capture;
+pub mod dut;
 pub mod filter;
+pub mod latency;
+pub mod machine;
 pub mod rate;
+pub mod receiver;
+pub mod report;
+pub mod responder;
 pub mod results;
+pub mod rfc2544;
+pub mod sequence;
+pub mod sink;
 pub mod stamp;
+pub mod trial;
 
 /// Bytes of the frame check sequence, which frame sizes include and mbufs do not.
 pub const FCS_BYTES: u16 = 4;

@@ -333,12 +333,10 @@ impl Files {
         self.bytes_before += std::mem::take(&mut self.bytes);
         self.has_frames = false;
         self.begin(&|| true)?;
-        let oldest = self.rotation.files.map(|keep| u64::from(keep.max(1)));
-        if let Some(oldest) = oldest.and_then(|keep| self.begun.checked_sub(keep)) {
-            if oldest > 0 {
-                // Somebody else may have taken it away.
-                let _ = std::fs::remove_file(self.name_of(oldest));
-            }
+        let keep = self.rotation.files.map(|keep| u64::from(keep.max(1)));
+        if let Some(oldest @ 1..) = keep.and_then(|keep| self.begun.checked_sub(keep)) {
+            // Somebody else may have taken it away.
+            let _ = std::fs::remove_file(self.name_of(oldest));
         }
         Ok(())
     }

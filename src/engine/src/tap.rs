@@ -23,7 +23,7 @@ use crate::bell::Bell;
 use crate::blocks::{About, Block, Emptier, Filler, Way, lane, record_len};
 use crate::clock::Time;
 use crate::counters::Published as WorkerCounts;
-use crate::stage::PortIndex;
+use crate::stage::{PortIndex, WorkerIndex};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock, try_lock};
 
 /// Taps that an engine can have at a time.
@@ -120,19 +120,23 @@ pub struct TapHandle {
 
 impl TapHandle {
     pub(crate) fn new(
-        points: &[Arc<Point>],
         bells: &[Arc<Bell>],
         counters: &[Arc<WorkerCounts>],
         burst: usize,
         ports: &[PortInfo],
     ) -> Self {
-        let workers = points.iter().cloned().zip(bells.iter().cloned()).collect();
+        let workers = bells.iter().map(|bell| (Point::new(), bell.clone()));
         Self {
-            workers,
+            workers: workers.collect(),
             counters: counters.to_vec(),
             burst,
             ports: ports.into(),
         }
+    }
+
+    /// The side of a worker.
+    pub(crate) fn of_worker(&self, id: WorkerIndex, time: &Time) -> Taps {
+        Taps::new(self.workers[id as usize].0.clone(), time.clone())
     }
 
     /// The engine's ports.

@@ -31,6 +31,8 @@ enum Command {
     Ports(cmd::interfaces::PortsArgs),
     Bind(cmd::bind::BindArgs),
     Unbind(cmd::bind::UnbindArgs),
+    Top(cmd::top::TopArgs),
+    Ctl(cmd::ctl::CtlArgs),
     Dissector(cmd::dissector::DissectorArgs),
 }
 
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         Command::Ports(args) => cmd::interfaces::run(&args),
         Command::Bind(args) => cmd::bind::run_bind(&args),
         Command::Unbind(args) => cmd::bind::run_unbind(&args),
+        Command::Top(args) => cmd::top::run(&args),
+        Command::Ctl(args) => cmd::ctl::run(&args),
         Command::Dissector(args) => cmd::dissector::run(&args),
     };
     result.unwrap_or_else(|error| {

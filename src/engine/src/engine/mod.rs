@@ -20,7 +20,7 @@ use crate::handoff::{Inbox, Mailbox, mailbox};
 use crate::placement::{PlacementRequest, Plan, PoolDemand, PortDemand, WorkerPlan};
 use crate::protocol::{ProtocolReport, Protocols, Tallies};
 use crate::stage::{Stage, WorkerIndex};
-use crate::tap::Point;
+use crate::tap::TapHandle;
 use crate::topology::Topology;
 use crate::work::Work;
 use crate::worker::{Control, Worker};
@@ -29,7 +29,7 @@ pub use config::{EngineConfig, EngineError};
 use flows::AtWork;
 pub use flows::{FlowReport, PortRule};
 pub use remote::Remote;
-use remote::{Counted, Shared};
+use remote::Shared;
 pub use running::{Running, StopHandle};
 use sizing::Holders;
 pub use stepped::{Stepped, Stopped};
@@ -243,14 +243,10 @@ impl Engine {
             control: Arc::new(Control::new(self.config.packet_limit, workers)),
             bells: mailboxes.iter().map(|m| m.bell().clone()).collect(),
         };
-        let counted = Counted {
-            published,
-            points: (0..workers).map(|_| Point::new()).collect(),
-            tallies,
-            burst: self.config.burst,
-        };
+        let taps = TapHandle::new(&stop.bells, &published, self.config.burst, &infos);
         let plan = self.plan.clone();
-        let shared = Shared::new(plan, infos.clone(), counted, stop, at_work);
+        let known = infos.clone();
+        let shared = Shared::new(plan, known, published, tallies, (stop, taps), at_work);
         let running = Running {
             remote: Remote {
                 shared: Arc::new(shared),

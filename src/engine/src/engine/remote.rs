@@ -13,7 +13,7 @@ use crate::counters::Published;
 use crate::placement::Plan;
 use crate::protocol::{ProtocolReport, Tallies};
 use crate::report::{Report, Sources};
-use crate::tap::{Point, TapHandle};
+use crate::tap::TapHandle;
 
 /// Watches and controls a running engine from any thread. Clonable; it may outlive the engine, whose last figures
 /// it then has.
@@ -30,30 +30,22 @@ pub(super) struct Shared {
     /// The ports as they were started.
     pub(super) infos: Vec<PortInfo>,
     pub(super) started: Instant,
-    pub(super) counted: Counted,
+    pub(super) published: Vec<Arc<Published>>,
+    pub(super) tallies: Tallies,
     pub(super) stop: StopHandle,
+    pub(super) taps: TapHandle,
     /// By pool: the most mbufs in use that a report saw.
     peaks: Vec<AtomicUsize>,
     at_work: Mutex<AtWork>,
-}
-
-/// Where workers leave what others may see.
-pub(super) struct Counted {
-    /// By worker.
-    pub(super) published: Vec<Arc<Published>>,
-    /// By worker: where it meets its taps.
-    pub(super) points: Vec<Arc<Point>>,
-    pub(super) tallies: Tallies,
-    /// Frames in a burst at most.
-    pub(super) burst: usize,
 }
 
 impl Shared {
     pub(super) fn new(
         plan: Plan,
         infos: Vec<PortInfo>,
-        counted: Counted,
-        stop: StopHandle,
+        published: Vec<Arc<Published>>,
+        tallies: Tallies,
+        (stop, taps): (StopHandle, TapHandle),
         at_work: AtWork,
     ) -> Self {
         Self {
@@ -61,8 +53,10 @@ impl Shared {
             started: Instant::now(),
             plan,
             infos,
-            counted,
+            published,
+            tallies,
             stop,
+            taps,
             at_work: Mutex::new(at_work),
         }
     }
@@ -93,7 +87,7 @@ impl Remote {
             plan: &shared.plan,
             infos: &shared.infos,
             duration: shared.started.elapsed(),
-            counters: shared.counted.published.iter().map(|p| p.read()).collect(),
+            counters: shared.published.iter().map(|p| p.read()).collect(),
             failures: Vec::new(),
             undelivered: Vec::new(),
             flows: at_work.rule_reports(),
@@ -101,7 +95,7 @@ impl Remote {
             peaks: shared.peaks(&at_work),
             pools: &at_work.pools,
             extended: vec![BTreeMap::new(); shared.infos.len()],
-            protocols: shared.counted.tallies.report(),
+            protocols: shared.tallies.report(),
             running: true,
         }
         .report()
@@ -124,18 +118,7 @@ impl Remote {
 
     /// What the protocols have done until now, and where their claims are carried out.
     pub fn protocols(&self) -> Vec<ProtocolReport> {
-        self.shared.counted.tallies.report()
-    }
-
-    /// What taps the frames of its workers.
-    pub fn taps(&self) -> TapHandle {
-        let Shared {
-            counted,
-            stop,
-            infos,
-            ..
-        } = &*self.shared;
-        TapHandle::new(&counted.points, &stop.bells, counted.burst, infos)
+        self.shared.tallies.report()
     }
 
     /// Creates a flow rule, behind those that are there: those of the configuration and those that ports took for the
@@ -148,6 +131,11 @@ impl Remote {
     /// Removes a flow rule by its number, also one of the configuration, and gives it back.
     pub fn remove_rule(&self, id: u64) -> Result<PortRule, EngineError> {
         self.shared.at_work().remove_rule(id)
+    }
+
+    /// A handle that taps what its ports receive and transmit.
+    pub fn taps(&self) -> TapHandle {
+        self.shared.taps.clone()
     }
 
     /// Asks all workers to stop; returns at once.

@@ -20,7 +20,7 @@ use crate::placement::Plan;
 use crate::protocol::ProtocolReport;
 use crate::report::{Report, Sources};
 use crate::stage::WorkerIndex;
-use crate::tap::{TapHandle, Taps};
+use crate::tap::TapHandle;
 use crate::work::Work;
 use crate::worker::{Control, Ending, Input, Worker};
 
@@ -127,17 +127,14 @@ impl Running {
                 burst_size: burst,
                 cycles: clock::cycles(),
                 time: time.clone(),
-                taps: Taps::new(
-                    self.remote.shared.counted.points[id as usize].clone(),
-                    time.clone(),
-                ),
+                taps: self.remote.shared.taps.of_worker(id, time),
                 control: control.clone(),
             },
             burst: Burst::with_capacity(burst),
             inbox,
             idle: engine.config.idle,
             control: control.clone(),
-            published: self.remote.shared.counted.published[id as usize].clone(),
+            published: self.remote.shared.published[id as usize].clone(),
             pools: engine.pools.clone(),
             finished: false,
             limited: 0,
@@ -266,12 +263,12 @@ impl Running {
             duration,
             links: Vec::new(),
             peaks: shared.peaks(&shared.at_work()),
-            counters: shared.counted.published.iter().map(|p| p.read()).collect(),
+            counters: shared.published.iter().map(|p| p.read()).collect(),
             failures: endings.failures,
             undelivered: endings.undelivered,
             flows: endings.flows,
             extended: endings.extended,
-            protocols: shared.counted.tallies.report(),
+            protocols: shared.tallies.report(),
             running: false,
         }
         .report()

@@ -7,6 +7,7 @@
 pub mod bind;
 pub mod cards;
 pub mod config;
+pub mod ctl;
 pub mod dissector;
 pub mod doctor;
 pub mod forward;
@@ -18,6 +19,7 @@ pub mod run;
 pub mod script;
 pub mod sim;
 pub mod table;
+pub mod top;
 pub mod topo;
 pub mod watched;
 

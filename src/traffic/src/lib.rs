@@ -8,6 +8,8 @@
 //!
 //! | module | what it has |
 //! | --- | --- |
+//! | [`capture`] | what passes a running engine, written down |
+//! | [`filter`] | which frames, in the language of tcpdump |
 //! | [`machine`] | what it was measured with |
 //! | [`rate`] | how much: packets, bits, a share of the link |
 //! | [`report`] | the page, JSON and CSV of a run |
@@ -29,9 +31,11 @@
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
+pub mod capture;
 pub mod dut;
 pub mod fields;
 pub mod generator;
+pub mod filter;
 pub mod latency;
 pub mod machine;
 mod pace;

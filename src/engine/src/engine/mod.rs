@@ -20,7 +20,7 @@ use crate::handoff::{Inbox, Mailbox, mailbox};
 use crate::placement::{PlacementRequest, Plan, PoolDemand, PortDemand, WorkerPlan};
 use crate::protocol::{ProtocolReport, Protocols, Tallies};
 use crate::stage::{Stage, WorkerIndex};
-use crate::tap::Point;
+use crate::tap::TapHandle;
 use crate::topology::Topology;
 use crate::work::Work;
 use crate::worker::{Control, Worker};
@@ -242,14 +242,11 @@ impl Engine {
         let stop = StopHandle {
             control: Arc::new(Control::new(self.config.packet_limit, workers)),
             bells: mailboxes.iter().map(|m| m.bell().clone()).collect(),
-            control,
-            published: Vec::new(),
-            points: (0..workers).map(|_| Point::new()).collect(),
-            rules,
-            tallies,
         };
+        let taps = TapHandle::new(&stop.bells, &published, self.config.burst, &infos);
         let plan = self.plan.clone();
-        let shared = Shared::new(plan, infos.clone(), published, tallies, stop, at_work);
+        let known = infos.clone();
+        let shared = Shared::new(plan, known, published, tallies, (stop, taps), at_work);
         let running = Running {
             remote: Remote {
                 shared: Arc::new(shared),

@@ -13,6 +13,7 @@ use crate::counters::Published;
 use crate::placement::Plan;
 use crate::protocol::{ProtocolReport, Tallies};
 use crate::report::{Report, Sources};
+use crate::tap::TapHandle;
 
 /// Watches and controls a running engine from any thread. Clonable; it may outlive the engine, whose last figures
 /// it then has.
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) published: Vec<Arc<Published>>,
     pub(super) tallies: Tallies,
     pub(super) stop: StopHandle,
+    pub(super) taps: TapHandle,
     /// By pool: the most mbufs in use that a report saw.
     peaks: Vec<AtomicUsize>,
     at_work: Mutex<AtWork>,
@@ -43,7 +45,7 @@ impl Shared {
         infos: Vec<PortInfo>,
         published: Vec<Arc<Published>>,
         tallies: Tallies,
-        stop: StopHandle,
+        (stop, taps): (StopHandle, TapHandle),
         at_work: AtWork,
     ) -> Self {
         Self {
@@ -54,6 +56,7 @@ impl Shared {
             published,
             tallies,
             stop,
+            taps,
             at_work: Mutex::new(at_work),
         }
     }
@@ -128,6 +131,11 @@ impl Remote {
     /// Removes a flow rule by its number, also one of the configuration, and gives it back.
     pub fn remove_rule(&self, id: u64) -> Result<PortRule, EngineError> {
         self.shared.at_work().remove_rule(id)
+    }
+
+    /// A handle that taps what its ports receive and transmit.
+    pub fn taps(&self) -> TapHandle {
+        self.shared.taps.clone()
     }
 
     /// Asks all workers to stop; returns at once.

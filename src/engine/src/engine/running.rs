@@ -20,23 +20,13 @@ use crate::placement::Plan;
 use crate::protocol::ProtocolReport;
 use crate::report::{Report, Sources};
 use crate::stage::WorkerIndex;
-use crate::tap::{Point, TapHandle, Taps};
+use crate::tap::TapHandle;
 use crate::work::Work;
 use crate::worker::{Control, Ending, Input, Worker};
 
 /// An engine at work. Dropping it stops it.
 pub struct Running {
     pub(super) engine: Engine,
-    /// The ports as they were started.
-    pub(super) infos: Vec<PortInfo>,
-    pub(super) started: Instant,
-    pub(super) control: Arc<Control>,
-    pub(super) bells: Vec<Arc<Bell>>,
-    pub(super) published: Vec<Arc<Published>>,
-    /// By worker: where it meets its taps.
-    pub(super) points: Vec<Arc<Point>>,
-    pub(super) rules: Vec<Installed>,
-    pub(super) tallies: Tallies,
     pub(super) remote: Remote,
     pub(super) threads: Vec<JoinHandle<(Ending, Inbox)>>,
 }
@@ -137,8 +127,7 @@ impl Running {
                 burst_size: burst,
                 cycles: clock::cycles(),
                 time: time.clone(),
-                taps: Taps::new(self.points[id as usize].clone(), time.clone()),
-                control: self.control.clone(),
+                taps: self.remote.shared.taps.of_worker(id, time),
                 control: control.clone(),
             },
             burst: Burst::with_capacity(burst),
@@ -201,8 +190,7 @@ impl Running {
 
     /// A handle that taps what its ports receive and transmit.
     pub fn taps(&self) -> TapHandle {
-        let burst = self.engine.config.burst;
-        TapHandle::new(&self.points, &self.bells, burst, &self.infos)
+        self.remote.taps()
     }
 
     /// Asks all workers to stop; returns at once.

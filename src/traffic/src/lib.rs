@@ -8,10 +8,12 @@
 //!
 //! | module | what it has |
 //! | --- | --- |
+//! | [`compare`] | two runs: what differs, and what of that is more than chance |
 //! | [`machine`] | what it was measured with |
 //! | [`rate`] | how much: packets, bits, a share of the link |
 //! | [`report`] | the page, JSON and CSV of a run |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
+//! | [`stats`] | confidence intervals |
 //! | [`trial`] | one trial: what is asked of it, and the reasons not to believe it |
 //! | [`rfc2544`] | which trials answer the questions of RFC 2544 |
 //! | [`dut`] | a simulated device whose figures are known, and which may lie |
@@ -21,6 +23,7 @@
 //!
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
+pub mod compare;
 pub mod dut;
 pub mod latency;
 pub mod machine;
@@ -31,6 +34,7 @@ pub mod results;
 pub mod rfc2544;
 pub mod sequence;
 pub mod stamp;
+pub mod stats;
 pub mod trial;
 
 /// Bytes of the frame check sequence, which frame sizes include and mbufs do not.

@@ -34,6 +34,7 @@ enum Command {
     Top(cmd::top::TopArgs),
     Ctl(cmd::ctl::CtlArgs),
     Dissector(cmd::dissector::DissectorArgs),
+    Report(cmd::report::ReportArgs),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Top(args) => cmd::top::run(&args),
         Command::Ctl(args) => cmd::ctl::run(&args),
         Command::Dissector(args) => cmd::dissector::run(&args),
+        Command::Report(args) => cmd::report::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -23,6 +23,7 @@ struct Cli {
 enum Command {
     Fwd(cmd::fwd::FwdArgs),
     Run(cmd::run::RunArgs),
+    Capture(cmd::capture::CaptureArgs),
     Config(cmd::config::ConfigArgs),
     Doctor(cmd::doctor::DoctorArgs),
     Topo(cmd::topo::TopoArgs),
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Fwd(args) => cmd::fwd::run(&args),
         Command::Run(args) => cmd::run::run(&args),
+        Command::Capture(args) => cmd::capture::run(&args),
         Command::Config(args) => cmd::config::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args),
         Command::Topo(args) => cmd::topo::run(&args, &cmd::topo::port_demand),

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub)]
 
 pub mod bind;
+pub mod capture;
 pub mod cards;
 pub mod config;
 pub mod ctl;

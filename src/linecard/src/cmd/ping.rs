@@ -65,7 +65,7 @@ pub struct PingArgs {
     /// Bytes of a frame with FCS; the least that has room if left out.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(64..=9018))]
     size: Option<u16>,
-    /// How long to wait for the last.
+    /// How long to wait for the last, and three times as long for the host's link-layer address.
     #[arg(long, short = 'W', value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Print only the summary.
@@ -78,8 +78,8 @@ pub struct PingArgs {
     engine: Workers,
 }
 
-/// How long a neighbour has to say where it is: three questions, one a second.
-const PATIENCE: Duration = Duration::from_millis(3500);
+/// How often a neighbour may not answer within the time that a host has for it. It is asked once a second.
+const QUESTIONS: u32 = 3;
 
 /// Runs it.
 pub fn run(args: &PingArgs) -> anyhow::Result<ExitCode> {
@@ -158,7 +158,7 @@ fn begins(args: &PingArgs) -> String {
 fn find(args: &PingArgs, found: &Found, running: &Running) -> anyhow::Result<()> {
     let start = Instant::now();
     while found.mac().is_none() && !running.is_finished() {
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > args.timeout * QUESTIONS {
             let asked = args
                 .gateway
                 .or(args.host)

@@ -17,6 +17,7 @@ pub mod interfaces;
 pub mod kinds;
 pub mod ping;
 pub mod reflect;
+pub mod report;
 pub mod run;
 pub mod script;
 pub mod sim;

@@ -22,6 +22,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Fwd(cmd::fwd::FwdArgs),
+    Sink(cmd::sink::SinkArgs),
+    Reflect(cmd::reflect::ReflectArgs),
+    Ping(cmd::ping::PingArgs),
     Run(cmd::run::RunArgs),
     Capture(cmd::capture::CaptureArgs),
     Config(cmd::config::ConfigArgs),
@@ -42,6 +45,9 @@ fn main() -> ExitCode {
     cmd::watched::log_to_stderr();
     let result = match Cli::parse().command {
         Command::Fwd(args) => cmd::fwd::run(&args),
+        Command::Sink(args) => cmd::sink::run(&args),
+        Command::Reflect(args) => cmd::reflect::run(&args),
+        Command::Ping(args) => cmd::ping::run(&args),
         Command::Run(args) => cmd::run::run(&args),
         Command::Capture(args) => cmd::capture::run(&args),
         Command::Config(args) => cmd::config::run(&args),

@@ -211,7 +211,7 @@ impl Forward {
 }
 
 /// Ctrl-C and SIGTERM end the run in order; a second one ends it at once.
-fn stop_on_signals(running: &Running) -> anyhow::Result<()> {
+pub fn stop_on_signals(running: &Running) -> anyhow::Result<()> {
     let stop = running.stop_handle();
     let asked = std::sync::atomic::AtomicBool::new(false);
     ctrlc::set_handler(move || {

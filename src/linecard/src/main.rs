@@ -22,6 +22,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Fwd(cmd::fwd::FwdArgs),
+    Gen(Box<cmd::generate::GenArgs>),
     Run(cmd::run::RunArgs),
     Config(cmd::config::ConfigArgs),
     Doctor(cmd::doctor::DoctorArgs),
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     log_to_stderr();
     let result = match Cli::parse().command {
         Command::Fwd(args) => cmd::fwd::run(&args),
+        Command::Gen(args) => cmd::generate::run(&args),
         Command::Run(args) => cmd::run::run(&args),
         Command::Config(args) => cmd::config::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args),

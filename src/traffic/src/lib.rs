@@ -12,6 +12,7 @@
 //! | [`size`] | how long frames are: one size, a range, a mix |
 //! | [`stream`] | what is to be sent, and how it is spread over time |
 //! | [`template`] | what frames look like: packet expressions, capture files |
+//! | [`frames`] | frames of capture files, as templates |
 //! | [`fields`] | what changes from frame to frame, and the checksums that follow |
 //! | [`generator`] | sends it, on any port, on several workers |
 //! | [`station`] | the stage that sends by some ports and receives by others |
@@ -21,6 +22,7 @@
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
 pub mod fields;
+pub mod frames;
 pub mod generator;
 mod pace;
 pub mod rate;

@@ -6,11 +6,13 @@
 
 pub mod bind;
 pub mod cards;
+pub mod common;
 pub mod config;
 pub mod dissector;
 pub mod doctor;
 pub mod forward;
 pub mod fwd;
+pub mod generate;
 pub mod headers;
 pub mod interfaces;
 pub mod kinds;

@@ -100,6 +100,17 @@ impl Time {
         }
     }
 
+    /// Nanoseconds since 1970, for what is compared with other clocks than ours. In a simulation it is virtual time.
+    pub(crate) fn wall_ns(&self) -> u64 {
+        match self {
+            Self::Machine(_) => {
+                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                since.map_or(0, |d| d.as_nanos() as u64)
+            }
+            Self::Virtual(clock) => clock.now_ns(),
+        }
+    }
+
     /// The time at a reading of the counter that somebody has at hand: a worker reads it once a turn, for everybody.
     #[inline(always)]
     pub(crate) fn at(&self, cycles: u64) -> u64 {

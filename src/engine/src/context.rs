@@ -14,6 +14,7 @@ use crate::handoff::{Crossing, Mailbox};
 use crate::output::Output;
 use crate::protocol::Nest;
 use crate::stage::{DropReason, PortIndex, Verdict, WorkerIndex};
+use crate::tap::Taps;
 use crate::worker::Control;
 
 /// What a worker offers to its stage: where frames are settled, each through exactly one function that
@@ -31,6 +32,7 @@ pub struct Context {
     /// The cycle counter as the worker last read it: behind the turn before, or up to three full bursts earlier.
     pub(crate) cycles: u64,
     pub(crate) time: Time,
+    pub(crate) taps: Taps,
     pub(crate) control: Arc<Control>,
 }
 
@@ -117,7 +119,7 @@ impl Context {
             return self.drop(DropReason::NoSuchPort, mbuf);
         };
         if output.takes_as_it_is(&mbuf) {
-            output.push(mbuf, &mut self.counters);
+            output.push(mbuf, &mut self.counters, &mut self.taps);
         } else {
             self.forward_with_care(port, mbuf);
         }
@@ -135,7 +137,9 @@ impl Context {
                     nest: Nest::default(),
                 },
             ),
-            None => output.push_finished(mbuf, &self.pool, &mut self.counters),
+            None => {
+                output.push_finished(mbuf, &self.pool, &mut self.counters, &mut self.taps);
+            }
         }
     }
 
@@ -144,7 +148,7 @@ impl Context {
     pub fn forward_burst(&mut self, port: PortIndex, burst: &mut Burst) {
         match self.outputs.get_mut(port as usize) {
             Some(output) if output.takes_as_a_whole(burst) => {
-                output.push_burst(burst, &mut self.counters);
+                output.push_burst(burst, &mut self.counters, &mut self.taps);
             }
             _ => {
                 for mbuf in burst.drain() {
@@ -178,6 +182,13 @@ impl Context {
     pub fn consume(&mut self, mbuf: Mbuf) {
         self.counters.consumed += 1;
         drop(mbuf);
+    }
+
+    /// Counts a whole burst as used up by the stage and frees it.
+    #[inline(always)]
+    pub fn consume_burst(&mut self, burst: &mut Burst) {
+        self.counters.consumed += burst.len() as u64;
+        burst.clear();
     }
 
     /// Discards a frame.
@@ -250,7 +261,7 @@ impl Context {
             }
         }
         for output in &mut self.outputs {
-            output.flush(&mut self.counters);
+            output.flush(&mut self.counters, &mut self.taps);
         }
     }
 

@@ -14,6 +14,7 @@
 //! | [`topology`] | the machine: nodes, cores, siblings, caches, interfaces |
 //! | [`placement`] | queues to workers to cpus, pools to nodes: a plan that can be printed first |
 //! | [`Engine`], [`Running`] | configure, start, watch, stop, account |
+//! | [`Remote`] | the same from other threads: figures, flow rules while it runs |
 //! | [`Stage`], [`Verdict`], [`Context`] | the program's own part of the path |
 //! | [`protocol`] | or protocols side by side: claims, verdicts, rights |
 //! | [`flow_table`] | what a worker knows of each flow |
@@ -22,6 +23,8 @@
 //! | [`timer`] | millions of timers for one worker, with the clock as an argument |
 //! | [`channel`] | messages and mbufs between a protocol and ordinary threads or tasks |
 //! | [`publish`] | configuration that reaches the workers without a lock |
+//! | [`tap`] | copies of what ports receive and transmit, while it runs |
+//! | [`blocks`] | frames in bulk between a worker and an ordinary thread |
 //!
 //! A worker owns its queues, its stage and its counters; nothing on the path is shared, locked,
 //! allocated, formatted or timed per packet. What workers share is one flag, the rings over which frames
@@ -29,6 +32,7 @@
 //! [`publish`]ed configuration.
 
 mod bell;
+pub mod blocks;
 pub mod channel;
 mod clock;
 mod context;
@@ -49,6 +53,7 @@ pub mod publish;
 mod report;
 mod stage;
 mod sync;
+pub mod tap;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -61,9 +66,10 @@ mod worker;
 pub use context::Context;
 pub use copies::CopyReason;
 pub use engine::{
-    Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, Stepped, StopHandle, Stopped,
+    Engine, EngineConfig, EngineError, FlowReport, PortRule, Remote, Running, Stepped, StopHandle,
+    Stopped,
 };
 pub use flow_table::{FlowId, FlowTable};
 pub use idle::Idle;
-pub use report::{Account, LeakReport, PoolReport, PortReport, Report, WorkerReport};
+pub use report::{Account, LeakReport, PoolReport, PortReport, QueueReport, Report, WorkerReport};
 pub use stage::{DropReason, PortIndex, Stage, Verdict, WorkerIndex};

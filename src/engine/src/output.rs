@@ -9,6 +9,7 @@ use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool, QueueState, TxQueue};
 use crate::counters::WorkerCounters;
 use crate::offload;
 use crate::stage::{DropReason, WorkerIndex};
+use crate::tap::Taps;
 
 pub(crate) struct Output {
     pub(crate) port: u16,
@@ -84,15 +85,15 @@ impl Output {
     }
 
     #[inline(always)]
-    pub(crate) fn push(&mut self, mbuf: Mbuf, counters: &mut WorkerCounters) {
+    pub(crate) fn push(&mut self, mbuf: Mbuf, counters: &mut WorkerCounters, taps: &mut Taps) {
         if let Err(mbuf) = self.waiting.push(mbuf) {
-            self.push_full(mbuf, counters);
+            self.push_full(mbuf, counters, taps);
         }
     }
 
     #[cold]
-    fn push_full(&mut self, mbuf: Mbuf, counters: &mut WorkerCounters) {
-        self.flush(counters);
+    fn push_full(&mut self, mbuf: Mbuf, counters: &mut WorkerCounters, taps: &mut Taps) {
+        self.flush(counters, taps);
         if let Err(mbuf) = self.waiting.push(mbuf) {
             let reason = if self.down {
                 DropReason::PortDown
@@ -105,14 +106,19 @@ impl Output {
     }
 
     #[inline(always)]
-    pub(crate) fn push_burst(&mut self, burst: &mut Burst, counters: &mut WorkerCounters) {
+    pub(crate) fn push_burst(
+        &mut self,
+        burst: &mut Burst,
+        counters: &mut WorkerCounters,
+        taps: &mut Taps,
+    ) {
         if self.waiting.is_empty() && burst.capacity() == self.waiting.capacity() {
             // A full one at once, while its mbufs are warm: those that the queue frees are then the
             // next to be received into, and fewer go round.
             if burst.room() == 0
                 && let Some(tx) = &mut self.tx
             {
-                counters.ports[self.port as usize].taken += tx.transmit(burst) as u64;
+                counters.ports[self.port as usize].taken += send(self.port, tx, burst, taps) as u64;
                 if burst.is_empty() {
                     return;
                 }
@@ -120,13 +126,18 @@ impl Output {
             core::mem::swap(&mut self.waiting, burst);
             return;
         }
-        self.push_burst_slow(burst, counters);
+        self.push_burst_slow(burst, counters, taps);
     }
 
     #[cold]
-    fn push_burst_slow(&mut self, burst: &mut Burst, counters: &mut WorkerCounters) {
+    fn push_burst_slow(
+        &mut self,
+        burst: &mut Burst,
+        counters: &mut WorkerCounters,
+        taps: &mut Taps,
+    ) {
         for mbuf in burst.drain() {
-            self.push(mbuf, counters);
+            self.push(mbuf, counters, taps);
         }
     }
 
@@ -136,6 +147,7 @@ impl Output {
         mbuf: Mbuf,
         pool: &Mempool,
         counters: &mut WorkerCounters,
+        taps: &mut Taps,
     ) {
         let accepted = MbufFlags::from_bits_retain(!self.rejected);
         let outcome = offload::finish(mbuf, accepted, self.single_segment, pool, &mut self.scratch);
@@ -146,7 +158,7 @@ impl Output {
                 counters.segmented += (self.scratch.len() as u64).saturating_sub(1);
                 let mut scratch = core::mem::replace(&mut self.scratch, Burst::with_capacity(0));
                 for mbuf in scratch.drain() {
-                    self.push(mbuf, counters);
+                    self.push(mbuf, counters, taps);
                 }
                 self.scratch = scratch;
             }
@@ -156,12 +168,13 @@ impl Output {
 
     /// Gives the queue what is waiting.
     #[inline(always)]
-    pub(crate) fn flush(&mut self, counters: &mut WorkerCounters) {
+    pub(crate) fn flush(&mut self, counters: &mut WorkerCounters, taps: &mut Taps) {
         if self.waiting.is_empty() {
             return;
         }
         if let Some(tx) = &mut self.tx {
-            counters.ports[self.port as usize].taken += tx.transmit(&mut self.waiting) as u64;
+            let taken = send(self.port, tx, &mut self.waiting, taps);
+            counters.ports[self.port as usize].taken += taken as u64;
         }
     }
 
@@ -188,5 +201,15 @@ impl Output {
         if let Some(tx) = &mut self.tx {
             counters.ports[self.port as usize].tx = tx.stats();
         }
+    }
+}
+
+/// Gives a burst to the queue, past the taps if there are any; returns how many frames it took.
+#[inline(always)]
+fn send(port: u16, tx: &mut Box<dyn TxQueue>, burst: &mut Burst, taps: &mut Taps) -> usize {
+    if taps.any() {
+        taps.transmit(port, &mut **tx, burst)
+    } else {
+        tx.transmit(burst)
     }
 }

@@ -219,10 +219,14 @@ impl Worker {
     #[inline(always)]
     fn turn(&mut self) -> usize {
         let mut frames = 0;
+        self.cx.taps.refresh();
         for input in &mut self.inputs {
             let received = input.rx.receive(&mut self.burst);
             if received == 0 {
                 continue;
+            }
+            if self.cx.taps.any() {
+                self.cx.taps.received(input.port, &self.burst);
             }
             frames += received;
             self.cx.port = input.port;
@@ -309,6 +313,7 @@ impl Worker {
         for output in &mut self.cx.outputs {
             output.maintain(&mut self.cx.counters);
         }
+        self.cx.taps.flush();
         self.publish();
         if finished {
             self.mark_finished();
@@ -352,6 +357,9 @@ impl Worker {
             output.collect(&mut self.cx.counters);
         }
         self.cx.counters.pending = self.cx.waiting_in_all() as u64;
+        self.cx.counters.mailbox = self.inbox.ring.len() as u64;
+        let now = self.read_clock();
+        self.cx.counters.counted_ns = self.cx.time.at(now);
         self.published.publish(&self.cx.counters);
     }
 

@@ -33,10 +33,11 @@ enum Command {
     Bind(cmd::bind::BindArgs),
     Unbind(cmd::bind::UnbindArgs),
     Dissector(cmd::dissector::DissectorArgs),
+    Report(cmd::report::ReportArgs),
 }
 
 fn main() -> ExitCode {
-    log_to_stderr();
+    cmd::watched::log_to_stderr();
     let result = match Cli::parse().command {
         Command::Fwd(args) => cmd::fwd::run(&args),
         Command::Gen(args) => cmd::generate::run(&args),
@@ -50,19 +51,10 @@ fn main() -> ExitCode {
         Command::Bind(args) => cmd::bind::run_bind(&args),
         Command::Unbind(args) => cmd::bind::run_unbind(&args),
         Command::Dissector(args) => cmd::dissector::run(&args),
+        Command::Report(args) => cmd::report::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
-}
-
-/// Warnings, or what `LINECARD_LOG` asks for, on standard error.
-fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("LINECARD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
 }

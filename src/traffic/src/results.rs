@@ -3,8 +3,11 @@
 //! Plain data. Rates are frames a second, times nanoseconds, frame sizes bytes with FCS, shares 0 to 1. A file is
 //! one [`Results`] as JSON; [`FORMAT`] changes when an old reader could misunderstand a new file.
 
+mod file;
+
 use std::collections::BTreeMap;
 
+pub use self::file::{FileError, write_atomically};
 use serde::{Deserialize, Serialize};
 
 /// The number of this format.
@@ -104,6 +107,8 @@ pub struct Trial {
     pub achieved_fps: f64,
     /// How long it was to send.
     pub asked_s: f64,
+    /// How many frames it was to send back to back, if it was a burst.
+    pub asked_frames: Option<u64>,
     /// How long it sent.
     pub sent_s: f64,
     /// What became of the frames.
@@ -112,6 +117,8 @@ pub struct Trial {
     pub pacing: Pacing,
     /// How long frames were on their way, if that was measured.
     pub latency: Option<Latency>,
+    /// When the last frame that was lost had been sent, since the first one was; only of trials that look for it.
+    pub last_loss_ns: Option<u64>,
     /// Why it must not be believed; empty for a trial that is good.
     pub faults: Vec<String>,
 }
@@ -141,6 +148,8 @@ pub struct Counts {
     pub reordered: u64,
     /// Frames that came when the trial was over and its time to settle, too.
     pub late: u64,
+    /// Frames so far behind that it cannot be told whether they are copies: so many fewer may be lost.
+    pub astray: u64,
     /// Frames that came back changed, or were none of ours.
     pub foreign: u64,
     /// Frames that our own receiver lost.
@@ -196,6 +205,15 @@ pub struct Distribution {
     pub max_ns: u64,
     /// Pairs of a share (0 to 1) and the value that so large a share does not exceed, ascending.
     pub quantiles: Vec<(f64, u64)>,
+}
+
+impl Distribution {
+    /// The value that this share does not exceed, if it was written down.
+    pub fn quantile(&self, share: f64) -> Option<u64> {
+        let mut known = self.quantiles.iter();
+        let found = known.find(|(at, _)| (at - share).abs() < 1e-9);
+        found.map(|(_, ns)| *ns)
+    }
 }
 
 /// The throughput of one frame size.
@@ -262,7 +280,7 @@ pub struct BackToBack {
     pub repetitions: Vec<u64>,
     /// What the device can hold, in frames: RFC 9004 section 6.5, corrected for what it forwarded meanwhile.
     pub buffer_frames: Option<f64>,
-    /// The same as time at its throughput.
+    /// The same as time at the rate of the burst: RFC 9004's corrected DUT buffer time.
     pub buffer_ns: Option<f64>,
 }
 

@@ -13,6 +13,7 @@ use crate::idle::TICK;
 use crate::protocol::ProtocolReport;
 use crate::report::Report;
 use crate::stage::WorkerIndex;
+use crate::tap::TapHandle;
 use crate::worker::Worker;
 
 /// An engine whose workers take turns in the caller's thread. See [`Engine::step`](super::Engine::step).
@@ -83,6 +84,12 @@ impl Stepped {
     /// What the protocols have done until now.
     pub fn protocols(&self) -> Vec<ProtocolReport> {
         self.running.protocols()
+    }
+
+    /// A handle that taps what its ports receive and transmit. Workers let their copies go when they look after
+    /// their queues, which is ten times a second.
+    pub fn taps(&self) -> TapHandle {
+        self.running.taps()
     }
 
     /// The ports as they were started.

@@ -4,6 +4,7 @@ mod crossing;
 mod failures;
 mod rules;
 mod sources;
+mod tapping;
 
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,10 @@ pub(crate) fn run_to_end(running: Running) -> Report {
 
 fn frames(n: usize) -> Vec<Vec<u8>> {
     (0..n).map(|i| vec![i as u8; 60 + i % 100]).collect()
+}
+
+fn forward_back(_: &mut Mbuf) -> Verdict {
+    Verdict::Reply
 }
 
 fn forward(m: &mut Mbuf) -> Verdict {

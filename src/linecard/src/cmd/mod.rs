@@ -16,11 +16,13 @@ pub mod generate;
 pub mod headers;
 pub mod interfaces;
 pub mod kinds;
+pub mod report;
 pub mod run;
 pub mod script;
 pub mod sim;
 pub mod table;
 pub mod topo;
+pub mod watched;
 
 use std::io::Write;
 

@@ -137,7 +137,7 @@ impl Outcome {
         let mut sent = handle.sent();
         let port = &engine.ports[usize::from(handle.setup().port)];
         // What the port had taken and did not send, or never took, is not sent, whatever was thought before.
-        let refused: u64 = NOT_SENT.iter().filter_map(|why| port.drops.get(why)).sum();
+        let refused: u64 = NOT_SENT.iter().filter_map(|why| port.drops.get(*why)).sum();
         sent.frames -= refused.min(sent.frames);
         sent.unsent += refused;
         let seconds = sent.last_ns.saturating_sub(sent.first_ns) as f64 * 1e-9;

@@ -1,0 +1,346 @@
+//! The page of one run: the verdict and the headline figures first, then pictures, tables with every
+//! figure, and how it was measured.
+
+use super::escape::{Escaped, shell};
+use super::plots::Run;
+use super::table::{Table, Tone};
+use super::{plots, tables, units};
+use crate::rate::Layer;
+use crate::results::Results;
+
+/// What every page begins with. Nothing may be fetched, whatever a name in it says.
+const HEAD: &str = "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n\
+    <meta name=viewport content=\"width=device-width, initial-scale=1\">\n\
+    <meta name=color-scheme content=\"light dark\">\n\
+    <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
+    <link rel=icon href=\"data:,\">\n";
+
+/// The page.
+pub fn html(results: &Results) -> String {
+    let title = title(results);
+    let mut body = String::new();
+    body += &header(results, &title);
+    body += &tiles(results);
+    body += &warnings(results);
+    body += &pictures(results);
+    body += &figures(results);
+    body += &setup(results);
+    document(&title, &body, &results.version)
+}
+
+/// A whole document of its body.
+pub(super) fn document(title: &str, body: &str, version: &str) -> String {
+    format!(
+        "{HEAD}<title>{}</title>\n<style>\n{}</style>\n<main>\n{body}</main>\n<footer>Measured with linecard {}. \
+        The same figures are in the JSON and CSV files beside this page; <code>linecard report A.json B.json</code> \
+        compares two runs.</footer>\n</html>\n",
+        Escaped(title),
+        include_str!("style.css"),
+        Escaped(version),
+    )
+}
+
+fn title(results: &Results) -> String {
+    let is_rfc2544 = !(results.throughput.is_empty()
+        && results.latency.is_empty()
+        && results.frame_loss.is_empty()
+        && results.back_to_back.is_empty()
+        && results.recovery.is_empty()
+        && results.reset.is_empty());
+    let what = match results.command.get(1).map(String::as_str) {
+        Some("gen") => "Generated traffic",
+        Some("ping") => "Latency without load",
+        Some("sink") => "Received traffic",
+        Some("replay") => "Replayed traffic",
+        _ if is_rfc2544 => "RFC 2544 benchmark",
+        _ => "Measurement",
+    };
+    let named = |role: &str| {
+        let mut ports = results.ports.iter();
+        ports
+            .find(|port| port.role == role)
+            .map(|port| port.name.as_str())
+    };
+    match (named("transmit"), named("receive"), named("both")) {
+        (Some(from), Some(to), _) => format!("{what}: {from} → {to}"),
+        (Some(port), ..) | (_, Some(port), _) | (.., Some(port)) => format!("{what}: {port}"),
+        _ => what.to_owned(),
+    }
+}
+
+/// Whether to believe all this, in a few words.
+pub(super) fn verdict(results: &Results) -> (Tone, String) {
+    let all = results.trials.len();
+    let bad = results
+        .trials
+        .iter()
+        .filter(|trial| !trial.is_valid())
+        .count();
+    let trials = match all {
+        1 => "the trial",
+        _ => "all trials",
+    };
+    match (results.complete, bad) {
+        (false, _) => (
+            Tone::Bad,
+            format!(
+                "Interrupted: this is what there was until then ({} of {all} trials valid)",
+                all - bad
+            ),
+        ),
+        (true, 0) if all == 0 => (Tone::Plain, "Complete".to_owned()),
+        (true, 0) => (
+            Tone::Good,
+            format!("Complete, and {trials} valid: {all} of {all}"),
+        ),
+        (true, _) if bad == all => (
+            Tone::Bad,
+            format!("No trial may be believed: {bad} of {all} refused"),
+        ),
+        (true, _) => (
+            Tone::Doubtful,
+            format!("Complete; {bad} of {all} trials were refused and do not count"),
+        ),
+    }
+}
+
+fn header(results: &Results, title: &str) -> String {
+    let (tone, verdict) = verdict(results);
+    let mut about = vec![
+        results.started.clone(),
+        format!("took {}", units::seconds(results.duration_s)),
+        results.machine.host.clone(),
+        results.machine.processor.clone(),
+    ];
+    about.retain(|text| !text.is_empty());
+    format!(
+        "<header>\n<p class=brand>Linecard</p>\n<h1>{}</h1>\n<p class=\"verdict {}\">{}</p>\n<p class=about>{}</p>\n</header>\n",
+        Escaped(title),
+        tone.class(),
+        Escaped(&verdict),
+        Escaped(&about.join(" · ")),
+    )
+}
+
+pub(super) fn tile(name: &str, figure: &str, more: &str) -> String {
+    format!(
+        "<div class=tile><dt>{}<dd><strong>{}</strong><span>{}</span></div>\n",
+        Escaped(name),
+        Escaped(figure),
+        Escaped(more)
+    )
+}
+
+/// The figures that most people look for.
+fn tiles(results: &Results) -> String {
+    let mut tiles = String::new();
+    let goal = results
+        .throughput
+        .iter()
+        .map(|t| t.loss_goal)
+        .fold(f64::INFINITY, f64::min);
+    let found = results
+        .throughput
+        .iter()
+        .filter(|t| t.loss_goal == goal && t.fps.is_some());
+    if let Some(least) = found.clone().min_by_key(|t| t.frame_bytes) {
+        let fps = least.fps.unwrap_or_default();
+        let share = least
+            .line_fps
+            .map(|line| format!(", {} of line rate", units::percent(fps / line)));
+        let limit = if least.limit == "generator" {
+            "at least; "
+        } else {
+            ""
+        };
+        let more = format!(
+            "{limit}{} bytes{}",
+            least.frame_bytes,
+            share.unwrap_or_default()
+        );
+        tiles += &tile("Throughput", &units::fps(fps), &more);
+    }
+    if let Some(most) = found.max_by_key(|t| t.frame_bytes) {
+        let bytes = most.frame_bytes;
+        let bits = most.fps.unwrap_or_default() * Layer::One.bits(bytes.into());
+        tiles += &tile(
+            "Throughput",
+            &units::bits(bits),
+            &format!("{bytes} bytes, on layer 1"),
+        );
+    }
+    if let Some(at) = results.latency.iter().min_by_key(|at| at.frame_bytes) {
+        let figure = |share| {
+            at.latency
+                .time
+                .quantile(share)
+                .map(|ns| units::time(ns as f64))
+        };
+        let median = figure(0.5).unwrap_or_else(|| units::time(at.latency.time.mean_ns));
+        let tail = figure(0.99).map(|ns| format!("99 % within {ns}, "));
+        let more = format!("{}{} bytes", tail.unwrap_or_default(), at.frame_bytes);
+        tiles += &tile("Latency, median", &median, &more);
+    }
+    if let Some(burst) = results
+        .back_to_back
+        .iter()
+        .min_by_key(|burst| burst.frame_bytes)
+    {
+        let buffer = burst
+            .buffer_frames
+            .map(|n| format!(", buffer of {} frames", units::frames(n)));
+        let more = format!(
+            "frames of {} bytes{}",
+            burst.frame_bytes,
+            buffer.unwrap_or_default()
+        );
+        tiles += &tile("Longest burst", &units::frames(burst.frames), &more);
+    }
+    if let Some(recovery) = results.recovery.first() {
+        let more = format!("after overload with {} bytes", recovery.frame_bytes);
+        tiles += &tile("Recovery", &units::time(recovery.mean_ns), &more);
+    }
+    if tiles.is_empty() {
+        tiles = trial_tiles(results);
+    }
+    if tiles.is_empty() {
+        tiles
+    } else {
+        format!("<dl class=tiles>\n{tiles}</dl>\n")
+    }
+}
+
+/// The same for a run that was no benchmark, but traffic.
+fn trial_tiles(results: &Results) -> String {
+    let mut tiles = String::new();
+    let Some(trial) = results.trials.last() else {
+        return tiles;
+    };
+    let counts = trial.counts;
+    if counts.sent > 0 {
+        let asked = trial
+            .asked_fps
+            .map(|asked| format!(" of {} asked for", units::fps(asked)));
+        tiles += &tile(
+            "Rate",
+            &units::fps(trial.achieved_fps),
+            &format!("achieved{}", asked.unwrap_or_default()),
+        );
+        let more = format!("frames in {}", units::seconds(trial.sent_s));
+        tiles += &tile("Sent", &units::count(counts.sent), &more);
+    }
+    if counts.received + counts.lost > 0 {
+        let more = format!("{} frames lost of those sent", units::count(counts.lost));
+        tiles += &tile("Loss", &units::percent(counts.loss_ratio()), &more);
+    }
+    if let Some(latency) = &trial.latency {
+        let of = |share| {
+            latency
+                .time
+                .quantile(share)
+                .map(|ns| units::time(ns as f64))
+        };
+        let median = of(0.5).unwrap_or_else(|| units::time(latency.time.mean_ns));
+        let more = of(0.99)
+            .map(|ns| format!("99 % within {ns}"))
+            .unwrap_or_default();
+        tiles += &tile("Latency, median", &median, &more);
+    }
+    tiles
+}
+
+/// What has to be known before the figures are believed.
+fn warnings(results: &Results) -> String {
+    let mut all = results.warnings.clone();
+    for caution in results.machine.cautions() {
+        if !all.contains(&caution) {
+            all.push(caution);
+        }
+    }
+    if all.is_empty() {
+        return String::new();
+    }
+    let items: String = all
+        .iter()
+        .map(|text| format!("<li>{}\n", Escaped(text)))
+        .collect();
+    format!(
+        "<section class=warnings aria-label=Warnings>\n<h2>Before you believe this</h2>\n<ul>\n{items}</ul>\n</section>\n"
+    )
+}
+
+/// All pictures, two in a row where there is room.
+fn pictures(results: &Results) -> String {
+    let run = [Run { name: "", results }];
+    let all = [
+        plots::throughput(&run),
+        plots::latency(results),
+        plots::frame_loss(results),
+        plots::back_to_back(results),
+        plots::of_trials(results),
+        plots::rates(results),
+    ];
+    section("", &all.concat(), &[])
+}
+
+fn figures(results: &Results) -> String {
+    let recovery = [
+        tables::recovery(
+            "Recovery from overload",
+            "From the end of the overload to the last frame lost (RFC 2544, section 26.5).",
+            &results.recovery,
+        ),
+        tables::recovery(
+            "Reset",
+            "Time without service (RFC 2544, section 26.6; RFC 6201).",
+            &results.reset,
+        ),
+    ];
+    let tests = [
+        tables::throughput(results),
+        tables::latency(results),
+        tables::frame_loss(results),
+        tables::back_to_back(results),
+    ];
+    let mut all = tests.into_iter().chain(recovery).collect::<Vec<_>>();
+    all.push(tables::trials(results));
+    section("Every figure", "", &all)
+}
+
+/// A heading with its pictures and tables; nothing if there is nothing to show.
+pub(super) fn section(heading: &str, figures: &str, all: &[Table]) -> String {
+    let tables: String = all.iter().map(Table::html).collect();
+    if figures.is_empty() && tables.is_empty() {
+        return String::new();
+    }
+    let figures = match figures {
+        "" => String::new(),
+        figures => format!("<div class=figures>\n{figures}</div>\n"),
+    };
+    let heading = match heading {
+        "" => String::new(),
+        heading => format!("<h2>{heading}</h2>\n"),
+    };
+    format!("<section>\n{heading}{figures}{tables}</section>\n")
+}
+
+fn setup(results: &Results) -> String {
+    let command: Vec<_> = results
+        .command
+        .iter()
+        .map(|argument| shell(argument))
+        .collect();
+    let command = match command.is_empty() {
+        true => String::new(),
+        false => format!("<pre><code>{}</code></pre>\n", Escaped(&command.join(" "))),
+    };
+    let tables = [
+        tables::ports(&results.ports),
+        tables::machine(results),
+        tables::settings(results),
+    ];
+    let tables: String = tables.iter().map(Table::html).collect();
+    format!(
+        "<section>\n<h2>How it was measured</h2>\n{command}<div class=pair>{tables}</div></section>\n"
+    )
+}

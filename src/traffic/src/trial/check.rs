@@ -1,0 +1,248 @@
+//! The reasons not to believe a trial.
+
+use std::fmt;
+
+use crate::results::Trial;
+
+/// How far a trial may be from what was asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tolerance {
+    /// Of the rate and of the duration, as a share.
+    pub rate: f64,
+    /// Of frames that are none of ours, as a share of those sent; ten are always allowed.
+    pub foreign: f64,
+}
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Self {
+            rate: 0.001,
+            foreign: 0.001,
+        }
+    }
+}
+
+/// A reason not to believe a trial.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// Not one frame left.
+    NothingSent,
+    /// The rate was another than what was asked.
+    Rate {
+        /// Frames a second.
+        asked: f64,
+        /// Frames a second.
+        achieved: f64,
+    },
+    /// Frames were due and not sent.
+    Unsent(u64),
+    /// Another number of frames left than the burst was to have.
+    Frames {
+        /// Frames.
+        asked: u64,
+        /// Frames.
+        sent: u64,
+    },
+    /// It sent for longer or shorter than it was to.
+    Duration {
+        /// Seconds.
+        asked: f64,
+        /// Seconds.
+        sent: f64,
+    },
+    /// Frames still arrived when nobody could wait any more.
+    NotSettled,
+    /// Our own receiver lost frames.
+    ReceiverMisses(u64),
+    /// More different frames came than were sent.
+    MoreThanSent {
+        /// Frames.
+        sent: u64,
+        /// Frames.
+        received: u64,
+    },
+    /// Frames sent, received and lost do not add up.
+    Account,
+    /// Many frames were changed or none of ours.
+    Foreign(u64),
+    /// A port's link went down.
+    LinkDown(String),
+    /// Times that cannot be: frames that arrived before they were sent.
+    Clock(u64),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NothingSent => f.write_str("not one frame was sent"),
+            Self::Rate { asked, achieved } => write!(
+                f,
+                "asked for {asked:.0} frames a second, {achieved:.0} were sent"
+            ),
+            Self::Unsent(frames) => write!(f, "{frames} frames were due and not sent"),
+            Self::Frames { asked, sent } => {
+                write!(
+                    f,
+                    "a burst of {asked} frames was asked for, {sent} were sent"
+                )
+            }
+            Self::Duration { asked, sent } => {
+                write!(f, "was to send for {asked:.3} s and sent for {sent:.3} s")
+            }
+            Self::NotSettled => f.write_str("frames still arrived after the time to settle"),
+            Self::ReceiverMisses(frames) => {
+                write!(f, "our own receiver lost {frames} frames")
+            }
+            Self::MoreThanSent { sent, received } => {
+                write!(f, "{received} different frames came, but {sent} were sent")
+            }
+            Self::Account => f.write_str("frames received and lost are not those that were sent"),
+            Self::Foreign(frames) => {
+                write!(f, "{frames} frames came back changed or were none of ours")
+            }
+            Self::LinkDown(port) => write!(f, "the link of {port} was down"),
+            Self::Clock(frames) => {
+                write!(
+                    f,
+                    "{frames} frames arrived before they were sent, by the clock"
+                )
+            }
+        }
+    }
+}
+
+/// Whether the trial's sender was slower than asked: what the device would have made of that rate is not known.
+pub fn is_too_slow(trial: &Trial, tolerance: &Tolerance) -> bool {
+    trial
+        .asked_fps
+        .is_some_and(|asked| trial.achieved_fps < asked * (1.0 - tolerance.rate))
+}
+
+/// Every reason in the figures of a trial not to believe it.
+pub fn check(trial: &Trial, tolerance: &Tolerance) -> Vec<Fault> {
+    let counts = &trial.counts;
+    if counts.sent == 0 {
+        return vec![Fault::NothingSent];
+    }
+    let mut faults = Vec::new();
+    if let Some(asked) = trial.asked_fps {
+        check_pace(trial, asked, tolerance, &mut faults);
+    }
+    if let Some(asked) = trial.asked_frames
+        && asked != counts.sent
+    {
+        let sent = counts.sent;
+        faults.push(Fault::Frames { asked, sent });
+    }
+    // Who asks for as much as the port takes is refused frames all the time.
+    if counts.unsent > 0 && trial.asked_fps.is_some() {
+        faults.push(Fault::Unsent(counts.unsent));
+    }
+    if counts.receiver_misses > 0 {
+        faults.push(Fault::ReceiverMisses(counts.receiver_misses));
+    }
+    if counts.received > counts.sent {
+        faults.push(Fault::MoreThanSent {
+            sent: counts.sent,
+            received: counts.received,
+        });
+    } else if counts.sent - counts.received != counts.lost {
+        faults.push(Fault::Account);
+    }
+    if counts.foreign > 10 + (counts.sent as f64 * tolerance.foreign) as u64 {
+        faults.push(Fault::Foreign(counts.foreign));
+    }
+    faults
+}
+
+/// Rate and duration. Between the first frame and the last are one gap fewer than frames.
+fn check_pace(trial: &Trial, asked: f64, tolerance: &Tolerance, faults: &mut Vec<Fault>) {
+    let achieved = trial.achieved_fps;
+    if trial.counts.sent > 1 && (achieved - asked).abs() > asked * tolerance.rate {
+        faults.push(Fault::Rate { asked, achieved });
+    }
+    let (asked_s, sent_s) = (trial.asked_s, trial.sent_s);
+    if (sent_s - asked_s).abs() > asked_s * tolerance.rate + 1.5 / asked {
+        let (asked, sent) = (asked_s, sent_s);
+        faults.push(Fault::Duration { asked, sent });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::Counts;
+
+    fn good() -> Trial {
+        Trial {
+            asked_fps: Some(1000.0),
+            achieved_fps: 1000.0,
+            asked_s: 1.0,
+            sent_s: 0.999,
+            counts: Counts {
+                sent: 1000,
+                received: 990,
+                lost: 10,
+                ..Counts::default()
+            },
+            ..Trial::default()
+        }
+    }
+
+    fn faults(change: impl FnOnce(&mut Trial)) -> Vec<Fault> {
+        let mut trial = good();
+        change(&mut trial);
+        check(&trial, &Tolerance::default())
+    }
+
+    #[test]
+    fn a_good_trial_is_believed_also_with_loss_duplicates_and_disorder() {
+        assert_eq!(faults(|_| {}), []);
+        assert_eq!(faults(|t| t.counts.duplicated = 5), []);
+        assert_eq!(faults(|t| t.counts.reordered = 5), []);
+        assert_eq!(faults(|t| t.counts.foreign = 10), []);
+        assert_eq!(faults(|t| t.achieved_fps = 999.1), []);
+    }
+
+    #[test]
+    fn every_lie_has_its_name() {
+        let slow = |t: &mut Trial| t.achieved_fps = 998.0;
+        let expected = Fault::Rate {
+            asked: 1000.0,
+            achieved: 998.0,
+        };
+        assert_eq!(faults(slow), [expected]);
+        let mut trial = good();
+        slow(&mut trial);
+        assert!(is_too_slow(&trial, &Tolerance::default()));
+        assert!(!is_too_slow(&good(), &Tolerance::default()));
+
+        assert!(matches!(
+            faults(|t| t.achieved_fps = 1002.0)[..],
+            [Fault::Rate { .. }]
+        ));
+        assert_eq!(faults(|t| t.counts.unsent = 1), [Fault::Unsent(1)]);
+        assert!(matches!(
+            faults(|t| t.sent_s = 1.1)[..],
+            [Fault::Duration { .. }]
+        ));
+        assert_eq!(
+            faults(|t| t.counts.receiver_misses = 2),
+            [Fault::ReceiverMisses(2)]
+        );
+        assert_eq!(faults(|t| t.counts.lost = 0), [Fault::Account]);
+        assert_eq!(faults(|t| t.counts.foreign = 12), [Fault::Foreign(12)]);
+        assert_eq!(
+            faults(|t| t.counts = Counts::default()),
+            [Fault::NothingSent]
+        );
+        let more = faults(|t| t.counts.received = 1001);
+        assert!(matches!(more[..], [Fault::MoreThanSent { .. }]), "{more:?}");
+        let burst = faults(|t| {
+            t.asked_fps = None;
+            t.asked_frames = Some(999);
+        });
+        assert!(matches!(burst[..], [Fault::Frames { .. }]), "{burst:?}");
+        assert!(more[0].to_string().contains("1001"));
+    }
+}

@@ -10,11 +10,13 @@ use linecard_traffic::fields::Vary;
 use linecard_traffic::frames;
 use linecard_traffic::generator::{Job, Limit};
 use linecard_traffic::rate::Rate;
+use linecard_traffic::responder;
 use linecard_traffic::size::Sizes;
 use linecard_traffic::stream::{Spacing, StreamFile, StreamSpec};
 
 use crate::cmd::common::EngineArgs;
 use crate::cmd::fwd::parse_mac;
+use crate::cmd::watched::ControlArgs;
 
 /// Most frames of a capture file that become streams.
 const MOST_FRAMES: usize = 16_384;
@@ -63,6 +65,10 @@ pub struct GenArgs {
     /// The port at which the frames come back: another one, or the same. What arrives there is told apart by stream.
     #[arg(long, value_name = "PORT", requires = "port")]
     receive: Option<String>,
+    /// Answer ARP, neighbour solicitations and pings for these addresses, where frames are received or else sent:
+    /// 198.18.0.1, 198.18.0.0/24, 2001:2::1, several with commas.
+    #[arg(long, value_name = "ADDRESSES")]
+    pub answer: Option<responder::Addresses>,
     /// How fast.
     #[arg(long, short = 'r', value_name = "RATE", default_value = "max")]
     pub rate: Rate,
@@ -122,6 +128,8 @@ pub struct GenArgs {
     pub json: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
+    #[command(flatten)]
+    pub control: ControlArgs,
 }
 
 impl GenArgs {

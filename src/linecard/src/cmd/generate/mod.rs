@@ -1,11 +1,14 @@
 //! `linecard gen`: sends traffic, and says how well it was sent.
 
 mod args;
+mod back;
 mod report;
 mod show;
+mod steer;
 
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use linecard::engine::topology::Topology;
@@ -14,19 +17,19 @@ use linecard::{Engine, Idle, PortInfo, Running};
 use linecard_traffic::FCS_BYTES;
 use linecard_traffic::generator::{Handle, Job, Limit, Sent, Setup, State};
 use linecard_traffic::station::Station;
+use linecard_traffic::stream::StreamSpec;
 use linecard_traffic::template::Addresses;
 
 pub use args::GenArgs;
+use back::Back;
 use report::{Outcome, line};
+use steer::Steered;
 
 use super::common::{Live, asked_to_stop, note};
 use super::table::Paint;
 
 /// The exit code when it ran, but not as it was asked: the rate was not held, or frames were not sent.
 const EXIT_NOT_HELD: u8 = 4;
-
-/// How long after a job it is waited for what is on its way back.
-const SETTLE: Duration = Duration::from_millis(200);
 
 /// How often to look whether it is over.
 const LOOK: Duration = Duration::from_millis(5);
@@ -48,11 +51,20 @@ pub fn run(args: &GenArgs) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
+    let prepared = args.control.prepare()?;
+    let lanes = job.streams.len() * handle.setup().workers.len();
+    let macs: Vec<_> = infos.iter().map(own_mac).collect();
+    let workers = engine.plan().workers.len();
+    let mut back = Back::new(args, workers, lanes, receive, &macs);
     let running = engine.start(|worker| {
         let station = Station::new().send(handle.generator(worker));
-        Box::new(station)
+        Box::new(back.add_to(station, worker))
     })?;
     let asked = asked_to_stop()?;
+    let server = prepared.serve(
+        "gen",
+        Box::new(steered(&running, &handle, &back, &job, &asked)),
+    )?;
     handle.start(&job)?;
     say(args, "sending; Ctrl-C stops and reports\n")?;
     let began = Instant::now();
@@ -78,38 +90,68 @@ pub fn run(args: &GenArgs) -> anyhow::Result<ExitCode> {
         std::thread::sleep(LOOK);
     }
     drop(live);
-    finish(
-        args,
-        &job,
-        &handle,
-        running,
-        &infos,
-        receive,
-        stopped.is_some(),
-    )
-}
-
-/// Waits for what is on its way, stops the engine, reports.
-fn finish(
-    args: &GenArgs,
-    job: &Job,
-    handle: &Handle,
-    running: Running,
-    infos: &[PortInfo],
-    receive: Option<u16>,
-    interrupted: bool,
-) -> anyhow::Result<ExitCode> {
-    if receive.is_some() {
-        std::thread::sleep(SETTLE);
-    }
+    back.settle(&handle.sent());
+    drop(server);
     let engine = running.finish();
-    let outcome = Outcome::new(args, job, handle, infos, receive, engine, !interrupted);
+    let outcome = Outcome::new(
+        args,
+        &Done {
+            job: &job,
+            handle: &handle,
+            infos: &infos,
+            receive,
+            back: &back,
+            complete: stopped.is_none(),
+        },
+        engine,
+    );
     if args.json {
         super::print(&(serde_json::to_string(&outcome)? + "\n"))?;
     } else {
         super::print(&outcome.render(Paint::for_stdout()))?;
     }
     Ok(outcome.exit_code())
+}
+
+/// A job that is over.
+struct Done<'a> {
+    job: &'a Job,
+    handle: &'a Handle,
+    infos: &'a [PortInfo],
+    receive: Option<u16>,
+    back: &'a Back,
+    /// Whether it came to its own end.
+    complete: bool,
+}
+
+fn steered(
+    running: &Running,
+    handle: &Handle,
+    back: &Back,
+    job: &Job,
+    asked: &Arc<AtomicBool>,
+) -> Steered {
+    let rate = |stream: &StreamSpec| stream.rate.unwrap_or(job.rate).to_string();
+    Steered {
+        remote: running.remote(),
+        handle: handle.clone(),
+        figures: back.figures().cloned(),
+        names: job.streams.iter().enumerate().map(name_of).collect(),
+        rates: job.streams.iter().map(rate).collect(),
+        asked: asked.clone(),
+    }
+}
+
+/// What a stream is called.
+fn name_of((number, stream): (usize, &StreamSpec)) -> String {
+    match &stream.name {
+        name if name.is_empty() => number.to_string(),
+        name => name.clone(),
+    }
+}
+
+fn own_mac(info: &PortInfo) -> MacAddr {
+    info.mac.map_or(MacAddr([2, 0, 0, 0, 1, 0]), MacAddr)
 }
 
 /// Where it sends and as whom.
@@ -131,7 +173,7 @@ fn setup(args: &GenArgs, engine: &Engine, transmit: u16) -> anyhow::Result<Setup
         workers,
         first_lane: 0,
         addresses: Addresses {
-            own: info.mac.map_or(MacAddr([2, 0, 0, 0, 1, 0]), MacAddr),
+            own: own_mac(info),
             peer: args.peer.unwrap_or(MacAddr([2, 0, 0, 0, 0, 1])),
         },
         link_bits_per_second: args.link_speed.or(speed),

@@ -7,10 +7,12 @@ use std::time::Duration;
 use linecard::{Engine, PortInfo, Report};
 use linecard_traffic::generator::{Handle, Job, Limit, Sent};
 use linecard_traffic::rate::Layer;
+use linecard_traffic::receiver::{self, Figures, Snapshot};
 use linecard_traffic::results::{self, Counts, Results, Trial};
 use serde::Serialize;
 
-use super::{EXIT_NOT_HELD, GenArgs, asked_seconds};
+use super::back::sent_by;
+use super::{Done, EXIT_NOT_HELD, GenArgs, asked_seconds, name_of};
 use crate::cmd::forward::EXIT_UNCLEAN;
 use crate::cmd::table::{Cell, Paint, Table, Tone};
 
@@ -121,19 +123,32 @@ struct Stream {
     name: String,
     sent: u64,
     bytes: u64,
+    #[serde(flatten)]
+    back: Option<Returned>,
+}
+
+/// What came back of a stream.
+#[derive(Clone, Default, Serialize)]
+struct Returned {
+    received: u64,
+    lost: u64,
+    duplicated: u64,
+    reordered: u64,
+    mean_ns: f64,
+    min_ns: u64,
+    max_ns: u64,
+    jitter_ns: f64,
 }
 
 impl Outcome {
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn new(
-        args: &GenArgs,
-        job: &Job,
-        handle: &Handle,
-        infos: &[PortInfo],
-        receive: Option<u16>,
-        engine: Report,
-        complete: bool,
-    ) -> Self {
+    pub(super) fn new(args: &GenArgs, done: &Done<'_>, engine: Report) -> Self {
+        let &Done {
+            job,
+            handle,
+            receive,
+            complete,
+            ..
+        } = done;
         let mut sent = handle.sent();
         let port = &engine.ports[usize::from(handle.setup().port)];
         // What the port had taken and did not send, or never took, is not sent, whatever was thought before.
@@ -142,7 +157,26 @@ impl Outcome {
         sent.unsent += refused;
         let seconds = sent.last_ns.saturating_sub(sent.first_ns) as f64 * 1e-9;
         let mean_bytes = sent.bytes as f64 / sent.frames.max(1) as f64;
-        let trial = trial(job, &sent, seconds, mean_bytes, complete);
+        let mut trial = trial(job, &sent, seconds, mean_bytes, complete);
+        let snapshot = done.back.figures().map(receiver::Handle::snapshot);
+        if let (Some(figures), Some(snapshot), Some(port)) =
+            (done.back.figures(), &snapshot, receive)
+        {
+            let port = &engine.ports[usize::from(port)];
+            trial.counts = Counts {
+                sent: sent.frames,
+                unsent: sent.unsent,
+                receiver_misses: port.rx_misses,
+                ..snapshot.counts(Some(&sent_by(&sent.lanes)))
+            };
+            if port.rx_misses > 0 {
+                let what =
+                    "frames were lost by the port that receives: what came back is not known";
+                trial.faults.push(format!("{} {what}", port.rx_misses));
+            }
+            let jitter = snapshot.sum(|_| true).jitter_ns;
+            trial.latency = Some(figures.times().latency(jitter));
+        }
         Self {
             passed: trial.is_valid() && engine.is_clean(),
             error: sent.error(),
@@ -150,14 +184,14 @@ impl Outcome {
                 layer_1: sent.achieved_fps * Layer::One.bits(mean_bytes),
                 layer_2: sent.achieved_fps * Layer::Two.bits(mean_bytes),
             },
-            streams: streams(job, &sent),
+            streams: streams(job, &sent, snapshot.as_ref()),
             results: Results {
                 format: results::FORMAT,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 command: std::env::args().collect(),
                 duration_s: engine.duration_s,
                 complete,
-                ports: ports(infos, handle.setup().port, receive),
+                ports: ports(done.infos, handle.setup().port, receive),
                 settings: settings(args, job),
                 trials: vec![trial],
                 ..Results::default()
@@ -200,17 +234,7 @@ impl Outcome {
                 quantiles.join(", ")
             );
         }
-        if self.streams.len() > 1 {
-            let mut table = Table::new(&["stream", ">sent", ">bytes"]);
-            for s in &self.streams {
-                table.row([
-                    s.name.clone().into(),
-                    s.sent.to_string().into(),
-                    s.bytes.to_string().into(),
-                ]);
-            }
-            text += &format!("\n{}", table.render(paint));
-        }
+        text += &self.by_stream(paint);
         let a = &self.engine.account;
         if a.unaccounted != 0 || !self.engine.is_clean() {
             let line = format!(
@@ -229,6 +253,55 @@ impl Outcome {
             text += &format!("{}\n", paint.tone("sent as asked", Tone::Good));
         }
         text
+    }
+
+    /// What was sent of each stream and what came back; of a single one only the latter.
+    fn by_stream(&self, paint: Paint) -> String {
+        if self.streams.iter().all(|s| s.back.is_none()) {
+            if self.streams.len() < 2 {
+                return String::new();
+            }
+            let mut table = Table::new(&["stream", ">sent", ">bytes"]);
+            for s in &self.streams {
+                table
+                    .row([s.name.clone(), s.sent.to_string(), s.bytes.to_string()].map(Cell::from));
+            }
+            return format!("\n{}", table.render(paint));
+        }
+        let mut table = Table::new(&[
+            "stream",
+            ">sent",
+            ">received",
+            ">lost",
+            ">duplicated",
+            ">reordered",
+            ">latency",
+            ">least",
+            ">most",
+            ">jitter",
+        ]);
+        for s in &self.streams {
+            let Some(back) = &s.back else { continue };
+            let bad = |n: u64| {
+                Cell::toned(
+                    n.to_string(),
+                    if n == 0 { Tone::Plain } else { Tone::Caution },
+                )
+            };
+            table.row([
+                Cell::from(s.name.clone()),
+                Cell::from(s.sent.to_string()),
+                Cell::from(back.received.to_string()),
+                bad(back.lost),
+                bad(back.duplicated),
+                bad(back.reordered),
+                Cell::from(time(back.mean_ns as u64)),
+                Cell::from(time(back.min_ns)),
+                Cell::from(time(back.max_ns)),
+                Cell::from(time(back.jitter_ns as u64)),
+            ]);
+        }
+        format!("\n{}", table.render(paint))
     }
 
     fn rates(&self, trial: &Trial) -> Table {
@@ -318,23 +391,61 @@ fn trial(job: &Job, sent: &Sent, seconds: f64, mean_bytes: f64, complete: bool) 
     }
 }
 
-fn streams(job: &Job, sent: &Sent) -> Vec<Stream> {
-    let named = |(number, spec): (usize, &linecard_traffic::stream::StreamSpec)| Stream {
-        name: if spec.name.is_empty() {
-            number.to_string()
-        } else {
-            spec.name.clone()
-        },
-        ..Stream::default()
-    };
-    let mut streams: Vec<_> = job.streams.iter().enumerate().map(named).collect();
+fn streams(job: &Job, sent: &Sent, snapshot: Option<&Snapshot>) -> Vec<Stream> {
+    let mut streams: Vec<_> = job
+        .streams
+        .iter()
+        .enumerate()
+        .map(|named| Stream {
+            name: name_of(named),
+            ..Stream::default()
+        })
+        .collect();
     for lane in &sent.lanes {
         if let Some(stream) = streams.get_mut(lane.stream) {
             stream.sent += lane.next - lane.first;
             stream.bytes += lane.bytes;
         }
     }
+    let Some(snapshot) = snapshot else {
+        return streams;
+    };
+    let mut back = vec![Returned::default(); streams.len()];
+    for lane in &sent.lanes {
+        if let (Some(back), Some(figures)) =
+            (back.get_mut(lane.stream), snapshot.lanes.get(&lane.lane))
+        {
+            back.add(figures);
+        }
+    }
+    for (stream, mut back) in streams.iter_mut().zip(back) {
+        let received = back.received.max(1) as f64;
+        back.lost = stream.sent.saturating_sub(back.received);
+        back.mean_ns /= received;
+        back.jitter_ns /= received;
+        stream.back = Some(back);
+    }
     streams
+}
+
+impl Returned {
+    /// Adds a lane: means are sums until all are there.
+    fn add(&mut self, lane: &Figures) {
+        if lane.received == 0 {
+            return;
+        }
+        self.min_ns = if self.received == 0 {
+            lane.min_ns
+        } else {
+            self.min_ns.min(lane.min_ns)
+        };
+        self.max_ns = self.max_ns.max(lane.max_ns);
+        self.received += lane.received;
+        self.duplicated += lane.duplicated;
+        self.reordered += lane.reordered;
+        self.mean_ns += lane.sum_ns as f64;
+        self.jitter_ns += lane.jitter_ns * lane.received as f64;
+    }
 }
 
 fn ports(infos: &[PortInfo], transmit: u16, receive: Option<u16>) -> Vec<results::Port> {

@@ -7,7 +7,7 @@ use linecard::wire::describe::Headers;
 use linecard_traffic::generator::Job;
 use linecard_traffic::template::{Addresses, first_frames};
 
-use super::GenArgs;
+use super::{GenArgs, name_of};
 
 /// Prints the first frames of each stream.
 pub(super) fn run(args: &GenArgs, job: &Job, frames: usize) -> anyhow::Result<ExitCode> {
@@ -19,11 +19,7 @@ pub(super) fn run(args: &GenArgs, job: &Job, frames: usize) -> anyhow::Result<Ex
     let mut text = String::new();
     let mut json = Vec::new();
     for (number, stream) in job.streams.iter().enumerate() {
-        let name = if stream.name.is_empty() {
-            number.to_string()
-        } else {
-            stream.name.clone()
-        };
+        let name = name_of((number, stream));
         let shown = first_frames(stream, addresses, frames, args.seed)
             .map_err(|what| anyhow::anyhow!("stream {name}: {what}"))?;
         for frame in shown {
@@ -34,10 +30,9 @@ pub(super) fn run(args: &GenArgs, job: &Job, frames: usize) -> anyhow::Result<Ex
                     "stream": name, "size": frame.len() + 4, "packet": dissection.to_string(), "bytes": hex,
                 }));
             } else {
-                text += &format!("stream {name}, {} bytes: {dissection}\n", frame.len() + 4);
-                for (at, line) in (0..).step_by(32).zip(hex.as_bytes().chunks(64)) {
-                    text += &format!("  {at:04x}  {}\n", String::from_utf8_lossy(line));
-                }
+                let packet = short(&dissection.to_string());
+                text += &format!("stream {name}, {} bytes: {packet}\n", frame.len() + 4);
+                text += &dump(&frame);
             }
         }
     }
@@ -46,4 +41,29 @@ pub(super) fn run(args: &GenArgs, job: &Job, frames: usize) -> anyhow::Result<Ex
     }
     crate::cmd::print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A packet without most of its payload.
+fn short(packet: &str) -> String {
+    const MOST: usize = 200;
+    match packet.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…)", &packet[..at]),
+        None => packet.to_owned(),
+    }
+}
+
+/// Bytes, 32 to a line; lines like the one before are a star.
+fn dump(frame: &[u8]) -> String {
+    let (mut text, mut last, mut starred) = (String::new(), None, false);
+    for (at, line) in (0..).step_by(32).zip(frame.chunks(32)) {
+        if last == Some(line) && at + 32 < frame.len() {
+            text += if starred { "" } else { "  *\n" };
+            starred = true;
+            continue;
+        }
+        let hex: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        text += &format!("  {at:04x}  {hex}\n");
+        (last, starred) = (Some(line), false);
+    }
+    text
 }

@@ -22,6 +22,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Fwd(cmd::fwd::FwdArgs),
+    Gen(Box<cmd::generate::GenArgs>),
     Sink(cmd::sink::SinkArgs),
     Reflect(cmd::reflect::ReflectArgs),
     Ping(cmd::ping::PingArgs),
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     cmd::watched::log_to_stderr();
     let result = match Cli::parse().command {
         Command::Fwd(args) => cmd::fwd::run(&args),
+        Command::Gen(args) => cmd::generate::run(&args),
         Command::Sink(args) => cmd::sink::run(&args),
         Command::Reflect(args) => cmd::reflect::run(&args),
         Command::Ping(args) => cmd::ping::run(&args),

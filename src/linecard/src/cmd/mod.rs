@@ -7,6 +7,7 @@
 pub mod bind;
 pub mod capture;
 pub mod cards;
+pub mod common;
 pub mod config;
 pub mod ctl;
 pub mod dissector;
@@ -14,6 +15,7 @@ pub mod doctor;
 pub mod far;
 pub mod forward;
 pub mod fwd;
+pub mod generate;
 pub mod headers;
 pub mod interfaces;
 pub mod kinds;

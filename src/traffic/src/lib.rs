@@ -34,8 +34,8 @@
 pub mod capture;
 pub mod dut;
 pub mod fields;
-pub mod generator;
 pub mod filter;
+pub mod generator;
 pub mod latency;
 pub mod machine;
 mod pace;

@@ -32,6 +32,7 @@ enum Command {
     Bind(cmd::bind::BindArgs),
     Unbind(cmd::bind::UnbindArgs),
     Dissector(cmd::dissector::DissectorArgs),
+    Report(cmd::report::ReportArgs),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Bind(args) => cmd::bind::run_bind(&args),
         Command::Unbind(args) => cmd::bind::run_unbind(&args),
         Command::Dissector(args) => cmd::dissector::run(&args),
+        Command::Report(args) => cmd::report::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`capture`] | what passes a running engine, written down |
 //! | [`filter`] | which frames, in the language of tcpdump |
+//! | [`compare`] | two runs: what differs, and what of that is more than chance |
 //! | [`machine`] | what it was measured with |
 //! | [`rate`] | how much: packets, bits, a share of the link |
 //! | [`report`] | the page, JSON and CSV of a run |
@@ -20,6 +21,7 @@
 //! | [`generator`] | sends it, on any port, on several workers |
 //! | [`station`] | the stage that sends by some ports and receives by others |
 //! | [`stamp`] | what a frame carries so that the receiver knows it again |
+//! | [`stats`] | confidence intervals |
 //! | [`trial`] | one trial: what is asked of it, and the reasons not to believe it |
 //! | [`rfc2544`] | which trials answer the questions of RFC 2544 |
 //! | [`dut`] | a simulated device whose figures are known, and which may lie |
@@ -32,6 +34,7 @@
 //! Frame sizes include the FCS (4 bytes), as in RFC 2544 section 9, although no port here ever sees one.
 
 pub mod capture;
+pub mod compare;
 pub mod dut;
 pub mod fields;
 pub mod filter;
@@ -50,6 +53,7 @@ pub mod sink;
 pub mod size;
 pub mod stamp;
 pub mod station;
+pub mod stats;
 pub mod stream;
 pub mod template;
 pub mod trial;

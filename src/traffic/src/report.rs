@@ -27,6 +27,7 @@
 
 mod axis;
 mod chart;
+mod comparison;
 mod csv;
 mod escape;
 mod page;
@@ -40,6 +41,7 @@ use std::path::{Path, PathBuf};
 
 use crate::results::{FileError, Results, write_atomically};
 
+pub use self::comparison::{NamedRun, change, comparison_html, interval, value};
 pub use self::csv::csv;
 pub use self::page::html;
 

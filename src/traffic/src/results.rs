@@ -207,6 +207,15 @@ pub struct Distribution {
     pub quantiles: Vec<(f64, u64)>,
 }
 
+impl Distribution {
+    /// The value that this share does not exceed, if it was written down.
+    pub fn quantile(&self, share: f64) -> Option<u64> {
+        let mut known = self.quantiles.iter();
+        let found = known.find(|(at, _)| (at - share).abs() < 1e-9);
+        found.map(|(_, ns)| *ns)
+    }
+}
+
 /// The throughput of one frame size.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

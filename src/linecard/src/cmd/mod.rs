@@ -14,6 +14,7 @@ pub mod fwd;
 pub mod headers;
 pub mod interfaces;
 pub mod kinds;
+pub mod report;
 pub mod run;
 pub mod script;
 pub mod sim;

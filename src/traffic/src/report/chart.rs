@@ -292,6 +292,15 @@ impl Frame<'_> {
                 tip,
             } => {
                 let (x, y) = place(*at);
+                // The worse ones are square, for those who do not see the colours.
+                let dot = match *class {
+                    "bad" => format!(
+                        "<rect x={:.1} y={:.1} width=10 height=10 />",
+                        x - 5.0,
+                        y - 5.0
+                    ),
+                    _ => format!("<circle cx={x:.1} cy={y:.1} r=5 />"),
+                };
                 let across = between.map_or(String::new(), |(low, high)| {
                     format!(
                         "<path d=\"M{:.1} {y:.1}H{:.1}\"/>",
@@ -300,7 +309,7 @@ impl Frame<'_> {
                     )
                 });
                 format!(
-                    "<g class=\"judged {class}\">{}{across}<circle cx={x:.1} cy={y:.1} r=5 /></g>\n",
+                    "<g class=\"judged {class}\">{}{across}{dot}</g>\n",
                     title(tip)
                 )
             }

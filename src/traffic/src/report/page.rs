@@ -122,7 +122,7 @@ fn header(results: &Results, title: &str) -> String {
     )
 }
 
-fn tile(name: &str, figure: &str, more: &str) -> String {
+pub(super) fn tile(name: &str, figure: &str, more: &str) -> String {
     format!(
         "<div class=tile><dt>{}<dd><strong>{}</strong><span>{}</span></div>\n",
         Escaped(name),
@@ -170,8 +170,12 @@ fn tiles(results: &Results) -> String {
         );
     }
     if let Some(at) = results.latency.iter().min_by_key(|at| at.frame_bytes) {
-        let figure =
-            |share| tables::quantile(&at.latency.time, share).map(|ns| units::time(ns as f64));
+        let figure = |share| {
+            at.latency
+                .time
+                .quantile(share)
+                .map(|ns| units::time(ns as f64))
+        };
         let median = figure(0.5).unwrap_or_else(|| units::time(at.latency.time.mean_ns));
         let tail = figure(0.99).map(|ns| format!("99 % within {ns}, "));
         let more = format!("{}{} bytes", tail.unwrap_or_default(), at.frame_bytes);
@@ -230,7 +234,12 @@ fn trial_tiles(results: &Results) -> String {
         tiles += &tile("Loss", &units::percent(counts.loss_ratio()), &more);
     }
     if let Some(latency) = &trial.latency {
-        let of = |share| tables::quantile(&latency.time, share).map(|ns| units::time(ns as f64));
+        let of = |share| {
+            latency
+                .time
+                .quantile(share)
+                .map(|ns| units::time(ns as f64))
+        };
         let median = of(0.5).unwrap_or_else(|| units::time(latency.time.mean_ns));
         let more = of(0.99)
             .map(|ns| format!("99 % within {ns}"))

@@ -3,7 +3,7 @@
 use super::table::{Row, Table, Tone};
 use super::units;
 use crate::rate::Layer;
-use crate::results::{Distribution, Latency, Port, Recovery, Results, Trial};
+use crate::results::{Latency, Port, Recovery, Results, Trial};
 
 /// More trials than this are only in the CSV and JSON: a page has to open at once.
 const MAX_TRIALS: usize = 1000;
@@ -79,11 +79,10 @@ pub(super) fn latency(results: &Results) -> Table {
 fn latency_cells(latency: &Latency) -> Vec<String> {
     let time = &latency.time;
     let mut cells = vec![units::time(time.min_ns as f64)];
-    cells.extend(
-        QUANTILES.map(|share| {
-            quantile(time, share).map_or(NONE.to_owned(), |ns| units::time(ns as f64))
-        }),
-    );
+    cells.extend(QUANTILES.map(|share| {
+        time.quantile(share)
+            .map_or(NONE.to_owned(), |ns| units::time(ns as f64))
+    }));
     cells.extend([
         units::time(time.max_ns as f64),
         units::time(time.mean_ns),
@@ -92,15 +91,6 @@ fn latency_cells(latency: &Latency) -> Vec<String> {
         units::count(time.count),
     ]);
     cells
-}
-
-/// The value that this share does not exceed, if it was written down.
-pub(super) fn quantile(time: &Distribution, share: f64) -> Option<u64> {
-    let found = time
-        .quantiles
-        .iter()
-        .find(|(at, _)| (at - share).abs() < 1e-9);
-    found.map(|(_, ns)| *ns)
 }
 
 pub(super) fn frame_loss(results: &Results) -> Table {

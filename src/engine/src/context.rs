@@ -184,6 +184,13 @@ impl Context {
         drop(mbuf);
     }
 
+    /// Counts a whole burst as used up by the stage and frees it.
+    #[inline(always)]
+    pub fn consume_burst(&mut self, burst: &mut Burst) {
+        self.counters.consumed += burst.len() as u64;
+        burst.clear();
+    }
+
     /// Discards a frame.
     #[inline]
     pub fn drop(&mut self, reason: DropReason, mbuf: Mbuf) {

@@ -68,11 +68,15 @@ pub(crate) struct WorkerCounters {
     pub(crate) cycles: u64,
     /// Times it slept.
     pub(crate) sleeps: u64,
+    /// When these were published, in nanoseconds since the engine was started.
+    pub(crate) counted_ns: u64,
+    /// Frames in its mailbox at that moment.
+    pub(crate) mailbox: u64,
     /// By port, in the engine's order.
     pub(crate) ports: Vec<PortCounters>,
 }
 
-const OWN: usize = 15;
+const OWN: usize = 17;
 const PER_PORT: usize = 4 + 6 + 1 + DropReason::COUNT;
 
 impl WorkerCounters {
@@ -111,6 +115,8 @@ impl WorkerCounters {
             self.busy_cycles,
             self.cycles,
             self.sleeps,
+            self.counted_ns,
+            self.mailbox,
         ]
     }
 }
@@ -179,6 +185,8 @@ impl Published {
             busy_cycles: next(),
             cycles: next(),
             sleeps: next(),
+            counted_ns: next(),
+            mailbox: next(),
             ports: Vec::with_capacity(self.ports),
         };
         for _ in 0..self.ports {
@@ -217,6 +225,8 @@ mod tests {
             &mut counters.rx,
             &mut counters.pending,
             &mut counters.sleeps,
+            &mut counters.counted_ns,
+            &mut counters.mailbox,
         ] {
             *field = numbers.next().unwrap();
         }

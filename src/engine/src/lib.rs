@@ -14,6 +14,7 @@
 //! | [`topology`] | the machine: nodes, cores, siblings, caches, interfaces |
 //! | [`placement`] | queues to workers to cpus, pools to nodes: a plan that can be printed first |
 //! | [`Engine`], [`Running`] | configure, start, watch, stop, account |
+//! | [`Remote`] | the same from other threads: figures, flow rules while it runs |
 //! | [`Stage`], [`Verdict`], [`Context`] | the program's own part of the path |
 //! | [`protocol`] | or protocols side by side: claims, verdicts, rights |
 //! | [`flow_table`] | what a worker knows of each flow |
@@ -65,9 +66,10 @@ mod worker;
 pub use context::Context;
 pub use copies::CopyReason;
 pub use engine::{
-    Engine, EngineConfig, EngineError, FlowReport, PortRule, Running, Stepped, StopHandle, Stopped,
+    Engine, EngineConfig, EngineError, FlowReport, PortRule, Remote, Running, Stepped, StopHandle,
+    Stopped,
 };
 pub use flow_table::{FlowId, FlowTable};
 pub use idle::Idle;
-pub use report::{Account, LeakReport, PoolReport, PortReport, Report, WorkerReport};
+pub use report::{Account, LeakReport, PoolReport, PortReport, QueueReport, Report, WorkerReport};
 pub use stage::{DropReason, PortIndex, Stage, Verdict, WorkerIndex};

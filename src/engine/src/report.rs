@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use linecard_hal::mempool::Leak;
-use linecard_hal::{Ledger, Mempool, PortInfo, Rung};
-use serde::Serialize;
+use linecard_hal::{Ledger, LinkState, Mempool, PortInfo, Rung};
+use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::copies;
 use crate::counters::WorkerCounters;
 use crate::engine::FlowReport;
@@ -15,7 +16,7 @@ use crate::protocol::ProtocolReport;
 use crate::stage::DropReason;
 
 /// Everything the engine counted, while it runs or at its end.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// How long it has run.
     pub duration_s: f64,
@@ -26,22 +27,28 @@ pub struct Report {
     /// Each mempool.
     pub pools: Vec<PoolReport>,
     /// Each protocol, in order; none if the workers have stages.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protocols: Vec<ProtocolReport>,
     /// The sums, and whether they balance.
     pub account: Account,
 }
 
 /// One port's figures.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PortReport {
     /// The name it was opened with.
     pub name: String,
     /// The driver that has it.
-    pub driver: &'static str,
+    pub driver: String,
     /// For an `auto:` port, the ladder: which driver has it, and why not a better one.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rungs: Vec<Rung>,
+    /// Whether frames can pass; only while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkState>,
+    /// Link speed in Mbit/s, if known; only while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed_mbps: Option<u32>,
     /// Frames received.
     pub rx: u64,
     /// Bytes received, without FCS.
@@ -58,21 +65,21 @@ pub struct PortReport {
     /// it back: those of pools that the port was not given, and of memory outside of any.
     pub tx_copies: u64,
     /// Why, as [`CopyReason::name`](crate::CopyReason::name): how many for each reason. Reasons that did not occur are left out.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub tx_copy_reasons: BTreeMap<&'static str, u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tx_copy_reasons: BTreeMap<String, u64>,
     /// Drops by reason. What could not be transmitted counts at the port that it was to leave by,
     /// everything else at the port that received it. Reasons that did not occur are left out.
-    pub drops: BTreeMap<&'static str, u64>,
-    /// Its flow rules; only in the final report.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drops: BTreeMap<String, u64>,
+    /// Its flow rules with what they have counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flows: Vec<FlowReport>,
     /// Whatever else the device counted, by its own names; only in the final report.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extended: BTreeMap<String, u64>,
 }
 
 /// One worker's figures.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkerReport {
     /// Its number.
     pub worker: u16,
@@ -84,6 +91,34 @@ pub struct WorkerReport {
     pub rx: u64,
     /// Frames transmitted.
     pub tx: u64,
+    /// Frames that its stage made.
+    #[serde(default)]
+    pub generated: u64,
+    /// When these figures were published, in seconds since the start: about ten times a second. The rates between two
+    /// reports are differences of figures over the difference of this.
+    #[serde(default)]
+    pub counted_s: f64,
+    /// Cycles of turns that found frames. Reference cycles.
+    #[serde(default)]
+    pub busy_cycles: u64,
+    /// The same in seconds.
+    #[serde(default)]
+    pub busy_s: f64,
+    /// Seconds in all turns: what is missing it slept.
+    #[serde(default)]
+    pub awake_s: f64,
+    /// Bursts that were not empty.
+    #[serde(default)]
+    pub bursts: u64,
+    /// Frames that waited for room in a transmit queue when this was published.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Frames in its handoff ring at that moment.
+    #[serde(default)]
+    pub mailbox: u64,
+    /// Each of its receive queues, with the transmit queue of the same number.
+    #[serde(default)]
+    pub queues: Vec<QueueReport>,
     /// Cycles of the busy turns for each frame that entered; 0 if none did. Reference cycles.
     pub cycles_per_packet: f64,
     /// Frames in a burst that was not empty, on average.
@@ -106,12 +141,31 @@ pub struct WorkerReport {
     pub failure: Option<String>,
 }
 
+/// One pair of queues' figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueReport {
+    /// Its port, by its place.
+    pub port: u16,
+    /// Its number there.
+    pub queue: u16,
+    /// Frames received.
+    pub rx: u64,
+    /// Frames lost because nobody took them in time, where the device counts them by queue.
+    pub rx_misses: u64,
+    /// Frames transmitted.
+    pub tx: u64,
+}
+
 /// One mempool's figures.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PoolReport {
     /// Its books.
     #[serde(flatten)]
     pub ledger: Ledger,
+    /// The most mbufs in use that any report of this run saw; between reports it may have been more, and
+    /// `exhausted` counts whether it ever ran dry.
+    #[serde(default)]
+    pub peak_in_use: usize,
     /// Mbufs that did not come back, once everything has stopped.
     pub leaked: usize,
     /// Who held them last: the first few.
@@ -119,7 +173,7 @@ pub struct PoolReport {
 }
 
 /// An mbuf that did not come back.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LeakReport {
     /// The mbuf.
     #[serde(flatten)]
@@ -130,7 +184,7 @@ pub struct LeakReport {
 
 /// The sums over all ports and workers:
 /// `rx + generated + segmented = tx + delivered + consumed + drops + in_flight`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Frames received.
     pub rx: u64,
@@ -187,8 +241,12 @@ pub(crate) struct Sources<'a> {
     pub(crate) failures: Vec<Option<String>>,
     /// Frames found in mailboxes at the end, by port.
     pub(crate) undelivered: Vec<u64>,
-    /// By port, at the end.
+    /// By port.
     pub(crate) flows: Vec<Vec<FlowReport>>,
+    /// By port, while it runs.
+    pub(crate) links: Vec<LinkState>,
+    /// By pool: the most in use that was ever seen.
+    pub(crate) peaks: Vec<usize>,
     /// What else the devices counted, by port; empty while it runs.
     pub(crate) extended: Vec<BTreeMap<String, u64>>,
     pub(crate) protocols: Vec<ProtocolReport>,
@@ -227,11 +285,21 @@ impl Sources<'_> {
     fn port(&self, index: usize) -> PortReport {
         let mut port = PortReport {
             name: self.plan.ports[index].name.clone(),
-            driver: self.infos.get(index).map_or("", |info| info.driver),
+            driver: self
+                .infos
+                .get(index)
+                .map_or("", |info| info.driver)
+                .to_owned(),
             rungs: self
                 .infos
                 .get(index)
                 .map_or_else(Vec::new, |info| info.rungs.clone()),
+            link: self.links.get(index).copied(),
+            speed_mbps: self
+                .infos
+                .get(index)
+                .and_then(|info| info.speed_mbps)
+                .filter(|_| self.running),
             flows: self.flows.get(index).cloned().unwrap_or_default(),
             extended: self.extended.get(index).cloned().unwrap_or_default(),
             ..PortReport::default()
@@ -254,12 +322,15 @@ impl Sources<'_> {
         }
         drops[DropReason::Stopped as usize] += self.undelivered.get(index).copied().unwrap_or(0);
         let named = DropReason::ALL.iter().zip(drops).filter(|(_, n)| *n > 0);
-        port.drops = named.map(|(reason, n)| (reason.name(), n)).collect();
+        port.drops = named
+            .map(|(reason, n)| (reason.name().to_owned(), n))
+            .collect();
         port
     }
 
     fn worker(&self, index: usize) -> WorkerReport {
         let (plan, c) = (&self.plan.workers[index], &self.counters[index]);
+        let seconds = |cycles: u64| cycles as f64 / clock::cycles_per_second() as f64;
         let ratio = |a: u64, b: u64| if b == 0 { 0.0 } else { a as f64 / b as f64 };
         WorkerReport {
             worker: plan.id,
@@ -267,6 +338,15 @@ impl Sources<'_> {
             node: plan.node,
             rx: c.rx,
             tx: c.tx(),
+            generated: c.generated,
+            counted_s: c.counted_ns as f64 / 1e9,
+            busy_cycles: c.busy_cycles,
+            busy_s: seconds(c.busy_cycles),
+            awake_s: seconds(c.cycles),
+            bursts: c.bursts,
+            waiting: c.pending,
+            mailbox: c.mailbox,
+            queues: self.queues(index),
             cycles_per_packet: ratio(c.busy_cycles, c.rx + c.generated + c.handed_in),
             burst_avg: ratio(c.rx, c.bursts),
             polls: c.polls,
@@ -280,6 +360,20 @@ impl Sources<'_> {
         }
     }
 
+    fn queues(&self, index: usize) -> Vec<QueueReport> {
+        let ports = &self.counters[index].ports;
+        let queues = self.plan.workers[index].queues.iter();
+        queues
+            .map(|q| QueueReport {
+                port: q.port as u16,
+                queue: q.queue,
+                rx: ports[q.port].rx.packets,
+                rx_misses: ports[q.port].rx.misses,
+                tx: ports[q.port].tx.packets,
+            })
+            .collect()
+    }
+
     fn pool(&self, index: usize, ports: &[PortReport]) -> PoolReport {
         let pool = &self.pools[index];
         let leaks = if self.running {
@@ -291,6 +385,12 @@ impl Sources<'_> {
         // Where there is only one node, the pool was not bound to it, but is there all the same.
         ledger.node = ledger.node.or(self.plan.pools.get(index).map(|p| p.node));
         PoolReport {
+            peak_in_use: self
+                .peaks
+                .get(index)
+                .copied()
+                .unwrap_or(0)
+                .max(ledger.in_use),
             ledger,
             leaked: leaks.len(),
             leaks: leaks

@@ -6,6 +6,7 @@
 
 use linecard_hal::{Burst, Mbuf};
 
+use crate::bell::Wake;
 use crate::context::Context;
 
 /// A port's number: its place in the engine's list of ports.
@@ -179,8 +180,14 @@ pub trait Stage: Send {
         let _ = cx;
     }
 
+    /// Called once, on the worker, before the first frame: what it [attaches](crate::publish::Reader::attach) wakes the
+    /// worker, which then calls [`generate`](Self::generate) of a source.
+    fn attach(&mut self, wake: &Wake) {
+        let _ = wake;
+    }
+
     /// For a source, when it has something to send next, by [`Context::now_ns`]: a worker that may sleep sleeps until
-    /// then, and a simulation goes on from there. `None` for at once.
+    /// then, and a simulation goes on from there. `None` for at once, `u64::MAX` for not before something happens.
     fn next_ns(&self) -> Option<u64> {
         None
     }

@@ -17,12 +17,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use linecard_hal::{Burst, Mbuf, MbufFlags, TxQueue};
+use linecard_hal::{Burst, Mbuf, MbufFlags, PortInfo, TxQueue};
 
 use crate::bell::Bell;
 use crate::blocks::{About, Block, Emptier, Filler, Way, lane, record_len};
 use crate::clock::Time;
-use crate::stage::PortIndex;
+use crate::counters::Published as WorkerCounts;
+use crate::stage::{PortIndex, WorkerIndex};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock, try_lock};
 
 /// Taps that an engine can have at a time.
@@ -112,28 +113,43 @@ pub struct TooManyTaps;
 #[derive(Clone)]
 pub struct TapHandle {
     workers: Vec<(Arc<Point>, Arc<Bell>)>,
+    counters: Vec<Arc<WorkerCounts>>,
     burst: usize,
-    ports: Arc<[linecard_hal::PortInfo]>,
+    ports: Arc<[PortInfo]>,
 }
 
 impl TapHandle {
     pub(crate) fn new(
-        points: &[Arc<Point>],
         bells: &[Arc<Bell>],
+        counters: &[Arc<WorkerCounts>],
         burst: usize,
-        ports: &[linecard_hal::PortInfo],
+        ports: &[PortInfo],
     ) -> Self {
-        let workers = points.iter().cloned().zip(bells.iter().cloned()).collect();
+        let workers = bells.iter().map(|bell| (Point::new(), bell.clone()));
         Self {
-            workers,
+            workers: workers.collect(),
+            counters: counters.to_vec(),
             burst,
             ports: ports.into(),
         }
     }
 
+    /// The side of a worker.
+    pub(crate) fn of_worker(&self, id: WorkerIndex, time: &Time) -> Taps {
+        Taps::new(self.workers[id as usize].0.clone(), time.clone())
+    }
+
     /// The engine's ports.
-    pub fn ports(&self) -> &[linecard_hal::PortInfo] {
+    pub fn ports(&self) -> &[PortInfo] {
         &self.ports
+    }
+
+    /// Frames that the device or the kernel lost before `port` could receive them, as last published (about ten times a
+    /// second).
+    pub fn misses(&self, port: PortIndex) -> u64 {
+        let each = self.counters.iter().map(|counters| counters.read());
+        each.filter_map(|counters| Some(counters.ports.get(port as usize)?.rx.misses))
+            .sum()
     }
 
     /// Puts a tap on every worker. Each has it from its next turn on.
@@ -150,15 +166,21 @@ impl TapHandle {
         };
         for (point, bell) in &self.workers {
             let (filler, emptier) = lane(config.blocks.max(2), config.block_bytes);
-            let counts = Arc::new(Published::default());
+            let counts: Arc<Published> = Arc::new(
+                self.ports
+                    .iter()
+                    .map(|_| PublishedCounts::default())
+                    .collect(),
+            );
             tap.lanes.push(emptier);
             tap.counts.push(counts.clone());
             let active = Active {
                 config: config.clone(),
                 filler,
-                counts: TapCounts::default(),
+                counts: vec![TapCounts::default(); self.ports.len()],
                 published: counts,
                 closed: tap.closed.clone(),
+                port: 0,
                 wanted: vec![false; self.burst],
                 marks: Vec::with_capacity(self.burst + 1),
             };
@@ -187,10 +209,13 @@ pub struct TapCounts {
     pub dropped: u64,
 }
 
-#[derive(Default)]
-struct Published([AtomicU64; 3]);
+/// By port.
+type Published = Box<[PublishedCounts]>;
 
-impl Published {
+#[derive(Default)]
+struct PublishedCounts([AtomicU64; 3]);
+
+impl PublishedCounts {
     fn write(&self, counts: &TapCounts) {
         let values = [counts.seen, counts.copied, counts.dropped];
         for (to, value) in self.0.iter().zip(values) {
@@ -206,6 +231,15 @@ impl Published {
             dropped,
         }
     }
+}
+
+fn sum<'a>(each: impl Iterator<Item = &'a PublishedCounts>) -> TapCounts {
+    each.map(PublishedCounts::read)
+        .fold(TapCounts::default(), |a, b| TapCounts {
+            seen: a.seen + b.seen,
+            copied: a.copied + b.copied,
+            dropped: a.dropped + b.dropped,
+        })
 }
 
 /// A tap on an engine. Dropping it takes it off.
@@ -241,12 +275,15 @@ impl Tap {
 
     /// What it has seen, as last published (about ten times a second, and when it is over).
     pub fn counts(&self) -> TapCounts {
-        let each = self.counts.iter().map(|counts| counts.read());
-        each.fold(TapCounts::default(), |a, b| TapCounts {
-            seen: a.seen + b.seen,
-            copied: a.copied + b.copied,
-            dropped: a.dropped + b.dropped,
-        })
+        sum(self.counts.iter().flat_map(|worker| worker.iter()))
+    }
+
+    /// The same of one port.
+    pub fn counts_of(&self, port: PortIndex) -> TapCounts {
+        sum(self
+            .counts
+            .iter()
+            .flat_map(|worker| worker.get(port as usize)))
     }
 
     /// Takes it off; returns at once. What the workers have copied can still be popped, until it is
@@ -430,9 +467,12 @@ impl Drop for Taps {
 struct Active {
     config: TapConfig,
     filler: Filler,
-    counts: TapCounts,
+    /// By port.
+    counts: Vec<TapCounts>,
     published: Arc<Published>,
     closed: Arc<AtomicBool>,
+    /// Of the burst in hand.
+    port: usize,
     /// Of the burst in hand, by frame.
     wanted: Vec<bool>,
     /// How things stood before the burst in hand, and behind each of its frames if it is on its way out.
@@ -449,8 +489,10 @@ impl Active {
     /// Copies what is wanted of a burst, until [`keep`](Self::keep) says how much of it is to stay.
     fn stage(&mut self, (port, way): (PortIndex, Way), frames: &[Mbuf], now_ns: u64) {
         self.marks.clear();
+        self.port = port as usize;
         let direction = self.config.directions.get(port as usize);
-        if !direction.is_some_and(|direction| direction.has(way)) {
+        let is_tapped = direction.is_some_and(|direction| direction.has(way));
+        if !is_tapped || self.port >= self.counts.len() {
             return;
         }
         // A burst is never larger than the engine's.
@@ -472,14 +514,15 @@ impl Active {
         }
         self.mark();
         for (at, frame) in frames.iter().enumerate() {
-            self.counts.seen += 1;
+            self.counts[self.port].seen += 1;
             if self.wanted[at] {
                 let done = match self.filler.in_hand() {
                     Some(block) => copy(frame, (port, way), now_ns, snaplen, block),
                     None => false,
                 };
-                self.counts.copied += u64::from(done);
-                self.counts.dropped += u64::from(!done);
+                let counts = &mut self.counts[self.port];
+                counts.copied += u64::from(done);
+                counts.dropped += u64::from(!done);
             }
             if way == Way::Out {
                 // No more than a burst, for which there is room.
@@ -491,21 +534,23 @@ impl Active {
     fn mark(&mut self) {
         self.marks.push(Mark {
             block: self.filler.mark(),
-            counts: self.counts,
+            counts: self.counts[self.port],
         });
     }
 
     /// Forgets all but the first `n` frames of the burst that was staged.
     fn keep(&mut self, n: usize) {
         if let Some(mark) = self.marks.get(n) {
-            self.counts = mark.counts;
+            self.counts[self.port] = mark.counts;
             self.filler.cut(mark.block);
         }
     }
 
     fn publish(&mut self) {
         self.filler.send();
-        self.published.write(&self.counts);
+        for (to, counts) in self.published.iter().zip(&self.counts) {
+            to.write(counts);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use linecard_hal::{Burst, Mbuf};
 
-use crate::bell::Bell;
+use crate::bell::{Bell, Wake};
 use crate::context::Context;
 use crate::protocol::{Host, Nest};
 use crate::stage::Stage;
@@ -19,8 +19,9 @@ pub(crate) enum Work {
 impl Work {
     /// Called once, on the worker, before the first frame.
     pub(crate) fn attach(&mut self, bell: &Arc<Bell>, cx: &mut Context) {
-        if let Self::Protocols(host) = self {
-            host.attach(bell, cx);
+        match self {
+            Self::Stage(stage) => stage.attach(&Wake::new(bell)),
+            Self::Protocols(host) => host.attach(bell, cx),
         }
     }
 
@@ -70,7 +71,11 @@ impl Work {
     /// When it has something to do though nothing arrives; `None` for never.
     pub(crate) fn deadline_ns(&self) -> Option<u64> {
         match self {
-            Self::Stage(stage) => stage.is_source().then(|| stage.next_ns().unwrap_or(0)),
+            Self::Stage(stage) if !stage.is_source() => None,
+            Self::Stage(stage) => match stage.next_ns() {
+                Some(u64::MAX) => None,
+                due => due.or(Some(0)),
+            },
             Self::Protocols(host) => host.deadline(),
         }
     }

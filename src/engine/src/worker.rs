@@ -357,6 +357,9 @@ impl Worker {
             output.collect(&mut self.cx.counters);
         }
         self.cx.counters.pending = self.cx.waiting_in_all() as u64;
+        self.cx.counters.mailbox = self.inbox.ring.len() as u64;
+        let now = self.read_clock();
+        self.cx.counters.counted_ns = self.cx.time.at(now);
         self.published.publish(&self.cx.counters);
     }
 

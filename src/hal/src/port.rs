@@ -15,7 +15,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::burst::Burst;
 use crate::error::PortError;
@@ -57,7 +57,7 @@ pub struct PortInfo {
 
 /// One way to take a device, and whether it is the one. Part of a ladder, of which the first rung that works is
 /// taken.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rung {
     /// In short: `dpdk`, `xdp copy`, `uring ring`.
     pub rung: String,
@@ -165,7 +165,7 @@ pub trait Port: Send {
 }
 
 /// Whether frames can pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkState {
     /// Frames pass.

@@ -37,6 +37,7 @@
 //! called from the engine's `worker.rs`.
 
 pub mod auto;
+pub mod control;
 pub mod modes;
 mod open;
 pub mod pci;
@@ -48,7 +49,7 @@ pub use linecard_engine::protocol::{
 };
 pub use linecard_engine::{
     Account, Context, DropReason, Engine, EngineConfig, EngineError, Idle, PortIndex, PortRule,
-    Report, Running, Stage, StopHandle, Verdict, WorkerIndex,
+    Remote, Report, Running, Stage, StopHandle, Verdict, WorkerIndex,
 };
 pub use linecard_hal::{
     Burst, Mbuf, MbufFlags, Mempool, MempoolConfig, Offloads, Port, PortConfig, PortError,

@@ -36,7 +36,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    log_to_stderr();
+    cmd::watched::log_to_stderr();
     let result = match Cli::parse().command {
         Command::Fwd(args) => cmd::fwd::run(&args),
         Command::Run(args) => cmd::run::run(&args),
@@ -55,14 +55,4 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
-}
-
-/// Warnings, or what `LINECARD_LOG` asks for, on standard error.
-fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("LINECARD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -1,7 +1,7 @@
 //! ARP for IPv4 over Ethernet (RFC 826).
 
 use crate::bytes::Header;
-use crate::{EmitError, EtherType, MacAddr, ParseError};
+use crate::{EmitError, EtherType, Ethernet, EthernetMut, MacAddr, ParseError};
 use core::fmt;
 use core::net::Ipv4Addr;
 use zerocopy::network_endian::U16;
@@ -162,6 +162,37 @@ impl ArpPacket {
     }
 }
 
+/// Turns a frame with a request for an address that is `ours` into the reply that it is at `mac`, where it lies (RFC
+/// 826). `false`, with the frame untouched, for anything else: a reply, an announcement, a request of nobody's.
+///
+/// # Errors
+/// The frame is cut short, or its packet is not for IPv4 over Ethernet.
+pub fn arp_reply(
+    frame: &mut [u8],
+    mac: MacAddr,
+    ours: impl FnOnce(Ipv4Addr) -> bool,
+) -> Result<bool, ParseError> {
+    let untagged = Ethernet::parse(frame)?.untagged()?;
+    if untagged.ethertype() != EtherType::ARP {
+        return Ok(false);
+    }
+    let at = untagged.l2_len();
+    let arp = ArpPacket::parse_mut(frame.get_mut(at..).unwrap_or_default())?;
+    let asker = arp.sender_mac();
+    if arp.operation() != ArpOperation::REQUEST
+        || arp.is_gratuitous()
+        || asker.is_multicast()
+        || !ours(arp.target_ip())
+    {
+        return Ok(false);
+    }
+    *arp = arp.reply(mac);
+    let mut ethernet = EthernetMut::parse(frame)?;
+    ethernet.set_dst(asker);
+    ethernet.set_src(mac);
+    Ok(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +216,23 @@ mod tests {
         request.reply(ME).emit(&mut out).unwrap();
         let want = hex("0001 0800 06 04 0002 020000000009 c0000202 020000000001 c0000201");
         assert_eq!(&out[..], &want[..]);
+    }
+
+    #[test]
+    fn a_frame_is_answered_where_it_lies() {
+        let asks = "ffffffffffff 020000000001 8100 0007 0806
+            0001 0800 06 04 0001 020000000001 c0000201 000000000000 c0000202";
+        let mut frame = hex(asks);
+        assert_eq!(arp_reply(&mut frame, ME, |_| false), Ok(false));
+        assert_eq!(frame, hex(asks));
+        let ours = |ip| ip == Ipv4Addr::new(192, 0, 2, 2);
+        assert_eq!(arp_reply(&mut frame, ME, ours), Ok(true));
+        let answer = "020000000001 020000000009 8100 0007 0806
+            0001 0800 06 04 0002 020000000009 c0000202 020000000001 c0000201";
+        assert_eq!(frame, hex(answer));
+        // A reply is not answered, nor is what is none.
+        assert_eq!(arp_reply(&mut frame, ME, |_| true), Ok(false));
+        assert!(arp_reply(&mut frame[..40], ME, |_| true).is_err());
     }
 
     #[test]

@@ -136,7 +136,7 @@ pub mod tcp;
 pub mod udp;
 pub mod vlan;
 
-pub use arp::{ArpOperation, ArpPacket};
+pub use arp::{ArpOperation, ArpPacket, arp_reply};
 pub use checksum::{Sum, checksum};
 pub use crc32c::crc32c;
 pub use delta::Delta;

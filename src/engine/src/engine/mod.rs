@@ -2,12 +2,12 @@
 
 mod config;
 mod flows;
+mod remote;
 mod running;
 mod sizing;
 mod stepped;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use linecard_hal::region::RegionRequest;
 use linecard_hal::{
@@ -15,17 +15,21 @@ use linecard_hal::{
 };
 
 use crate::clock::{Nanos, Time};
+use crate::counters::Published;
 use crate::handoff::{Inbox, Mailbox, mailbox};
 use crate::placement::{PlacementRequest, Plan, PoolDemand, PortDemand, WorkerPlan};
 use crate::protocol::{ProtocolReport, Protocols, Tallies};
 use crate::stage::{Stage, WorkerIndex};
-use crate::tap::Point;
+use crate::tap::TapHandle;
 use crate::topology::Topology;
 use crate::work::Work;
 use crate::worker::{Control, Worker};
 
 pub use config::{EngineConfig, EngineError};
+use flows::AtWork;
 pub use flows::{FlowReport, PortRule};
+pub use remote::Remote;
+use remote::Shared;
 pub use running::{Running, StopHandle};
 use sizing::Holders;
 pub use stepped::{Stepped, Stopped};
@@ -223,35 +227,38 @@ impl Engine {
         }
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = boxes.into_iter().unzip();
         let mut queues = self.start_ports()?;
-        let rules = match self.create_rules() {
-            Ok(rules) => rules,
-            Err(error) => {
+        let mut at_work = AtWork::new(std::mem::take(&mut self.ports), self.pools.clone());
+        for rule in std::mem::take(&mut self.config.flows) {
+            if let Err(error) = at_work.create_rule(rule) {
                 drop(queues);
-                self.stop_ports(self.ports.len());
+                at_work.stop();
                 return Err(error);
             }
-        };
-        let tallies = started(&self.plan, &mut self.ports);
-        let control = Arc::new(Control::new(self.config.packet_limit, workers));
-        let infos = self.ports();
-        let mut running = Running {
-            started: Instant::now(),
+        }
+        let tallies = started(&self.plan, &mut at_work.ports);
+        let infos: Vec<_> = at_work.ports.iter().map(|p| p.info()).collect();
+        let counts = (0..workers).map(|_| Arc::new(Published::new(infos.len())));
+        let published: Vec<_> = counts.collect();
+        let stop = StopHandle {
+            control: Arc::new(Control::new(self.config.packet_limit, workers)),
             bells: mailboxes.iter().map(|m| m.bell().clone()).collect(),
-            control,
-            published: Vec::new(),
-            points: (0..workers).map(|_| Point::new()).collect(),
-            rules,
-            tallies,
+        };
+        let taps = TapHandle::new(&stop.bells, &published, self.config.burst, &infos);
+        let plan = self.plan.clone();
+        let known = infos.clone();
+        let shared = Shared::new(plan, known, published, tallies, (stop, taps), at_work);
+        let running = Running {
+            remote: Remote {
+                shared: Arc::new(shared),
+            },
             threads: Vec::new(),
             engine: self,
-            infos: infos.clone(),
         };
         let mut workers = Vec::new();
         for (id, inbox) in (0..).zip(inboxes) {
             let Some(work) = work(id) else { break };
             let todo = (work, time);
             let worker = running.worker(id, inbox, &mailboxes, &mut queues, &infos, todo);
-            running.published.push(worker.published.clone());
             workers.push(worker);
         }
         Ok((running, workers))

@@ -4,46 +4,38 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use linecard_hal::{Burst, Offloads, PortInfo, QueuePair};
 
-use super::flows::{FlowReport, Installed};
+use super::flows::{AtWork, FlowReport};
+use super::remote::Remote;
 use super::{Engine, EngineError};
 use crate::clock::{self, Time};
 use crate::context::Context;
-use crate::counters::{Published, WorkerCounters};
+use crate::counters::WorkerCounters;
 use crate::handoff::{Bell, Inbox, Mailbox};
 use crate::output::{Accepts, Output};
 use crate::placement::Plan;
-use crate::protocol::{ProtocolReport, Tallies};
+use crate::protocol::ProtocolReport;
 use crate::report::{Report, Sources};
 use crate::stage::WorkerIndex;
-use crate::tap::{Point, TapHandle, Taps};
+use crate::tap::TapHandle;
 use crate::work::Work;
 use crate::worker::{Control, Ending, Input, Worker};
 
 /// An engine at work. Dropping it stops it.
 pub struct Running {
     pub(super) engine: Engine,
-    /// The ports as they were started.
-    pub(super) infos: Vec<PortInfo>,
-    pub(super) started: Instant,
-    pub(super) control: Arc<Control>,
-    pub(super) bells: Vec<Arc<Bell>>,
-    pub(super) published: Vec<Arc<Published>>,
-    /// By worker: where it meets its taps.
-    pub(super) points: Vec<Arc<Point>>,
-    pub(super) rules: Vec<Installed>,
-    pub(super) tallies: Tallies,
+    pub(super) remote: Remote,
     pub(super) threads: Vec<JoinHandle<(Ending, Inbox)>>,
 }
 
 /// Stops an engine from anywhere, such as a signal handler's thread. Clonable.
 #[derive(Clone)]
 pub struct StopHandle {
-    control: Arc<Control>,
-    bells: Vec<Arc<Bell>>,
+    pub(super) control: Arc<Control>,
+    pub(super) bells: Vec<Arc<Bell>>,
 }
 
 impl StopHandle {
@@ -90,7 +82,7 @@ impl Running {
         (work, time): (Work, &Time),
     ) -> Worker {
         let (engine, plan) = (&self.engine, &self.engine.plan.workers[id as usize]);
-        let ports = engine.ports.len();
+        let ports = infos.len();
         let burst = engine.config.burst;
         let mut inputs = Vec::new();
         let mut ways_out: Vec<_> = (0..ports).map(|_| None).collect();
@@ -120,6 +112,7 @@ impl Running {
                 let owner = tx.is_none().then(|| self.transmitter(port, id));
                 Output::new(port, tx, owner, accepts, may_need_work, burst)
             });
+        let control = &self.remote.shared.stop.control;
         Worker {
             lcore: (engine.config.pin && !engine.plan.synthetic).then_some(plan.lcore),
             inputs,
@@ -134,14 +127,14 @@ impl Running {
                 burst_size: burst,
                 cycles: clock::cycles(),
                 time: time.clone(),
-                taps: Taps::new(self.points[id as usize].clone(), time.clone()),
-                control: self.control.clone(),
+                taps: self.remote.shared.taps.of_worker(id, time),
+                control: control.clone(),
             },
             burst: Burst::with_capacity(burst),
             inbox,
             idle: engine.config.idle,
-            control: self.control.clone(),
-            published: Arc::new(Published::new(ports)),
+            control: control.clone(),
+            published: self.remote.shared.published[id as usize].clone(),
             pools: engine.pools.clone(),
             finished: false,
             limited: 0,
@@ -162,25 +155,12 @@ impl Running {
 
     /// The figures at this moment, as last published (about ten times a second).
     pub fn snapshot(&self) -> Report {
-        Sources {
-            plan: &self.engine.plan,
-            infos: &self.infos,
-            pools: &self.engine.pools,
-            duration: self.started.elapsed(),
-            counters: self.published.iter().map(|p| p.read()).collect(),
-            failures: Vec::new(),
-            undelivered: Vec::new(),
-            flows: Vec::new(),
-            extended: Vec::new(),
-            protocols: self.tallies.report(),
-            running: true,
-        }
-        .report()
+        self.remote.snapshot()
     }
 
     /// How long it has run.
     pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        self.remote.elapsed()
     }
 
     /// The plan it follows.
@@ -190,26 +170,27 @@ impl Running {
 
     /// The ports as they were started: what they took and why.
     pub fn ports(&self) -> &[PortInfo] {
-        &self.infos
+        self.remote.ports()
     }
 
     /// What the protocols have done until now, and where their claims are carried out.
     pub fn protocols(&self) -> Vec<ProtocolReport> {
-        self.tallies.report()
+        self.remote.protocols()
+    }
+
+    /// What watches and controls it from other threads.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
     }
 
     /// A handle that stops it.
     pub fn stop_handle(&self) -> StopHandle {
-        StopHandle {
-            control: self.control.clone(),
-            bells: self.bells.clone(),
-        }
+        self.remote.shared.stop.clone()
     }
 
     /// A handle that taps what its ports receive and transmit.
     pub fn taps(&self) -> TapHandle {
-        let burst = self.engine.config.burst;
-        TapHandle::new(&self.points, &self.bells, burst, &self.infos)
+        self.remote.taps()
     }
 
     /// Asks all workers to stop; returns at once.
@@ -242,7 +223,7 @@ impl Running {
                 Err(panic) => failures.push(Some(crate::worker::message_of(&*panic))),
             }
         }
-        let duration = self.started.elapsed();
+        let duration = self.elapsed();
         let endings = self.stop_ports(failures, inboxes);
         self.account(endings, duration)
     }
@@ -253,18 +234,17 @@ impl Running {
         failures: Vec<Option<String>>,
         inboxes: Vec<Inbox>,
     ) -> Endings {
-        let undelivered = empty(inboxes, self.engine.ports.len());
+        let shared = &self.remote.shared;
+        let undelivered = empty(inboxes, shared.infos.len());
+        let mut at_work = shared.at_work();
         // Rules end with their ports.
-        let flows = self.engine.rule_reports(&self.rules);
-        let ports = self.engine.ports.iter();
+        let flows = at_work.rule_reports();
+        let ports = at_work.ports.iter();
         let extended = ports
             .map(|port| port.extended_stats().into_iter().collect())
             .collect();
-        for port in &mut self.engine.ports {
-            if let Err(error) = port.stop() {
-                tracing::warn!(%error, "stopping a port");
-            }
-        }
+        at_work.stop();
+        drop(at_work);
         Endings {
             failures,
             undelivered,
@@ -275,17 +255,20 @@ impl Running {
 
     /// The final account.
     pub(super) fn account(&self, endings: Endings, duration: Duration) -> Report {
+        let shared = &self.remote.shared;
         Sources {
             plan: &self.engine.plan,
-            infos: &self.infos,
+            infos: &shared.infos,
             pools: &self.engine.pools,
             duration,
-            counters: self.published.iter().map(|p| p.read()).collect(),
+            links: Vec::new(),
+            peaks: shared.peaks(&shared.at_work()),
+            counters: shared.published.iter().map(|p| p.read()).collect(),
             failures: endings.failures,
             undelivered: endings.undelivered,
             flows: endings.flows,
             extended: endings.extended,
-            protocols: self.tallies.report(),
+            protocols: shared.tallies.report(),
             running: false,
         }
         .report()
@@ -305,6 +288,8 @@ impl Drop for Running {
         if !self.threads.is_empty() {
             self.wind_up();
         }
+        // Whoever has a remote keeps neither ports nor memory.
+        *self.remote.shared.at_work() = AtWork::over();
     }
 }
 

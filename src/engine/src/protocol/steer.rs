@@ -4,7 +4,7 @@ use std::fmt;
 
 use linecard_hal::Port;
 use linecard_hal::flow::{FlowAction, FlowRule};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
 use super::rights::Home;
@@ -37,7 +37,7 @@ impl fmt::Display for Steering {
 }
 
 /// Where a claim is carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// By the port, which gives the packets to a queue or marks them; software only checks.
@@ -49,7 +49,7 @@ pub enum Place {
 }
 
 /// Where a claim is carried out on one port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimReport {
     /// The claim.
     pub claim: String,

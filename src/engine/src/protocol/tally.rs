@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::steer::ClaimReport;
 
@@ -25,7 +25,7 @@ pub(super) struct Tally {
 }
 
 /// What a protocol did, over all its instances.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProtocolReport {
     /// Its name.
     pub name: String,
@@ -44,7 +44,7 @@ pub struct ProtocolReport {
     /// Panics that were contained.
     pub faults: u64,
     /// What the first of them said.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }
 

@@ -18,7 +18,7 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::burst::Burst;
 use crate::lcore;
@@ -193,7 +193,7 @@ fn add_owned(counter: &AtomicU64, n: u64) {
 }
 
 /// A pool's books at one moment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ledger {
     /// The pool's name.
     pub name: String,
@@ -216,7 +216,7 @@ pub struct Ledger {
 }
 
 /// An mbuf that did not come back. See [`Mempool::leaks`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leak {
     /// Its number within the pool.
     pub index: usize,

@@ -10,6 +10,7 @@ use linecard::{EngineConfig, Idle, PortRule};
 
 use super::forward::{Forward, Job, Session};
 use super::topo::Lcores;
+use super::watched::ControlArgs;
 
 /// Forwards frames between ports, until the duration, Ctrl-C or the end of the input.
 #[derive(Debug, Args)]
@@ -85,7 +86,7 @@ pub struct FwdArgs {
     /// A flow rule for a port, by its number from 0: 'N: FIELD=VALUE … => ACTION'. Fields: ether, vlan,
     /// src, dst, proto, sport, dport; actions: drop, queue N, rss N,N, kernel, mark N. Say it once for
     /// each rule; the first that matches wins. A port that cannot take a rule is an error.
-    #[arg(long = "flow", value_name = "RULE", value_parser = parse_flow)]
+    #[arg(long = "flow", value_name = "RULE", value_parser = linecard::control::parse_rule)]
     flows: Vec<PortRule>,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
@@ -96,6 +97,8 @@ pub struct FwdArgs {
     /// Print the report as one JSON object; everything else goes to standard error.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 /// Runs it.
@@ -124,25 +127,11 @@ pub fn run(args: &FwdArgs) -> anyhow::Result<ExitCode> {
         duration: args.duration,
         stats_interval: (!args.stats_interval.is_zero()).then_some(args.stats_interval),
         json: args.json,
+        command: "fwd",
+        control: args.control.clone(),
         dry_run: args.dry_run,
     }
     .run()
-}
-
-/// A port's number, a colon, a flow rule.
-fn parse_flow(text: &str) -> Result<PortRule, String> {
-    let (port, rule) = text
-        .split_once(':')
-        .filter(|(port, _)| port.trim().parse::<u16>().is_ok())
-        .ok_or_else(|| {
-            format!("{text:?} does not begin with a port's number, as in \"0: proto=udp => drop\"")
-        })?;
-    Ok(PortRule {
-        port: port.trim().parse().unwrap_or_default(),
-        rule: rule
-            .parse()
-            .map_err(|e: linecard::hal::flow::FlowSyntaxError| e.to_string())?,
-    })
 }
 
 /// Six bytes in hexadecimal, separated by colons.

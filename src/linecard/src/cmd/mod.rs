@@ -20,6 +20,7 @@ pub mod script;
 pub mod sim;
 pub mod table;
 pub mod topo;
+pub mod watched;
 
 use std::io::Write;
 

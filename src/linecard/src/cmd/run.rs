@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::config::Config;
 use super::forward::{Forward, Job, Session};
+use super::watched::ControlArgs;
 
 /// Forwards frames or runs protocols as a configuration file says.
 #[derive(Args, Debug)]
@@ -44,6 +45,8 @@ pub struct RunArgs {
     /// Print the report as one JSON object, or of a dry run the claims; everything else goes to standard error
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 /// Runs it.
@@ -102,6 +105,8 @@ fn session(args: &RunArgs, config: Config) -> Session {
         duration: args.duration.or(settings.duration),
         stats_interval: settings.stats_interval,
         json: args.json,
+        command: "run",
+        control: args.control.clone(),
         dry_run: args.dry_run,
     }
 }

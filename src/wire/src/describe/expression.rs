@@ -229,6 +229,11 @@ impl Expression {
         self.build().map(|(packet, _)| packet)
     }
 
+    /// Where the headers lie in the packet that [`to_bytes`](Self::to_bytes) makes.
+    pub fn layout(&self) -> Vec<Layer> {
+        self.lay_out().1.layers
+    }
+
     fn build(&self) -> Result<(Vec<u8>, Stack), TextError> {
         let (mut packet, mut stack) = self.lay_out();
         stack.end = packet.len();

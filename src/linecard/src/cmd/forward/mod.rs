@@ -15,6 +15,7 @@ use linecard::simnet::scenario::{Listed, Tellers};
 use linecard::{Engine, EngineConfig, Offloads, PortInfo, Protocols, Running};
 
 use super::table::Paint;
+use super::watched::ControlArgs;
 
 /// Everything that a run needs to know.
 #[derive(Debug, Clone)]
@@ -34,6 +35,10 @@ pub struct Session {
     pub json: bool,
     /// Print the plan and stop.
     pub dry_run: bool,
+    /// What it is called when it is watched.
+    pub command: &'static str,
+    /// Who may watch it.
+    pub control: ControlArgs,
 }
 
 /// What is done with what arrives.
@@ -89,11 +94,13 @@ impl Session {
         if self.dry_run {
             return self.preview(&engine, work);
         }
+        let prepared = self.control.prepare()?;
         let running = match work {
             Work::Stage(mode, config) => engine.start(|_| modes::stage(mode, &config))?,
             Work::Protocols(protocols) => engine.start_protocols(protocols)?,
         };
         stop_on_signals(&running)?;
+        let server = prepared.serve(self.command, Box::new(running.remote()))?;
         self.say(&report::stepped_down(&infos, running.ports()))?;
         self.say(&protocols::claims(
             &running.protocols(),
@@ -102,6 +109,7 @@ impl Session {
         // Scripts wait for this line: from here on every frame is received or counted.
         self.say(self.job.begins())?;
         watch::until_done(&running, &self);
+        drop(server);
         let report = running.finish();
         let told = protocols::Told::new(&report, &tellers);
         if self.json {

@@ -47,7 +47,7 @@ pub enum End {
 #[derive(Debug)]
 pub struct Expected {
     /// How many are to be dropped, by reason.
-    pub drops: BTreeMap<&'static str, u64>,
+    pub drops: BTreeMap<String, u64>,
     /// Those that each protocol is to have.
     pub taken: Vec<Vec<u32>>,
 }
@@ -149,7 +149,7 @@ impl Set {
         for made in &self.packets {
             match self.end(made)? {
                 End::With(party, _) => taken[party].push(made.number),
-                End::Dropped(reason) => *drops.entry(reason).or_insert(0) += 1,
+                End::Dropped(reason) => *drops.entry(reason.to_owned()).or_insert(0) += 1,
             }
         }
         Ok(Expected { drops, taken })

@@ -1,0 +1,329 @@
+//! A capture at work: a tap, a thread, files.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use linecard_engine::PortIndex;
+use linecard_engine::blocks::{Block, Records};
+use linecard_engine::tap::{Select, Tap, TapConfig, TapHandle};
+
+use super::file::{Beginning, Files, InterfaceCounts, Stop};
+use super::{CaptureConfig, CaptureError, CaptureStats, Ended};
+
+/// Bytes of a block, unless the buffer is too small for several of them.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// How long the thread sleeps when there is nothing to write: a small part of what a buffer holds of.
+const NAP: Duration = Duration::from_millis(1);
+
+/// How often the figures are told.
+const TELL: Duration = Duration::from_millis(100);
+
+/// How long a capture that is to end waits for workers that take no turn, and for a reader that takes nothing.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A capture at work. Dropping it ends it.
+pub struct Session {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    stats: Mutex<CaptureStats>,
+}
+
+impl Shared {
+    fn stats(&self) -> MutexGuard<'_, CaptureStats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    /// Begins: when it returns, every frame that a worker takes from its next turn on is captured or counted.
+    pub fn start(engine: &TapHandle, config: CaptureConfig) -> Result<Self, CaptureError> {
+        let filter = config.filter.as_ref();
+        let beginning = Beginning::new(
+            engine.ports(),
+            config.snaplen,
+            filter.map(|filter| filter.text()),
+            config.comment.as_deref(),
+        );
+        let files = Files::create(config.target, config.rotation, beginning)
+            .map_err(|(path, source)| CaptureError::File { path, source })?;
+        let block_bytes = BLOCK_BYTES.min(config.buffer_bytes / 4);
+        let tap = engine.attach(&TapConfig {
+            directions: config.directions,
+            snaplen: config.snaplen,
+            select: config.filter.map(|f| Arc::new(f) as Arc<dyn Select>),
+            blocks: config.buffer_bytes / block_bytes.max(1),
+            block_bytes,
+        })?;
+        let shared = Arc::new(Shared::default());
+        let misses = (0..engine.ports().len())
+            .map(|port| engine.misses(port as PortIndex))
+            .collect();
+        let writer = Writer {
+            tap,
+            engine: engine.clone(),
+            misses,
+            files,
+            count: config.count.unwrap_or(u64::MAX),
+            written: 0,
+            lost: 0,
+            deadline: config.duration.map(|duration| Instant::now() + duration),
+            ending: None,
+            shared: shared.clone(),
+        };
+        writer.publish(None);
+        let thread = std::thread::Builder::new()
+            .name("capture".to_owned())
+            .spawn(move || writer.run())
+            .map_err(CaptureError::Thread)?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// How it is.
+    pub fn stats(&self) -> CaptureStats {
+        self.shared.stats().clone()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Asks it to end; returns at once.
+    pub fn ask_to_stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends it, once what was captured until now is written.
+    pub fn stop(mut self) -> CaptureStats {
+        self.end();
+        self.stats()
+    }
+
+    fn end(&mut self) {
+        self.ask_to_stop();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            let what = "its thread panicked".to_owned();
+            self.shared.stats().ended = Some(Ended::Failed(what));
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({:?})", self.stats())
+    }
+}
+
+/// The thread's own.
+struct Writer {
+    tap: Tap,
+    engine: TapHandle,
+    /// By port: what had been missed before.
+    misses: Vec<u64>,
+    files: Files,
+    /// Frames to be written at most.
+    count: u64,
+    written: u64,
+    lost: u64,
+    deadline: Option<Instant>,
+    /// Why it is to end, and since when it is known.
+    ending: Option<(Ended, Instant)>,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let patient = patience(self.shared.clone(), self.deadline);
+        let mut told = Instant::now();
+        let mut result = self.files.begin(&patient);
+        while result.is_ok() {
+            match self.tap.pop() {
+                Some((lane, block)) => {
+                    result = self.write(&block, &patient);
+                    self.tap.give_back(lane, block);
+                }
+                None if self.tap.is_over() || self.is_given_up() => break,
+                None => std::thread::sleep(NAP),
+            }
+            if told.elapsed() > TELL {
+                told = Instant::now();
+                self.publish(None);
+            }
+            if self.files.is_old() && self.files.has_frames() && result.is_ok() {
+                result = self.files.rotate(&self.interfaces());
+            }
+            self.end_if_due();
+        }
+        let why = match result {
+            Ok(()) => self.ending.take().map_or(Ended::Engine, |(why, _)| why),
+            Err(Stop::Gone) => Ended::ReaderGone,
+            Err(Stop::Hangs) => Ended::ReaderHangs,
+            Err(Stop::Failed(error)) => Ended::Failed(error.to_string()),
+        };
+        self.drain();
+        // A disk that has no room for frames may have some for this; a reader that hangs gets nothing more.
+        if !matches!(why, Ended::ReaderGone | Ended::ReaderHangs) {
+            let _ = self.files.end(&self.interfaces(), &patient);
+        }
+        self.publish(Some(why));
+    }
+
+    /// Looks whether it is to end, and if so takes the tap off: what was copied by then is still to be written.
+    fn end_if_due(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        let why = if self.written >= self.count {
+            Ended::Count
+        } else if self.shared.stop.load(Ordering::Relaxed) {
+            Ended::Stopped
+        } else if self.deadline.is_some_and(|at| Instant::now() >= at) {
+            Ended::Duration
+        } else {
+            return;
+        };
+        self.tap.detach();
+        self.ending = Some((why, Instant::now()));
+    }
+
+    /// Whether the workers do not let go.
+    fn is_given_up(&self) -> bool {
+        self.ending
+            .as_ref()
+            .is_some_and(|(_, since)| since.elapsed() > FAREWELL)
+    }
+
+    /// Writes what is still wanted of a block.
+    fn write(&mut self, block: &Block, go_on: &dyn Fn() -> bool) -> Result<(), Stop> {
+        let wanted = self
+            .count
+            .saturating_sub(self.written)
+            .min(block.frames() as u64);
+        let (mut from, mut left) = (0, wanted);
+        while left > 0 {
+            let (end, frames) = self.piece(block, from, left);
+            if frames == 0 {
+                self.rotate(left)?;
+                continue;
+            }
+            if let Err(stop) = self.files.write(&block.bytes()[from..end], go_on) {
+                self.lost += left;
+                return Err(stop);
+            }
+            self.written += frames;
+            (from, left) = (end, left - frames);
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self, left: u64) -> Result<(), Stop> {
+        let counts = self.interfaces();
+        let result = self.files.rotate(&counts);
+        if result.is_err() {
+            self.lost += left;
+        }
+        result
+    }
+
+    /// How far the file takes the records from byte `from` on, `most` of them, and how many these are. At least
+    /// one, if the file has none.
+    fn piece(&self, block: &Block, from: usize, most: u64) -> (usize, u64) {
+        let room = self.files.room();
+        let rest = (block.bytes().len() - from) as u64;
+        if from == 0 && most == block.frames() as u64 && rest <= room {
+            return (block.bytes().len(), most);
+        }
+        let (mut end, mut frames) = (from, 0);
+        for record in Records::from(block, from).take(most as usize) {
+            let first = frames == 0 && !self.files.has_frames();
+            if (record.end - from) as u64 > room && !first {
+                break;
+            }
+            (end, frames) = (record.end, frames + 1);
+        }
+        (end, frames)
+    }
+
+    /// Counts what was copied and is not going to be written.
+    fn drain(&mut self) {
+        self.tap.detach();
+        let since = Instant::now();
+        let is_wanted = self.written < self.count;
+        while !self.tap.is_over() && since.elapsed() < FAREWELL {
+            match self.tap.pop() {
+                Some((lane, block)) => {
+                    self.lost += if is_wanted { block.frames() as u64 } else { 0 };
+                    self.tap.give_back(lane, block);
+                }
+                None => std::thread::sleep(NAP),
+            }
+        }
+    }
+
+    /// By port.
+    fn interfaces(&self) -> Vec<InterfaceCounts> {
+        let each = (0..).zip(&self.misses).map(|(port, before)| {
+            let counts = self.tap.counts_of(port);
+            let missed = self.engine.misses(port).saturating_sub(*before);
+            InterfaceCounts {
+                received: counts.seen + missed,
+                dropped: counts.dropped + missed,
+                accepted: counts.copied + counts.dropped,
+                missed,
+            }
+        });
+        each.collect()
+    }
+
+    fn publish(&self, ended: Option<Ended>) {
+        let counts = self.tap.counts();
+        let stats = CaptureStats {
+            seen: counts.seen,
+            written: self.written,
+            written_bytes: self.files.bytes(),
+            missed: self.interfaces().iter().map(|i| i.missed).sum(),
+            dropped: counts.dropped,
+            lost: self.lost,
+            files: self.files.begun(),
+            file: self.files.path(),
+            ended,
+        };
+        *self.shared.stats() = stats;
+    }
+}
+
+/// Whether to go on waiting for a reader: until some time after the capture is to end.
+fn patience(shared: Arc<Shared>, deadline: Option<Instant>) -> impl Fn() -> bool {
+    let since = std::cell::Cell::new(None);
+    move || {
+        let is_over = deadline.is_some_and(|at| Instant::now() >= at);
+        if !is_over && !shared.stop.load(Ordering::Relaxed) {
+            return true;
+        }
+        let since = since.get().unwrap_or_else(|| {
+            let now = Instant::now();
+            since.set(Some(now));
+            now
+        });
+        since.elapsed() < FAREWELL
+    }
+}

@@ -1,0 +1,349 @@
+//! The generator on simulated links, in virtual time: each frame leaves exactly when it is due.
+
+use std::time::Duration;
+
+use linecard_engine::topology::Topology;
+use linecard_engine::{Context, Engine, EngineConfig, PortIndex, Report, WorkerIndex};
+use linecard_hal::{Burst, Port, SimClock};
+use linecard_sim::{Clock, Link, LinkConfig};
+use linecard_wire::MacAddr;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::rate::Rate;
+use crate::stamp::Stamp;
+use crate::station::{Arrivals, Station};
+use crate::stream::{Spacing, StreamSpec};
+
+/// Notes what arrives, and when.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<(u64, Vec<u8>)>>>);
+
+impl Arrivals for Notes {
+    fn take(&mut self, burst: &mut Burst, cx: &mut Context) {
+        let now = cx.now_ns();
+        let mut notes = self.0.lock().unwrap();
+        for mbuf in burst.drain() {
+            notes.push((now, mbuf.data().to_vec()));
+            cx.consume(mbuf);
+        }
+    }
+}
+
+impl Notes {
+    fn stamps(&self) -> Vec<Stamp> {
+        let notes = self.0.lock().unwrap();
+        notes
+            .iter()
+            .map(|(_, f)| Stamp::at_end_of(f).unwrap())
+            .collect()
+    }
+}
+
+fn setup(workers: u16) -> Setup {
+    Setup {
+        port: 0,
+        workers: (0..workers).collect(),
+        first_lane: 100,
+        addresses: Addresses {
+            own: MacAddr([2, 0, 0, 0, 0, 1]),
+            peer: MacAddr([2, 0, 0, 0, 0, 2]),
+        },
+        link_bits_per_second: Some(1e9),
+        max_frame: 1518,
+    }
+}
+
+/// One end of a link sends to the other, in virtual time.
+struct Lab {
+    clock: SimClock,
+    stepped: linecard_engine::Stepped,
+    handle: Handle,
+    notes: Notes,
+}
+
+const ALL: PortIndex = 1;
+
+impl Lab {
+    fn new(workers: u16) -> Self {
+        Self::on(workers, LinkConfig::default())
+    }
+
+    fn on(workers: u16, config: LinkConfig) -> Self {
+        let clock = SimClock::new();
+        let (a, b) = Link::pair(LinkConfig {
+            clock: Clock::Virtual(clock.clone()),
+            ..config
+        })
+        .unwrap();
+        let ports: Vec<Box<dyn Port>> = vec![Box::new(a), Box::new(b)];
+        let topology = Topology::synthetic("core:4 pu:1").unwrap();
+        let config = EngineConfig {
+            workers: Some(workers),
+            pin: false,
+            ..EngineConfig::default()
+        };
+        let engine = Engine::on(&topology, ports, config).unwrap();
+        let (handle, notes) = (Handle::new(setup(workers)), Notes::default());
+        let station = |worker: WorkerIndex| {
+            let station = Station::new().send(handle.generator(worker));
+            Box::new(station.receive(ALL, notes.clone())) as Box<dyn linecard_engine::Stage>
+        };
+        let stepped = engine.step(station, clock.clone()).unwrap();
+        Self {
+            clock,
+            stepped,
+            handle,
+            notes,
+        }
+    }
+
+    /// Goes from deadline to deadline until the job is over.
+    fn run(&mut self) -> Sent {
+        while self.handle.state() != State::Done {
+            while self.stepped.turn() > 0 {}
+            if let Some(due) = self.stepped.deadline_ns() {
+                self.clock.advance_to_ns(due);
+            }
+        }
+        while self.stepped.turn() > 0 {}
+        self.handle.sent()
+    }
+
+    fn end(self) -> Report {
+        let report = self.stepped.stop().report();
+        assert!(report.is_clean(), "{report:#?}");
+        report
+    }
+}
+
+fn job(rate: &str, limit: Limit) -> Job {
+    Job {
+        rate: rate.parse().unwrap(),
+        limit,
+        ..Job::default()
+    }
+}
+
+#[test]
+fn each_frame_leaves_when_it_is_due() {
+    for workers in [1, 2, 3] {
+        let mut lab = Lab::new(workers);
+        lab.handle
+            .start(&job("20kpps", Limit::Time(Duration::from_millis(100))))
+            .unwrap();
+        let sent = lab.run();
+        assert_eq!((sent.frames, sent.unsent), (2000, 0));
+        assert_eq!((sent.pacing.late_frames, sent.pacing.latest_ns), (0, 0));
+        assert!(sent.error().abs() < 1e-9, "{}", sent.error());
+        let stamps = lab.notes.stamps();
+        let start = stamps[0].sent_ns;
+        for (n, stamp) in (0..).zip(&stamps) {
+            assert_eq!(stamp.sent_ns, start + n * 50_000);
+            assert_eq!(u64::from(stamp.lane), 100 + n % u64::from(workers));
+            assert_eq!(u64::from(stamp.sequence), n / u64::from(workers));
+        }
+        let gaps = sent.pacing.gaps.unwrap();
+        assert_eq!(gaps.count, 2000 - u64::from(workers));
+        let gap = 50_000 * u64::from(workers);
+        assert!(gaps.min_ns <= gap && gap <= gaps.max_ns && gaps.max_ns - gaps.min_ns < gap / 500);
+        let report = lab.end();
+        assert_eq!(report.ports[0].tx, 2000);
+    }
+}
+
+#[test]
+fn sequence_numbers_go_on_from_job_to_job() {
+    let mut lab = Lab::new(2);
+    for n in 0..3 {
+        lab.handle.start(&job("1Mpps", Limit::Frames(5))).unwrap();
+        let sent = lab.run();
+        assert_eq!(sent.frames, 5);
+        let lanes: Vec<_> = sent
+            .lanes
+            .iter()
+            .map(|l| (l.lane, l.first, l.next))
+            .collect();
+        assert_eq!(lanes, [(100, 3 * n, 3 * n + 3), (101, 2 * n, 2 * n + 2)]);
+    }
+    assert_eq!(lab.notes.stamps().len(), 15);
+    lab.end();
+}
+
+#[test]
+fn without_a_rate_it_sends_all_there_is_to_send() {
+    let mut lab = Lab::new(1);
+    lab.handle.start(&job("max", Limit::Frames(1000))).unwrap();
+    let sent = lab.run();
+    assert_eq!((sent.frames, sent.asked_fps, sent.unsent), (1000, None, 0));
+    lab.end();
+}
+
+#[test]
+fn a_job_in_work_refuses_the_next_and_stops_when_told() {
+    let mut lab = Lab::new(1);
+    assert_eq!(lab.handle.state(), State::Idle);
+    assert_eq!(lab.stepped.deadline_ns(), None, "nothing to do, ever");
+    lab.handle.start(&job("1kpps", Limit::Endless)).unwrap();
+    assert_eq!(lab.handle.state(), State::Waiting);
+    while lab.notes.stamps().len() < 10 {
+        lab.stepped.turn();
+        lab.clock.advance_to_ns(lab.stepped.deadline_ns().unwrap());
+    }
+    assert_eq!(lab.handle.state(), State::Sending);
+    let error = lab.handle.start(&Job::default()).unwrap_err();
+    assert_eq!(error, JobError::Busy);
+    lab.handle.stop();
+    let sent = lab.run();
+    assert_eq!(sent.frames, lab.notes.stamps().len() as u64);
+    lab.handle.start(&job("1kpps", Limit::Frames(1))).unwrap();
+    assert_eq!(lab.run().lanes[0].first, sent.frames);
+    lab.end();
+}
+
+#[test]
+fn the_rate_changes_while_it_sends() {
+    let mut lab = Lab::new(1);
+    lab.handle.start(&job("1kpps", Limit::Frames(20))).unwrap();
+    while lab.notes.stamps().len() < 10 {
+        lab.stepped.turn();
+        lab.clock.advance_to_ns(lab.stepped.deadline_ns().unwrap());
+    }
+    lab.handle.set_rate(Rate::FramesPerSecond(1e4)).unwrap();
+    assert_eq!(lab.run().frames, 20);
+    let gaps: Vec<_> = lab
+        .notes
+        .stamps()
+        .windows(2)
+        .map(|pair| pair[1].sent_ns - pair[0].sent_ns)
+        .collect();
+    assert_eq!(gaps[..9], [1_000_000; 9]);
+    assert!(gaps[11..].iter().all(|gap| *gap == 100_000), "{gaps:?}");
+    lab.end();
+}
+
+#[test]
+fn who_is_held_up_for_too_long_does_not_stretch_the_job() {
+    let mut lab = Lab::new(1);
+    let time = Limit::Time(Duration::from_millis(100));
+    lab.handle.start(&job("100kpps", time)).unwrap();
+    lab.stepped.turn();
+    lab.stepped.turn();
+    // 50 ms in which nobody ran: 40 of them are too old when it does.
+    lab.clock.advance_ns(50_000_000);
+    let sent = lab.run();
+    assert_eq!(sent.frames + sent.unsent, 10_000);
+    assert!((3_990..4_010).contains(&sent.unsent), "{}", sent.unsent);
+    assert_eq!(sent.pacing.latest_ns, 10_000_000);
+    assert!(sent.pacing.late_frames >= 990);
+    assert!(sent.last_ns - sent.first_ns <= 100_000_000);
+    lab.end();
+}
+
+#[test]
+fn a_port_that_is_too_slow_shows() {
+    // 10 Mbit/s are 14,880 frames of 64 bytes, and ten times as much is asked for.
+    let link = LinkConfig {
+        depth: 64,
+        ..LinkConfig::default()
+    };
+    let mut lab = Lab::on(1, link);
+    let time = Limit::Time(Duration::from_millis(50));
+    lab.handle.start(&job("100Mpps", time)).unwrap();
+    let mut turns = 0;
+    while lab.handle.state() != State::Done {
+        lab.stepped.turn();
+        // A turn is a microsecond: 32 frames of the hundred that are due.
+        lab.clock.advance_ns(1_000);
+        turns += 1;
+    }
+    let sent = lab.handle.sent();
+    assert_eq!(sent.frames + sent.unsent, 5_000_000);
+    assert!(sent.error() < -0.5, "{}", sent.error());
+    assert!(
+        turns < 62_000,
+        "{turns}: it ends within the time that it may be behind"
+    );
+    lab.end();
+}
+
+#[test]
+fn streams_have_their_share_and_their_own_rates() {
+    let stream = |weight, rate: Option<&str>| StreamSpec {
+        weight,
+        rate: rate.map(|rate| rate.parse().unwrap()),
+        ..StreamSpec::default()
+    };
+    let mut lab = Lab::new(2);
+    let mut job = job("30kpps", Limit::Time(Duration::from_millis(100)));
+    job.streams = vec![stream(1, None), stream(4, None), stream(1, Some("7kpps"))];
+    lab.handle.start(&job).unwrap();
+    let sent = lab.run();
+    let mut frames = [0; 3];
+    for lane in &sent.lanes {
+        frames[lane.stream] += lane.next - lane.first;
+    }
+    assert_eq!(frames, [600, 2400, 700]);
+    assert_eq!(sent.pacing.latest_ns, 0);
+    assert_eq!(sent.asked_fps, Some(37_000.0));
+    lab.end();
+}
+
+#[test]
+fn bursts_come_all_at_once() {
+    let mut lab = Lab::new(1);
+    let mut job = job("max", Limit::Frames(96));
+    job.spacing = Spacing::Burst {
+        frames: 8,
+        every: Duration::from_millis(1),
+    };
+    lab.handle.start(&job).unwrap();
+    let sent = lab.run();
+    assert_eq!((sent.frames, sent.pacing.late_frames), (96, 0));
+    let stamps = lab.notes.stamps();
+    let start = stamps[0].sent_ns;
+    for (n, stamp) in (0..).zip(&stamps) {
+        assert_eq!(stamp.sent_ns, start + n / 8 * 1_000_000);
+    }
+    lab.end();
+}
+
+#[test]
+fn what_cannot_be_sent_is_said() {
+    let handle = Handle::new(setup(1));
+    let with = |change: fn(&mut Job)| {
+        let mut job = Job::default();
+        change(&mut job);
+        handle.start(&job).unwrap_err().to_string()
+    };
+    for (error, says) in [
+        (
+            with(|j| j.streams[0].packet = "eth/ipv5".into()),
+            "no header 'ipv5'",
+        ),
+        (
+            with(|j| j.streams[0].packet = "ipv6/tcp".into()),
+            "96 is the least size",
+        ),
+        (
+            with(|j| j.streams[0].sizes = "1519".parse().unwrap()),
+            "takes 1518",
+        ),
+        (
+            with(|j| j.streams[0].vary = vec!["udp.port=1..2".parse().unwrap()]),
+            "no field 'port'",
+        ),
+        (
+            with(|j| j.streams[0].vary = vec!["tcp.sport=1..2".parse().unwrap()]),
+            "eth/ipv4/udp",
+        ),
+        (with(|j| j.spacing = Spacing::Poisson), "needs a rate"),
+        (
+            with(|j| j.rate = Rate::FramesPerSecond(1e12)),
+            "one a nanosecond",
+        ),
+        (with(|j| j.streams.clear()), "nothing to send"),
+    ] {
+        assert!(error.contains(says), "{error}");
+    }
+}

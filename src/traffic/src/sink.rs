@@ -1,0 +1,72 @@
+//! The sink: a stage that receives what was stamped, and answers for the addresses that it was sent to.
+
+use linecard_engine::{Context, Stage};
+use linecard_hal::Burst;
+
+use crate::receiver::Receiver;
+use crate::responder::Responder;
+
+/// A worker's receiver, and a responder for each port that has addresses.
+#[derive(Debug)]
+pub struct Sink {
+    receiver: Receiver,
+    responders: Vec<Responder>,
+}
+
+impl Sink {
+    /// A sink.
+    pub fn new(receiver: Receiver, responders: Vec<Responder>) -> Self {
+        Self {
+            receiver,
+            responders,
+        }
+    }
+
+    /// Counts a burst, answers what of it is to be answered, and consumes the rest.
+    #[inline]
+    pub fn take(&mut self, burst: &mut Burst, cx: &mut Context) {
+        let foreign = self.receiver.receive(burst, cx);
+        if foreign > 0 {
+            let port = cx.port();
+            let here = |responder: &&mut Responder| responder.port() == port;
+            if let Some(responder) = self.responders.iter_mut().find(here) {
+                return responder.process(burst, cx);
+            }
+        }
+        cx.consume_burst(burst);
+    }
+
+    /// What is due now and then.
+    pub fn turn(&mut self, cx: &mut Context) {
+        self.receiver.poll();
+        for responder in &mut self.responders {
+            responder.generate(cx);
+        }
+    }
+
+    /// When [`turn`](Self::turn) has something to do, by [`Context::now_ns`]; `u64::MAX` for not before something arrives.
+    pub fn next_ns(&self) -> u64 {
+        let due = self.responders.iter().filter_map(Responder::next_ns);
+        due.min().unwrap_or(u64::MAX)
+    }
+}
+
+impl Stage for Sink {
+    #[inline]
+    fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
+        self.take(burst, cx);
+    }
+
+    /// As long as it has to ask for an address.
+    fn is_source(&self) -> bool {
+        self.responders.iter().any(Responder::is_asking)
+    }
+
+    fn generate(&mut self, cx: &mut Context) {
+        self.turn(cx);
+    }
+
+    fn next_ns(&self) -> Option<u64> {
+        Some(self.next_ns())
+    }
+}

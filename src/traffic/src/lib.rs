@@ -8,9 +8,9 @@
 //!
 //! | module | what it has |
 //! | --- | --- |
-//! | [`compare`] | two runs: what differs, and what of that is more than chance |
 //! | [`capture`] | what passes a running engine, written down |
 //! | [`filter`] | which frames, in the language of tcpdump |
+//! | [`compare`] | two runs: what differs, and what of that is more than chance |
 //! | [`machine`] | what it was measured with |
 //! | [`rate`] | how much: packets, bits, a share of the link |
 //! | [`report`] | the page, JSON and CSV of a run |

@@ -15,8 +15,8 @@ use linecard::wire::MacAddr;
 use linecard::{DropReason, Idle, Mbuf, Running, Verdict};
 use serde_json::json;
 
+use super::common::on_signal;
 use super::far::{self, Workers};
-use super::forward::stop_on_signals;
 use super::fwd::parse_mac;
 
 /// Measures how long frames take to a reflector or a host and back, one at a time.
@@ -115,7 +115,8 @@ pub fn run(args: &PingArgs) -> anyhow::Result<ExitCode> {
         Some(pinger) => Box::new(pinger),
         None => Box::new(|_: &mut Mbuf| Verdict::Drop(DropReason::Unclaimed)),
     })?;
-    stop_on_signals(&running)?;
+    let stop = running.stop_handle();
+    on_signal(move || stop.stop())?;
     far::say(args.json, &format!("{} of {size} bytes\n", begins(args)))?;
     if let Some(found) = &found {
         find(args, found, &running)?;

@@ -8,8 +8,9 @@ use linecard::modes::{Reflect, Swap};
 use linecard::traffic::responder::Addresses;
 use linecard::{Idle, Report, Running};
 
+use super::common::on_signal;
 use super::far::{self, Workers, count};
-use super::forward::{EXIT_UNCLEAN, stop_on_signals};
+use super::forward::EXIT_UNCLEAN;
 
 /// Sends back what arrives, with source and destination exchanged.
 #[derive(Debug, Args)]
@@ -67,7 +68,8 @@ pub fn run(args: &ReflectArgs) -> anyhow::Result<ExitCode> {
         far::say(args.json, &format!("{port} is at {mac}\n"))?;
     }
     let running = engine.start(|_| Box::new(reflect.clone()))?;
-    stop_on_signals(&running)?;
+    let stop = running.stop_handle();
+    on_signal(move || stop.stop())?;
     far::say(args.json, "reflecting; Ctrl-C stops and reports\n")?;
     let mut last = running.snapshot();
     let show = |_| far::note(&line(&mut last, &running));

@@ -10,8 +10,9 @@ use linecard::traffic::sink::Sink;
 use linecard::{Idle, Report};
 use serde_json::{Value, json};
 
+use super::common::on_signal;
 use super::far::{self, Workers, count};
-use super::forward::{EXIT_UNCLEAN, stop_on_signals};
+use super::forward::EXIT_UNCLEAN;
 use super::table::{Cell, Paint, Table, Tone};
 
 /// Receives what a generator sends: counts, rates, and by lane what was lost, doubled, overtaken.
@@ -68,7 +69,8 @@ pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
     let mut receivers = receivers.into_iter();
     let sink = |receiver| Box::new(Sink::new(receiver, responders.clone())) as _;
     let running = engine.start(|_| receivers.next().map_or_else(nobody, sink))?;
-    stop_on_signals(&running)?;
+    let stop = running.stop_handle();
+    on_signal(move || stop.stop())?;
     far::say(args.json, "receiving; Ctrl-C stops and reports\n")?;
     let mut live = Live::new(&handle);
     far::until_done(

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::forward::EXIT_UNCLEAN;
 use super::topo::Lcores;
+use super::watched::ControlArgs;
 
 /// How often to look whether it is over.
 const LOOK: Duration = Duration::from_millis(20);
@@ -99,6 +100,8 @@ pub struct CaptureArgs {
     /// Receive only frames for the port's own address.
     #[arg(long)]
     no_promiscuous: bool,
+    #[command(flatten)]
+    control: ControlArgs,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
@@ -129,6 +132,7 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
         comment: args.comment.clone(),
         ..CaptureConfig::new(count, target)
     };
+    let prepared = args.control.prepare()?;
     let asked = stop_on_signals()?;
     let (running, session) = engine.start_after(
         |_| modes::stage(Mode::RxDrop, &mode),
@@ -137,7 +141,9 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     let session = session?;
     // Scripts wait for this line: from here on every frame is captured or counted.
     eprintln!("capturing; Ctrl-C stops and reports");
+    let server = prepared.serve("capture", Box::new(running.remote()))?;
     watch(&session, &running, &asked, args.stats_interval);
+    drop(server);
     let capture = session.stop();
     let report = running.finish();
     say(&capture, &report, args.json, to_stdout)?;

@@ -288,7 +288,10 @@ fn engines_are_found_and_the_dead_are_cleared() {
     );
     let listed = runtime.run(&["ctl", "list", "--json"]);
     let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
-    assert_eq!((listed.as_array().unwrap().len(), &listed[1]["name"]), (2, &"one".into()));
+    assert_eq!(
+        (listed.as_array().unwrap().len(), &listed[1]["name"]),
+        (2, &"one".into())
+    );
     let pid = listed[0]["pid"].to_string();
 
     // By the number of its process, by its name.

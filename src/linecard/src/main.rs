@@ -12,6 +12,7 @@ mod cmd;
     version,
     after_help = "\
 Start with `linecard doctor`, then `linecard ports`, then `linecard fwd --help`.
+`linecard top` watches what runs, `linecard ctl` steers it.
 LINECARD_LOG=debug prints what the drivers do, on standard error."
 )]
 struct Cli {

@@ -406,3 +406,35 @@ fn top_leaves_the_terminal_as_it_was() {
     }
     assert_eq!(engine.interrupt().code, 0);
 }
+
+#[test]
+fn a_generator_is_given_another_rate_while_it_sends() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = path_in(&dir);
+    let mut command = Command::new(LINECARD);
+    let gen_args = [
+        "gen", "--port", "null:0", "--rate", "1kpps", "--idle", "sleep", "--json",
+    ];
+    command.args(gen_args).args(["--control", &path]);
+    let mut sending = Process::start(command);
+    wait_until("frames of the generator's", || {
+        sending.assert_running();
+        let ended = linecard(&["ctl", &path, "status", "--json"]);
+        let status: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
+        status["streams"][0]["sent"].as_u64() > Some(0)
+    });
+    assert!(ctl(&path, &["rate", "2kpps"])["done"].is_string());
+    let status = ctl(&path, &["status"]);
+    let rate = status["streams"][0]["rate"].as_str().unwrap();
+    assert!(
+        rate.starts_with('2') && rate.ends_with("kpps"),
+        "{status:#}"
+    );
+    let refused = linecard(&["ctl", &path, "rate", "fast"]);
+    assert_eq!(refused.code, 3, "{refused:#?}");
+    ctl(&path, &["stop"]);
+    // In order, whether or not it kept its rate.
+    let ended = sending.end();
+    assert!([0, 3].contains(&ended.code), "{ended:#?}");
+    ended.report();
+}

@@ -64,6 +64,7 @@ mod message;
 mod metrics;
 mod place;
 mod server;
+mod service;
 #[cfg(test)]
 mod tests;
 

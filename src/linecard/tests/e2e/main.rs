@@ -8,6 +8,7 @@
     reason = "a test has no interface; pub is what its modules share"
 )]
 
+mod browser;
 mod lab;
 mod report;
 mod wire;
@@ -28,6 +29,7 @@ mod faults;
 mod files;
 mod forward;
 mod host;
+mod html;
 mod idle;
 mod modes;
 #[cfg(feature = "dpdk")]

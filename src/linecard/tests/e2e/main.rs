@@ -32,6 +32,7 @@ mod modes;
 #[cfg(feature = "dpdk")]
 mod peers;
 mod protocols;
+mod rfc2544;
 mod script;
 mod seccomp;
 mod sim;

@@ -35,6 +35,7 @@ mod modes;
 #[cfg(feature = "dpdk")]
 mod peers;
 mod protocols;
+mod rfc2544;
 mod script;
 mod seccomp;
 mod sim;

@@ -191,7 +191,7 @@ fn engine_config(args: &CaptureArgs) -> EngineConfig {
 }
 
 /// Ctrl-C and SIGTERM end it in order; a second one ends it at once.
-fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+pub fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let asked = Arc::new(AtomicBool::new(false));
     let flag = asked.clone();
     ctrlc::set_handler(move || {

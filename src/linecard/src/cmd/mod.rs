@@ -15,6 +15,7 @@ pub mod fwd;
 pub mod headers;
 pub mod interfaces;
 pub mod kinds;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod script;

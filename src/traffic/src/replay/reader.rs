@@ -18,6 +18,12 @@ use crate::rate::{Rate, RateError};
 /// Bytes of a block: room for the longest frame, and small enough to be still in the cache when it is sent.
 pub(super) const BLOCK_BYTES: usize = 2 * MAX_FRAME_LEN;
 
+/// Frames that are read ahead before workers begin, unless there are fewer or no more fit.
+const HEAD_START: u64 = 4096;
+
+/// Bytes of frames that are kept for the next pass. Of a larger file, none are: it is read again.
+const MOST_KEPT: usize = 64 << 20;
+
 /// How long it sleeps when all blocks are full: much less than they last.
 const NAP: Duration = Duration::from_micros(200);
 
@@ -108,6 +114,10 @@ impl Schedule {
         !matches!(self.pace, Pace::AtOnce)
     }
 
+    fn is_of_the_file(&self) -> bool {
+        matches!(self.pace, Pace::Original(_))
+    }
+
     /// For the next frame. Never before the one before: times in a file may go back.
     fn next(&mut self, time_ns: Option<u64>, len: usize) -> u64 {
         match self.pace {
@@ -131,7 +141,7 @@ impl Schedule {
 
     /// The file begins again: its first frame follows the last as the others follow one another.
     fn again(&mut self) {
-        if matches!(self.pace, Pace::Original(_)) {
+        if self.is_of_the_file() {
             let gaps = self.frames.saturating_sub(1).max(1) as f64;
             self.base = self.due + (self.due - self.base) / gaps;
             (self.origin, self.frames) = (None, 0);
@@ -146,6 +156,43 @@ pub(super) struct Thread {
     schedule: Schedule,
     lanes: Lanes,
     handed: u64,
+    /// If there are more passes to come and it is not too much.
+    kept: Option<Kept>,
+}
+
+/// Frames in memory, for the next pass.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// Time, interface, whether it was cut, where it ends.
+    frames: Vec<(Option<u64>, u32, bool, usize)>,
+}
+
+impl Kept {
+    /// `false` if it becomes too much.
+    fn add(&mut self, record: &Record<'_>) -> bool {
+        self.bytes.extend_from_slice(record.data);
+        let end = self.bytes.len();
+        self.frames
+            .push((record.timestamp_ns, record.interface, record.cut, end));
+        end <= MOST_KEPT
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let mut start = 0;
+        self.frames
+            .iter()
+            .map(move |&(timestamp_ns, interface, cut, end)| {
+                let data = &self.bytes[start..end];
+                start = end;
+                Record {
+                    timestamp_ns,
+                    data,
+                    cut,
+                    interface,
+                }
+            })
+    }
 }
 
 /// The ways to the workers.
@@ -177,6 +224,7 @@ impl Thread {
                 at_once: false,
             },
             handed: 0,
+            kept: None,
         }
     }
 
@@ -184,16 +232,17 @@ impl Thread {
     pub(super) fn run(mut self, mut file: Opened) {
         self.lanes.at_once = !file.is_regular;
         let mut left = self.config.passes.unwrap_or(u64::MAX);
-        loop {
-            let before = self.handed;
-            if !self.pass(&mut file.reader) || self.handed == before {
-                break;
-            }
+        self.kept = (left > 1).then(Kept::default);
+        while self.pass(&mut file.reader) && self.handed > 0 {
             left -= 1;
             if left == 0 {
                 break;
             }
             self.schedule.again();
+            if let Some(kept) = self.kept.take() {
+                self.again(&kept, left);
+                break;
+            }
             match open(&self.config.path) {
                 Ok(again) => file = again,
                 Err(error) => {
@@ -208,88 +257,79 @@ impl Thread {
     /// Once through the file. Whether it came to the end and goes on.
     fn pass(&mut self, reader: &mut Reader) -> bool {
         loop {
-            if self.config.count.is_some_and(|count| self.handed >= count) {
-                return false;
-            }
-            let Self {
-                config,
-                ports,
-                schedule,
-                lanes,
-                handed,
-            } = self;
-            let step =
-                reader.next(
-                    |record| match hand_over(config, *ports, schedule, lanes, &record) {
-                        Handed::Over => {
-                            *handed += 1;
-                            true
-                        }
-                        Handed::NotWanted => true,
-                        Handed::Stopped => false,
-                    },
-                );
+            let step = reader.next(|record| {
+                if self.kept.as_mut().is_some_and(|kept| !kept.add(&record)) {
+                    self.kept = None;
+                }
+                self.hand_over(&record)
+            });
             match step {
                 Step::Frame(true) => {}
                 Step::Frame(false) => return false,
-                Step::Skipped => lanes.found.skipped += 1,
+                Step::Skipped => self.lanes.found.skipped += 1,
                 Step::End => {
-                    lanes.found.passes += 1;
+                    self.lanes.found.passes += 1;
                     return true;
                 }
                 Step::Broken(broken) => {
-                    let what = format!("{} is broken {broken}", config.path.display());
-                    lanes.found.broken = Some(what);
+                    let what = format!("{} is broken {broken}", self.config.path.display());
+                    self.lanes.found.broken = Some(what);
                     return false;
                 }
             }
         }
     }
-}
 
-enum Handed {
-    Over,
-    NotWanted,
-    Stopped,
-}
-
-fn hand_over(
-    config: &ReplayConfig,
-    ports: usize,
-    schedule: &mut Schedule,
-    lanes: &mut Lanes,
-    record: &Record<'_>,
-) -> Handed {
-    let data = record.data;
-    // Also of frames that are not wanted: what is left keeps its distance.
-    let wanted = config.filter.as_ref().is_none_or(|f| f.matches(data));
-    let time = match schedule.pace {
-        Pace::Original(_) => schedule.next(record.timestamp_ns, data.len()),
-        _ if wanted => schedule.next(record.timestamp_ns, data.len()),
-        _ => 0,
-    };
-    lanes.found.read += 1;
-    lanes.found.filtered += u64::from(!wanted);
-    lanes.found.cut += u64::from(wanted && record.cut);
-    if !wanted {
-        return Handed::NotWanted;
+    /// So many passes through what was kept.
+    fn again(&mut self, kept: &Kept, passes: u64) {
+        for _ in 0..passes {
+            for record in kept.records() {
+                if !self.hand_over(&record) {
+                    return;
+                }
+            }
+            self.lanes.found.passes += 1;
+            self.schedule.again();
+        }
     }
-    let port = config.ports.get(record.interface as usize).copied();
-    let about = About {
-        interface: u32::from(port.unwrap_or(0)).min(ports.saturating_sub(1) as u32),
-        way: Way::Out,
-        time_ns: time,
-        original_len: data.len() as u32,
-    };
-    let filler = lanes.of_flow(data);
-    let handed = lanes.push(filler, &about, data.len(), |to| {
-        to.copy_from_slice(data);
-        config.rewrite.apply(to);
-    });
-    if handed {
-        Handed::Over
-    } else {
-        Handed::Stopped
+
+    /// Lets a worker have a frame, if it is wanted. Whether to go on.
+    fn hand_over(&mut self, record: &Record<'_>) -> bool {
+        let Self {
+            config, schedule, ..
+        } = self;
+        let data = record.data;
+        let wanted = config.filter.as_ref().is_none_or(|f| f.matches(data));
+        // Also of frames that are not wanted, if they have times: what is left keeps its distance.
+        let due = if wanted || schedule.is_of_the_file() {
+            schedule.next(record.timestamp_ns, data.len())
+        } else {
+            0
+        };
+        let lanes = &mut self.lanes;
+        lanes.found.read += 1;
+        lanes.found.filtered += u64::from(!wanted);
+        lanes.found.cut += u64::from(wanted && record.cut);
+        if !wanted {
+            return true;
+        }
+        let port = config.ports.get(record.interface as usize).copied();
+        let about = About {
+            interface: u32::from(port.unwrap_or(0)).min(self.ports.saturating_sub(1) as u32),
+            way: Way::Out,
+            time_ns: due,
+            original_len: data.len() as u32,
+        };
+        let lane = lanes.of_flow(data);
+        let handed = lanes.push(lane, &about, data.len(), |to| {
+            to.copy_from_slice(data);
+            config.rewrite.apply(to);
+        });
+        self.handed += u64::from(handed);
+        if self.handed == HEAD_START {
+            lanes.send();
+        }
+        handed && config.count.is_none_or(|count| self.handed < count)
     }
 }
 

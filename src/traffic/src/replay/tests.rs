@@ -225,28 +225,29 @@ fn a_file_cut_anywhere_gives_the_frames_before_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let whole = std::fs::read(file(dir.path(), &four())).unwrap();
     let path = dir.path().join("cut.pcapng");
-    let (mut most, mut broken) = (0, 0);
-    for end in 0..=whole.len() {
+    let (mut fewest, mut most, mut broken) = (usize::MAX, 0, 0);
+    for end in (0..=whole.len()).rev().step_by(3) {
         std::fs::write(&path, &whole[..end]).unwrap();
         let config = ReplayConfig {
             timing: Timing::Rate(Rate::Max),
+            buffer_bytes: 0,
             ..ReplayConfig::new(&path)
         };
-        match Replay::start(config.clone(), &[], 1) {
-            Err(error) => {
-                assert_eq!(most, 0, "{error}");
-                assert!(error.to_string().contains("cut.pcapng"), "{error}");
+        match reader::open(&path) {
+            Err(_) => {
+                let refused = Replay::start(config, &[], 1).err().unwrap().to_string();
+                assert!(refused.contains("cut.pcapng"), "{refused}");
             }
             Ok(_) => {
                 let (sent, stats) = Lab::new(config, 1).run();
-                assert!(sent.len() >= most, "never fewer of more");
-                most = sent.len();
+                assert!(sent.len() <= fewest, "never more of less");
+                (fewest, most) = (sent.len(), most.max(sent.len()));
                 broken += u64::from(stats.broken.is_some_and(|b| b.contains("at byte")));
             }
         }
     }
     assert_eq!(most, 4);
-    assert!(broken > 100, "{broken}");
+    assert!(broken > 30, "{broken}");
 }
 
 #[test]

@@ -18,6 +18,7 @@
 //! | [`size`] | how long frames are: one size, a range, a mix |
 //! | [`stream`] | what is to be sent, and how it is spread over time |
 //! | [`template`] | what frames look like: packet expressions, capture files |
+//! | [`frames`] | frames of capture files, as templates |
 //! | [`fields`] | what changes from frame to frame, and the checksums that follow |
 //! | [`generator`] | sends it, on any port, on several workers |
 //! | [`station`] | the stage that sends by some ports and receives by others |
@@ -28,6 +29,7 @@
 //! | [`dut`] | a simulated device whose figures are known, and which may lie |
 //! | [`receiver`] | what of it comes back: by lane lost, doubled, overtaken, late |
 //! | [`responder`] | answers for the addresses in between, and finds the neighbour |
+//! | [`ping`] | one frame at a time, and how long it takes |
 //! | [`sink`] | the stage of the two |
 //! | [`sequence`], [`latency`] | how that is told, and how long it took |
 //! | [`results`] | what was measured, as it is written to files |
@@ -39,10 +41,12 @@ pub mod compare;
 pub mod dut;
 pub mod fields;
 pub mod filter;
+pub mod frames;
 pub mod generator;
 pub mod latency;
 pub mod machine;
 mod pace;
+pub mod ping;
 pub mod rate;
 pub mod receiver;
 pub mod replay;

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use linecard::{DropReason, Engine, EngineConfig, Idle, Mbuf, Report, Running, Stage, Verdict};
+use linecard::{DropReason, Engine, Idle, Mbuf, Report, Running, Stage, Verdict};
 use linecard_traffic::filter::Filter;
 use linecard_traffic::rate::Rate;
 use linecard_traffic::replay::{Replay, ReplayConfig, ReplayStats, Rewrite, Timing};
 use serde::Serialize;
 
-use super::capture::{parse_size, stop_on_signals};
+use super::capture::parse_size;
+use super::common::{EngineArgs, asked_to_stop};
 use super::forward::EXIT_UNCLEAN;
-use super::topo::Lcores;
 
 /// How often to look whether it is over.
 const LOOK: Duration = Duration::from_millis(5);
@@ -77,24 +77,8 @@ pub struct ReplayArgs {
     /// Memory of each worker for reading ahead.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_size)]
     buffer: u64,
-    /// Workers, each on a core of its own; they share the frames by flow.
-    #[arg(long, value_name = "N")]
-    workers: Option<u16>,
-    /// Exactly these cpus, worker 0 on the first: 2,3 or 4-7.
-    #[arg(long, value_name = "LIST")]
-    lcores: Option<Lcores>,
-    /// Allow several workers on one cpu (for tests; they then wait for one another).
-    #[arg(long)]
-    oversubscribe: bool,
-    /// Frames in a burst at most, 1 to 512.
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    burst: usize,
-    /// What a worker does until the next frame is due: spin (exact, a whole core), adaptive or sleep.
-    #[arg(long, default_value_t = Idle::Spin)]
-    idle: Idle,
-    /// Mbufs in each pool; the sum of all possible holders if left out.
-    #[arg(long, value_name = "N")]
-    pool_size: Option<u32>,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
@@ -124,7 +108,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let ports = linecard::open_all(args.ports.iter().map(String::as_str))?;
-    let engine = Engine::new(ports, engine_config(args))?;
+    let engine = Engine::new(ports, args.engine.config(Idle::Spin))?;
     let config = ReplayConfig {
         timing: match (args.max, args.rate) {
             (true, _) => Timing::Rate(Rate::Max),
@@ -141,7 +125,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     };
     let workers = engine.plan().workers.len();
     let (replay, stages) = Replay::start(config, &engine.ports(), workers)?;
-    let asked = stop_on_signals()?;
+    let asked = asked_to_stop()?;
     let mut stages = stages.into_iter();
     // There is one for each worker.
     let running = engine.start(|_| {
@@ -152,18 +136,6 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     replay.stop();
     let report = running.finish();
     say(&replay.stats(), &report, args.json)
-}
-
-fn engine_config(args: &ReplayArgs) -> EngineConfig {
-    EngineConfig {
-        workers: args.workers,
-        lcores: args.lcores.as_ref().map(|l| l.0.clone()),
-        oversubscribe: args.oversubscribe,
-        burst: args.burst,
-        idle: args.idle,
-        pool_size: args.pool_size,
-        ..EngineConfig::default()
-    }
 }
 
 /// Waits for the end and shows figures meanwhile.

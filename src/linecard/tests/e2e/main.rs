@@ -31,10 +31,12 @@ mod idle;
 mod modes;
 #[cfg(feature = "dpdk")]
 mod peers;
+mod ping;
 mod protocols;
 mod script;
 mod seccomp;
 mod sim;
+mod sink;
 #[cfg(feature = "dpdk")]
 mod testpmd;
 mod tutorial;

@@ -17,6 +17,7 @@
 //! | [`size`] | how long frames are: one size, a range, a mix |
 //! | [`stream`] | what is to be sent, and how it is spread over time |
 //! | [`template`] | what frames look like: packet expressions, capture files |
+//! | [`frames`] | frames of capture files, as templates |
 //! | [`fields`] | what changes from frame to frame, and the checksums that follow |
 //! | [`generator`] | sends it, on any port, on several workers |
 //! | [`station`] | the stage that sends by some ports and receives by others |
@@ -39,6 +40,7 @@ pub mod compare;
 pub mod dut;
 pub mod fields;
 pub mod filter;
+pub mod frames;
 pub mod generator;
 pub mod latency;
 pub mod machine;

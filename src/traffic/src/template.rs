@@ -26,6 +26,7 @@ use linecard_wire::describe::{
     Algorithm, ETHERTYPE, Expression, Headers, IP_PROTOCOL, Role, Value,
 };
 use rand_pcg::Pcg64;
+use rand_pcg::rand_core::SeedableRng;
 
 use crate::fields::{Changing, MOST_CHECKSUMS, Place, Program, Sums, Vary, Wheel, Writer, fold};
 use crate::stamp;
@@ -183,6 +184,40 @@ fn ends<const N: usize>(from: &[u8], to: &mut [u8]) {
     if let (Some(to), Some(from)) = (to.last_chunk_mut::<N>(), from.last_chunk::<N>()) {
         *to = *from;
     }
+}
+
+/// The first frames of a stream, as one worker would send them; their stamps say that they were sent at time 0.
+///
+/// # Errors
+/// What is wrong with the stream.
+pub fn first_frames(
+    spec: &StreamSpec,
+    addresses: Addresses,
+    frames: usize,
+    seed: u64,
+) -> Result<Vec<Vec<u8>>, String> {
+    let template = Template::new(spec, addresses)?;
+    let sizes = match spec.frame {
+        Some(_) => template.sizes.clone(),
+        None => spec.sizes.pattern(seed),
+    };
+    let (mut wheels, mut dice) = (template.wheels(0, 1), Pcg64::seed_from_u64(seed));
+    let numbered = (0..).zip(sizes.iter().cycle()).take(frames);
+    Ok(numbered
+        .filter_map(|(sequence, size)| {
+            let variant = template.variant(template.index_of(*size)?)?;
+            let mut frame = vec![0; variant.len.into()];
+            template.write(variant, &mut frame, &mut wheels, &mut dice);
+            let (lane, sent_ns) = (0, 0);
+            let stamp = stamp::Stamp {
+                lane,
+                sequence,
+                sent_ns,
+            };
+            let _ = template.stamped && stamp.put_at_end_of(&mut frame);
+            Some(frame)
+        })
+        .collect())
 }
 
 // --- making one -------------------------------------------------------------------------------
@@ -597,7 +632,6 @@ fn flows(expression: &Expression, flows: u32) -> Result<Vary, String> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rand_pcg::rand_core::SeedableRng;
 
     use super::*;
     use crate::stamp::Stamp;

@@ -8,8 +8,8 @@ use linecard::modes::Mode;
 use linecard::wire::MacAddr;
 use linecard::{EngineConfig, Idle, PortRule};
 
+use super::common::EngineArgs;
 use super::forward::{Forward, Job, Session};
-use super::topo::Lcores;
 use super::watched::ControlArgs;
 
 /// Forwards frames between ports, until the duration, Ctrl-C or the end of the input.
@@ -44,34 +44,12 @@ pub struct FwdArgs {
     /// What to do with the frames: io, mac, macswap, rx-drop, tx-only, icmp-echo, 5tswap.
     #[arg(long, default_value_t)]
     mode: Mode,
-    /// Workers, each on a core of its own; a port gives one queue to each.
-    #[arg(long, value_name = "N")]
-    workers: Option<u16>,
-    /// Exactly these cpus, worker 0 on the first: 2,3 or 4-7.
-    #[arg(long, value_name = "LIST")]
-    lcores: Option<Lcores>,
-    /// Allow several workers on one cpu (for tests; they then wait for one another).
-    #[arg(long)]
-    oversubscribe: bool,
     /// Stop after this time: 5s, 2min.
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
     /// Stop when N frames were received in all, or at most a burst later.
     #[arg(long, value_name = "N")]
     packets: Option<u64>,
-    /// Frames in a burst at most, 1 to 512.
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    burst: usize,
-    /// What a worker does without traffic: spin (lowest latency, a whole core), adaptive (polls for
-    /// a while, then sleeps), sleep (sleeps at once).
-    #[arg(long, default_value_t)]
-    idle: Idle,
-    /// Mbufs in each pool; the sum of all possible holders if left out.
-    #[arg(long, value_name = "N")]
-    pool_size: Option<u32>,
-    /// Receive only frames for the port's own address.
-    #[arg(long)]
-    no_promiscuous: bool,
     /// The MAC address at the other end of a port's link, for mac, tx-only and --tx-first; say it once
     /// for each port, in order.
     #[arg(long, value_name = "MAC", value_parser = parse_mac)]
@@ -98,6 +76,8 @@ pub struct FwdArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
     control: ControlArgs,
 }
 
@@ -113,16 +93,9 @@ pub fn run(args: &FwdArgs) -> anyhow::Result<ExitCode> {
             tx_first: args.tx_first,
         }),
         engine: EngineConfig {
-            workers: args.workers,
-            lcores: args.lcores.as_ref().map(|l| l.0.clone()),
-            oversubscribe: args.oversubscribe,
-            burst: args.burst,
-            idle: args.idle,
-            pool_size: args.pool_size,
-            promiscuous: !args.no_promiscuous,
             packet_limit: args.packets,
             flows: args.flows.clone(),
-            ..EngineConfig::default()
+            ..args.engine.config(Idle::Adaptive)
         },
         duration: args.duration,
         stats_interval: (!args.stats_interval.is_zero()).then_some(args.stats_interval),

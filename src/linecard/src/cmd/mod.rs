@@ -5,13 +5,17 @@
 #![allow(unreachable_pub)]
 
 pub mod bind;
+pub mod capture;
 pub mod cards;
+pub mod common;
 pub mod config;
+pub mod ctl;
 pub mod dissector;
 pub mod doctor;
 pub mod far;
 pub mod forward;
 pub mod fwd;
+pub mod generate;
 pub mod headers;
 pub mod interfaces;
 pub mod kinds;
@@ -23,6 +27,7 @@ pub mod script;
 pub mod sim;
 pub mod sink;
 pub mod table;
+pub mod top;
 pub mod topo;
 pub mod watched;
 

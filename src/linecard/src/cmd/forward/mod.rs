@@ -7,13 +7,13 @@ mod watch;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use linecard::engine::protocol::Steering;
 use linecard::engine::topology::Topology;
 use linecard::modes::{self, Mode, ModeConfig};
 use linecard::simnet::scenario::{Listed, Tellers};
-use linecard::{Engine, EngineConfig, Offloads, PortInfo, Protocols, Running};
+use linecard::{Engine, EngineConfig, Offloads, PortInfo, Protocols};
 
+use super::common::{note, on_signal};
 use super::table::Paint;
 use super::watched::ControlArgs;
 
@@ -99,7 +99,8 @@ impl Session {
             Work::Stage(mode, config) => engine.start(|_| modes::stage(mode, &config))?,
             Work::Protocols(protocols) => engine.start_protocols(protocols)?,
         };
-        stop_on_signals(&running)?;
+        let stop = running.stop_handle();
+        on_signal(move || stop.stop())?;
         let server = prepared.serve(self.command, Box::new(running.remote()))?;
         self.say(&report::stepped_down(&infos, running.ports()))?;
         self.say(&protocols::claims(
@@ -144,7 +145,7 @@ impl Session {
         if !self.json {
             return super::print(text);
         }
-        watch::note(text);
+        note(text);
         Ok(())
     }
 }
@@ -208,17 +209,4 @@ impl Forward {
         }
         config
     }
-}
-
-/// Ctrl-C and SIGTERM end the run in order; a second one ends it at once.
-pub fn stop_on_signals(running: &Running) -> anyhow::Result<()> {
-    let stop = running.stop_handle();
-    let asked = std::sync::atomic::AtomicBool::new(false);
-    ctrlc::set_handler(move || {
-        if asked.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        stop.stop();
-    })
-    .context("cannot catch Ctrl-C")
 }

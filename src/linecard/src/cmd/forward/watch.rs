@@ -1,12 +1,12 @@
 //! Figures while it runs.
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::HumanCount;
 use linecard::{Report, Running};
 
 use super::Session;
+use crate::cmd::common::{Live, rate};
 
 /// How often to look whether it is over.
 const LOOK: Duration = Duration::from_millis(20);
@@ -15,10 +15,10 @@ const LOOK: Duration = Duration::from_millis(20);
 /// meanwhile: a live block on a terminal, a line each interval otherwise.
 pub(super) fn until_done(running: &Running, session: &Session) {
     let start = Instant::now();
-    let live = session
-        .stats_interval
-        .map(|every| Live::new(every, running.snapshot()));
-    let mut live = live;
+    let mut live = session.stats_interval.map(|every| Figures {
+        live: Live::new(every),
+        last: running.snapshot(),
+    });
     while !running.is_finished() {
         let elapsed = start.elapsed();
         let left = session.duration.map(|d| d.saturating_sub(elapsed));
@@ -30,50 +30,27 @@ pub(super) fn until_done(running: &Running, session: &Session) {
         }
         std::thread::sleep(left.map_or(LOOK, |l| l.min(LOOK)));
     }
-    if let Some(live) = live {
-        live.bar.finish_and_clear();
-    }
 }
 
-struct Live {
-    every: Duration,
-    bar: ProgressBar,
+/// Shows what happened since the last time, if it is time.
+struct Figures {
+    live: Live,
     last: Report,
 }
 
-impl Live {
-    fn new(every: Duration, first: Report) -> Self {
-        // Standard error: the result alone goes to standard output.
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        // A template without placeholders but the message cannot be wrong.
-        if let Ok(style) = ProgressStyle::with_template("{msg}") {
-            bar.set_style(style);
-        }
-        Self {
-            every,
-            bar,
-            last: first,
-        }
-    }
-
+impl Figures {
     fn show_if_due(&mut self, running: &Running, left: Option<Duration>) {
-        let elapsed = running.elapsed().as_secs_f64() - self.last.duration_s;
-        if elapsed < self.every.as_secs_f64() {
+        if !self.live.is_due() {
             return;
         }
         let now = running.snapshot();
-        if self.bar.is_hidden() {
-            note(&(line(&self.last, &now) + "\n"));
+        self.live.show(&if self.live.is_terminal() {
+            block(&self.last, &now, left)
         } else {
-            self.bar.set_message(block(&self.last, &now, left));
-        }
+            line(&self.last, &now)
+        });
         self.last = now;
     }
-}
-
-/// Prints to standard error. That nobody reads there is no reason to stop forwarding.
-pub(super) fn note(text: &str) {
-    let _: std::io::Result<()> = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// One line: all ports in short.
@@ -131,8 +108,4 @@ fn block(before: &Report, now: &Report, left: Option<Duration>) -> String {
         );
     }
     text
-}
-
-fn rate(frames: u64, seconds: f64) -> String {
-    HumanCount((frames as f64 / seconds) as u64).to_string()
 }

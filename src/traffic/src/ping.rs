@@ -269,7 +269,12 @@ fn is_answer(frame: &[u8], target: Target) -> bool {
     let kind = icmp_at(target).map(|at| frame.get(at).copied());
     match (target, kind) {
         (Target::Reflector(_), _) => true,
-        (Target::Host { to: IpAddr::V4(_), .. }, Some(kind)) => kind == Some(icmpv4::ECHO_REPLY),
+        (
+            Target::Host {
+                to: IpAddr::V4(_), ..
+            },
+            Some(kind),
+        ) => kind == Some(icmpv4::ECHO_REPLY),
         (_, kind) => kind == Some(Some(icmpv6::ECHO_REPLY)),
     }
 }

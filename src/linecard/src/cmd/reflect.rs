@@ -8,8 +8,9 @@ use linecard::modes::{Reflect, Swap};
 use linecard::traffic::responder::Addresses;
 use linecard::{Idle, Report, Running};
 
-use super::far::{self, Workers, count};
-use super::forward::{EXIT_UNCLEAN, stop_on_signals};
+use super::common::{EngineArgs, note};
+use super::far::{self, count, stop_on_signals};
+use super::forward::EXIT_UNCLEAN;
 
 /// Sends back what arrives, with source and destination exchanged.
 #[derive(Debug, Args)]
@@ -50,12 +51,12 @@ pub struct ReflectArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    engine: Workers,
+    engine: EngineArgs,
 }
 
 /// Runs it.
 pub fn run(args: &ReflectArgs) -> anyhow::Result<ExitCode> {
-    let engine = args.engine.engine(&args.ports, Idle::default())?;
+    let engine = far::engine(&args.engine, &args.ports, Idle::default())?;
     let macs = far::macs(&engine);
     let reflect = Reflect {
         responders: far::responders(&macs, &args.answer),
@@ -70,7 +71,7 @@ pub fn run(args: &ReflectArgs) -> anyhow::Result<ExitCode> {
     stop_on_signals(&running)?;
     far::say(args.json, "reflecting; Ctrl-C stops and reports\n")?;
     let mut last = running.snapshot();
-    let show = |_| far::note(&line(&mut last, &running));
+    let show = |_| note(&line(&mut last, &running));
     far::until_done(&running, args.duration, args.stats_interval, || true, show);
     let report = running.finish();
     if args.json {

@@ -10,8 +10,9 @@ use linecard::traffic::sink::Sink;
 use linecard::{Idle, Report};
 use serde_json::{Value, json};
 
-use super::far::{self, Workers, count};
-use super::forward::{EXIT_UNCLEAN, stop_on_signals};
+use super::common::{EngineArgs, note};
+use super::far::{self, count, stop_on_signals};
+use super::forward::EXIT_UNCLEAN;
 use super::table::{Cell, Paint, Table, Tone};
 
 /// Receives what a generator sends: counts, rates, and by lane what was lost, doubled, overtaken.
@@ -52,12 +53,12 @@ pub struct SinkArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    engine: Workers,
+    engine: EngineArgs,
 }
 
 /// Runs it.
 pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
-    let engine = args.engine.engine(&args.ports, Idle::default())?;
+    let engine = far::engine(&args.engine, &args.ports, Idle::default())?;
     let responders = far::responders(&far::macs(&engine), &args.answer);
     let config = receiver::Config {
         lanes: args.lanes,
@@ -76,7 +77,7 @@ pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
         args.duration,
         args.stats_interval,
         || true,
-        |elapsed| far::note(&live.line(elapsed)),
+        |elapsed| note(&live.line(elapsed)),
     );
     let report = running.finish();
     let snapshot = handle.snapshot();

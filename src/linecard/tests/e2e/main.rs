@@ -39,6 +39,7 @@ mod sim;
 mod sink;
 #[cfg(feature = "dpdk")]
 mod testpmd;
+mod traffic;
 mod tutorial;
 mod xdp;
 mod xdp_refusals;

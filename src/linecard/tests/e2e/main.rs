@@ -34,13 +34,16 @@ mod idle;
 mod modes;
 #[cfg(feature = "dpdk")]
 mod peers;
+mod ping;
 mod protocols;
 mod rfc2544;
 mod script;
 mod seccomp;
 mod sim;
+mod sink;
 #[cfg(feature = "dpdk")]
 mod testpmd;
+mod traffic;
 mod tutorial;
 mod xdp;
 mod xdp_refusals;

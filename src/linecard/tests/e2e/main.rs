@@ -28,6 +28,7 @@ mod dpdk_faults;
 mod faults;
 mod files;
 mod forward;
+mod generate;
 mod host;
 mod html;
 mod idle;

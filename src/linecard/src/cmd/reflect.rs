@@ -8,8 +8,8 @@ use linecard::modes::{Reflect, Swap};
 use linecard::traffic::responder::Addresses;
 use linecard::{Idle, Report, Running};
 
-use super::common::on_signal;
-use super::far::{self, Workers, count};
+use super::common::{EngineArgs, note};
+use super::far::{self, count, stop_on_signals};
 use super::forward::EXIT_UNCLEAN;
 use super::watched::ControlArgs;
 
@@ -54,12 +54,12 @@ pub struct ReflectArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    engine: Workers,
+    engine: EngineArgs,
 }
 
 /// Runs it.
 pub fn run(args: &ReflectArgs) -> anyhow::Result<ExitCode> {
-    let engine = args.engine.engine(&args.ports, Idle::default())?;
+    let engine = far::engine(&args.engine, &args.ports, Idle::default())?;
     let macs = far::macs(&engine);
     let reflect = Reflect {
         responders: far::responders(&macs, &args.answer),
@@ -72,12 +72,11 @@ pub fn run(args: &ReflectArgs) -> anyhow::Result<ExitCode> {
     }
     let prepared = args.control.prepare()?;
     let running = engine.start(|_| Box::new(reflect.clone()))?;
-    let stop = running.stop_handle();
-    on_signal(move || stop.stop())?;
+    stop_on_signals(&running)?;
     far::say(args.json, "reflecting; Ctrl-C stops and reports\n")?;
     let server = prepared.serve("reflect", Box::new(running.remote()))?;
     let mut last = running.snapshot();
-    let show = |_| far::note(&line(&mut last, &running));
+    let show = |_| note(&line(&mut last, &running));
     far::until_done(&running, args.duration, args.stats_interval, || true, show);
     drop(server);
     let report = running.finish();

@@ -10,8 +10,8 @@ use linecard::traffic::sink::Sink;
 use linecard::{Idle, Report};
 use serde_json::{Value, json};
 
-use super::common::on_signal;
-use super::far::{self, Workers, count};
+use super::common::{EngineArgs, note};
+use super::far::{self, count, stop_on_signals};
 use super::forward::EXIT_UNCLEAN;
 use super::table::{Cell, Paint, Table, Tone};
 use super::watched::ControlArgs;
@@ -56,12 +56,12 @@ pub struct SinkArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    engine: Workers,
+    engine: EngineArgs,
 }
 
 /// Runs it.
 pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
-    let engine = args.engine.engine(&args.ports, Idle::default())?;
+    let engine = far::engine(&args.engine, &args.ports, Idle::default())?;
     let responders = far::responders(&far::macs(&engine), &args.answer);
     let config = receiver::Config {
         lanes: args.lanes,
@@ -73,8 +73,7 @@ pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
     let mut receivers = receivers.into_iter();
     let sink = |receiver| Box::new(Sink::new(receiver, responders.clone())) as _;
     let running = engine.start(|_| receivers.next().map_or_else(nobody, sink))?;
-    let stop = running.stop_handle();
-    on_signal(move || stop.stop())?;
+    stop_on_signals(&running)?;
     far::say(args.json, "receiving; Ctrl-C stops and reports\n")?;
     let server = prepared.serve("sink", Box::new(running.remote()))?;
     let mut live = Live::new(&handle);
@@ -83,7 +82,7 @@ pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
         args.duration,
         args.stats_interval,
         || true,
-        |elapsed| far::note(&live.line(elapsed)),
+        |elapsed| note(&live.line(elapsed)),
     );
     drop(server);
     let report = running.finish();

@@ -14,13 +14,16 @@ use super::message::{Hello, PROTOCOL};
 use super::place::Socket;
 use super::service::Service;
 
+/// Changes what a process logs, or says why not.
+pub type SetLog = fn(&str) -> Result<(), String>;
+
 /// How a server is to be.
 #[derive(Debug)]
 pub struct Config {
     command: String,
     socket: Option<Socket>,
     metrics: Option<TcpListener>,
-    set_log: Option<fn(&str) -> Result<(), String>>,
+    set_log: Option<SetLog>,
 }
 
 impl Config {
@@ -47,7 +50,7 @@ impl Config {
     }
 
     /// What changes what the process logs.
-    pub fn set_log(mut self, set_log: fn(&str) -> Result<(), String>) -> Self {
+    pub fn set_log(mut self, set_log: SetLog) -> Self {
         self.set_log = Some(set_log);
         self
     }

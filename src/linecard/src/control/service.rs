@@ -19,6 +19,7 @@ use super::http;
 use super::message::{Asked, Clients, Hello, Reply, Request, Status};
 use super::metrics;
 use super::place::Socket;
+use super::server::SetLog;
 use super::{Controlled, Refused, parse_rule};
 
 /// Clients at a time.
@@ -72,7 +73,7 @@ enum Gone {
 pub(super) struct Service {
     hello: Hello,
     program: Box<dyn Controlled>,
-    set_log: Option<fn(&str) -> Result<(), String>>,
+    set_log: Option<SetLog>,
     clients: Vec<Client>,
     readers: Vec<Reader>,
     recording: Option<Recording>,
@@ -80,11 +81,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub(super) fn new(
-        hello: Hello,
-        program: Box<dyn Controlled>,
-        set_log: Option<fn(&str) -> Result<(), String>>,
-    ) -> Self {
+    pub(super) fn new(hello: Hello, program: Box<dyn Controlled>, set_log: Option<SetLog>) -> Self {
         Self {
             hello,
             program,
@@ -314,13 +311,11 @@ impl Service {
                 Reply::Done(format!("logs {filter}"))
             }
             Request::CaptureStart(request) => {
-                if let Some(running) = self.recording.as_ref().map(Recording::status) {
-                    if running.running {
-                        return Err(Refused(format!(
-                            "there is one already, to {}",
-                            running.file
-                        )));
-                    }
+                if let Some(running) = self.recording.as_ref().map(Recording::status)
+                    && running.running
+                {
+                    let why = format!("there is one already, to {}", running.file);
+                    return Err(Refused(why));
                 }
                 let recording = Recording::start(program.engine(), &request)?;
                 Reply::Capture(self.recording.insert(recording).status())

@@ -252,7 +252,7 @@ pub struct Throughput {
     pub repetitions: Vec<f64>,
     /// Trials that it took.
     pub trials: u32,
-    /// What limited it: `device`, `link`, or `generator` if we could not send faster, so that the device may do more.
+    /// What limited it: `device`, `link`, `max_rate` if no more was to be tried, or `generator` if we could not send faster, so that the device may do more.
     pub limit: String,
 }
 

@@ -39,6 +39,9 @@ pub struct Results {
     pub warnings: Vec<String>,
     /// Every trial in the order in which it ran, those that were refused included.
     pub trials: Vec<Trial>,
+    /// Of traffic with several streams, what became of each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<StreamCounts>,
     /// RFC 2544 section 26.1.
     pub throughput: Vec<Throughput>,
     /// RFC 2544 section 26.2.
@@ -165,6 +168,21 @@ impl Counts {
             self.lost as f64 / self.sent as f64
         }
     }
+}
+
+/// What became of the frames of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamCounts {
+    /// Its name.
+    pub name: String,
+    /// Bytes of the frames that were sent, with FCS.
+    pub bytes: u64,
+    /// Its frames.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// How long they were on their way, if that was measured.
+    pub latency: Option<Latency>,
 }
 
 /// How a sender kept its time.

@@ -22,6 +22,7 @@ pub mod interfaces;
 pub mod kinds;
 pub mod ping;
 pub mod reflect;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod script;

@@ -16,7 +16,7 @@ use linecard_traffic::capture::{CaptureConfig, CaptureStats, Ended, Rotation, Se
 use linecard_traffic::filter::Filter;
 use serde::Serialize;
 
-use super::common::{EngineArgs, asked_to_stop};
+use super::common::{EngineArgs, asked_to_stop, note};
 use super::forward::EXIT_UNCLEAN;
 
 /// How often to look whether it is over.
@@ -116,7 +116,7 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     )?;
     let session = session?;
     // Scripts wait for this line: from here on every frame is captured or counted.
-    eprintln!("capturing; Ctrl-C stops and reports");
+    note("capturing; Ctrl-C stops and reports\n");
     watch(&session, &running, &asked, args.stats_interval);
     let capture = session.stop();
     let report = running.finish();
@@ -173,15 +173,15 @@ fn watch(session: &Session, running: &Running, asked: &AtomicBool, every: Durati
         }
         let now = session.stats();
         let pps = (now.written - last.written) as f64 / elapsed.as_secs_f64();
-        eprintln!(
-            "{:8.1}s  captured {} ({pps:.0} pps), {:.1} MB, missed {}, dropped {}  {}",
+        note(&format!(
+            "{:8.1}s  captured {} ({pps:.0} pps), {:.1} MB, missed {}, dropped {}  {}\n",
             running.elapsed().as_secs_f64(),
             now.written,
             now.written_bytes as f64 / 1e6,
             now.missed,
             now.dropped,
             now.file,
-        );
+        ));
         (last, shown) = (now, Instant::now());
     }
 }
@@ -231,7 +231,7 @@ fn say(capture: &CaptureStats, report: &Report, json: bool, to_stdout: bool) -> 
     };
     text += "\n";
     if to_stdout || !json {
-        eprint!("{text}");
+        note(&text);
         return Ok(());
     }
     super::print(&text)

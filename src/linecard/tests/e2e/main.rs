@@ -18,6 +18,7 @@ mod frames;
 mod auto;
 mod bind;
 mod calls;
+mod capture;
 mod dissector;
 #[cfg(feature = "dpdk")]
 mod dpdk;

@@ -20,6 +20,7 @@ mod auto;
 mod bind;
 mod calls;
 mod control;
+mod capture;
 mod dissector;
 #[cfg(feature = "dpdk")]
 mod dpdk;

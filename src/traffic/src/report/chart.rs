@@ -8,7 +8,7 @@ const COLOURS: usize = 7;
 
 const WIDTH: f64 = 620.0;
 const TOP: f64 = 26.0;
-const RIGHT: f64 = 18.0;
+const RIGHT: f64 = 28.0;
 const BOTTOM: f64 = 44.0;
 
 /// How wide a character of the axes is, about: text is set by the browser, which knows it exactly.

@@ -118,7 +118,7 @@ fn tiles(comparison: &Comparison, named: bool) -> String {
 }
 
 fn signed(change: f64) -> String {
-    format!("{:+.2} %", change * 100.0)
+    units::change(change, 2)
 }
 
 fn circumstances(comparison: &Comparison) -> String {

@@ -6,7 +6,7 @@ use super::plots::Run;
 use super::table::{Table, Tone};
 use super::{plots, tables, units};
 use crate::rate::Layer;
-use crate::results::Results;
+use crate::results::{Port, Results};
 
 /// What every page begins with. Nothing may be fetched, whatever a name in it says.
 const HEAD: &str = "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n\
@@ -252,9 +252,13 @@ fn trial_tiles(results: &Results) -> String {
 /// What has to be known before the figures are believed.
 fn warnings(results: &Results) -> String {
     let mut all = results.warnings.clone();
-    for caution in results.machine.cautions() {
-        if !all.contains(&caution) {
-            all.push(caution);
+    // Of a simulated device in virtual time, the machine changes nothing.
+    let is_simulated = |port: &Port| port.driver == "simulated";
+    if results.ports.is_empty() || !results.ports.iter().all(is_simulated) {
+        for caution in results.machine.cautions() {
+            if !all.contains(&caution) {
+                all.push(caution);
+            }
         }
     }
     if all.is_empty() {
@@ -303,6 +307,7 @@ fn figures(results: &Results) -> String {
         tables::back_to_back(results),
     ];
     let mut all = tests.into_iter().chain(recovery).collect::<Vec<_>>();
+    all.push(tables::streams(results));
     all.push(tables::trials(results));
     section("Every figure", "", &all)
 }
@@ -343,4 +348,138 @@ fn setup(results: &Results) -> String {
     format!(
         "<section>\n<h2>How it was measured</h2>\n{command}<div class=pair>{tables}</div></section>\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{
+        BackToBack, Distribution, Latency, LatencyAt, LossAt, Machine, Pacing, StreamCounts,
+        Throughput, Trial,
+    };
+    use proptest::prelude::*;
+
+    /// A run with the same text in every place that has text, and the same number in every place that has one.
+    fn filled(text: &str, number: f64) -> Results {
+        let some = || text.to_owned();
+        let time = Distribution {
+            count: number.abs() as u64,
+            mean_ns: number,
+            deviation_ns: number,
+            max_ns: number.abs() as u64,
+            quantiles: vec![(0.0, 1), (0.5, 2), (number, number.abs() as u64), (1.0, 7)],
+            ..Distribution::default()
+        };
+        let latency = Latency {
+            time: time.clone(),
+            jitter_ns: number,
+        };
+        Results {
+            version: some(),
+            command: vec![some(), some()],
+            started: some(),
+            duration_s: number,
+            machine: Machine {
+                host: some(),
+                remarks: [(some(), some()), ("busy".to_owned(), some())].into(),
+                ..Machine::default()
+            },
+            ports: vec![Port {
+                name: some(),
+                role: some(),
+                driver: some(),
+                link_bits_per_second: Some(number),
+                notes: vec![some()],
+            }],
+            settings: [(some(), some())].into(),
+            warnings: vec![some()],
+            trials: vec![Trial {
+                test: some(),
+                asked_fps: Some(number),
+                achieved_fps: number,
+                latency: Some(latency.clone()),
+                pacing: Pacing {
+                    gaps: Some(time),
+                    ..Pacing::default()
+                },
+                faults: vec![some()],
+                ..Trial::default()
+            }],
+            streams: vec![StreamCounts {
+                name: some(),
+                ..StreamCounts::default()
+            }],
+            throughput: vec![Throughput {
+                frame_bytes: 64,
+                loss_goal: number,
+                fps: Some(number),
+                between: Some((number, -number)),
+                line_fps: Some(number),
+                limit: some(),
+                ..Throughput::default()
+            }],
+            latency: vec![LatencyAt {
+                fps: number,
+                latency,
+                ..LatencyAt::default()
+            }],
+            frame_loss: vec![LossAt {
+                share: number,
+                loss_ratio: number,
+                ..LossAt::default()
+            }],
+            back_to_back: vec![BackToBack {
+                frames: number,
+                buffer_frames: Some(number),
+                ..BackToBack::default()
+            }],
+            ..Results::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_and_no_number_breaks_a_page(text in ".{0,12}", number in proptest::num::f64::ANY) {
+            let page = html(&filled(&text, number));
+            let usual = html(&filled("text", number));
+            // Text makes no tags, wherever it stands.
+            prop_assert_eq!(page.matches('<').count(), usual.matches('<').count());
+            for wrong in ["NaN", "\"inf", "=inf", " inf"] {
+                let body = usual.split_once("</style>").unwrap().1;
+                let at = body.find(wrong).map(|at| body[..at].chars().rev().take(80).collect::<String>());
+                prop_assert_eq!(at, None, "{} after this, backwards", wrong);
+            }
+            prop_assert!(page.ends_with("</html>\n"));
+        }
+    }
+
+    #[test]
+    fn the_verdict_says_what_to_believe() {
+        let of = |complete, faults: &[&str]| {
+            let trial = |fault: &&str| Trial {
+                faults: Vec::from_iter((!fault.is_empty()).then(|| (*fault).to_owned())),
+                ..Trial::default()
+            };
+            verdict(&Results {
+                complete,
+                trials: faults.iter().map(trial).collect(),
+                ..Results::default()
+            })
+        };
+        assert_eq!(of(true, &["", ""]).0, Tone::Good);
+        assert_eq!(of(true, &["", "unsent"]).0, Tone::Doubtful);
+        assert_eq!(of(true, &["late", "unsent"]).0, Tone::Bad);
+        assert_eq!(of(false, &["", ""]).0, Tone::Bad);
+        assert_eq!(of(true, &[]).0, Tone::Plain);
+    }
+
+    #[test]
+    fn what_the_generator_could_not_exceed_is_a_lower_bound() {
+        let mut results = filled("text", 1e6);
+        results.throughput[0].loss_goal = 0.0;
+        results.throughput[0].limit = "generator".to_owned();
+        let page = html(&results);
+        assert!(page.contains("at least 1\u{a0}Mpps"), "{page}");
+        assert!(page.contains("<li>text"), "the warning: {page}");
+    }
 }

@@ -8,17 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use linecard_engine::Context;
-use linecard_hal::Burst;
-
 use super::{Fault, Load, Tester, TesterError, TrialSpec};
 use crate::generator::{self, Job, Limit, Sent, State};
 use crate::rate::{Rate, line_rate};
 use crate::receiver::{self, Snapshot};
 use crate::results::Trial;
-use crate::sink::Sink;
 use crate::size::Sizes;
-use crate::station::Arrivals;
 use crate::stream::StreamSpec;
 
 /// What a tester has around it: ports, and a clock.
@@ -103,23 +98,6 @@ const LESSON_FPS: f64 = 1000.0;
 
 /// What a generator may take longer than it was told before it is taken to hang.
 const OVERDUE: Duration = Duration::from_secs(10);
-
-/// Receives, and consumes.
-pub(super) struct Receiving(pub(super) Sink);
-
-impl Arrivals for Receiving {
-    fn take(&mut self, burst: &mut Burst, cx: &mut Context) {
-        self.0.take(burst, cx);
-    }
-
-    fn turn(&mut self, cx: &mut Context) {
-        self.0.turn(cx);
-    }
-
-    fn next_ns(&self) -> u64 {
-        self.0.next_ns()
-    }
-}
 
 /// A trial while it runs.
 struct Underway {

@@ -200,7 +200,7 @@ impl GenArgs {
 }
 
 /// Bits a second: `10G`, `100Mbps`.
-fn parse_speed(text: &str) -> Result<f64, String> {
+pub fn parse_speed(text: &str) -> Result<f64, String> {
     let text = text.trim();
     let unit = if text.to_ascii_lowercase().ends_with("bps") {
         ""

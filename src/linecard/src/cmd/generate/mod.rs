@@ -20,7 +20,7 @@ use linecard_traffic::station::Station;
 use linecard_traffic::stream::StreamSpec;
 use linecard_traffic::template::Addresses;
 
-pub use args::GenArgs;
+pub use args::{GenArgs, parse_speed};
 use back::Back;
 use report::{Outcome, line};
 use steer::Steered;

@@ -26,6 +26,7 @@ mod dpdk_faults;
 mod faults;
 mod files;
 mod forward;
+mod generate;
 mod host;
 mod idle;
 mod modes;

@@ -67,4 +67,5 @@ pub use linecard_io_uring as io_uring;
 pub use linecard_sim as sim;
 pub use linecard_simnet as simnet;
 pub use linecard_stack as stack;
+pub use linecard_traffic as traffic;
 pub use linecard_wire as wire;

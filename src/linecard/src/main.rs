@@ -23,7 +23,11 @@ struct Cli {
 enum Command {
     Fwd(cmd::fwd::FwdArgs),
     Gen(Box<cmd::generate::GenArgs>),
+    Sink(cmd::sink::SinkArgs),
+    Reflect(cmd::reflect::ReflectArgs),
+    Ping(cmd::ping::PingArgs),
     Run(cmd::run::RunArgs),
+    Capture(cmd::capture::CaptureArgs),
     Config(cmd::config::ConfigArgs),
     Doctor(cmd::doctor::DoctorArgs),
     Topo(cmd::topo::TopoArgs),
@@ -32,6 +36,8 @@ enum Command {
     Ports(cmd::interfaces::PortsArgs),
     Bind(cmd::bind::BindArgs),
     Unbind(cmd::bind::UnbindArgs),
+    Top(cmd::top::TopArgs),
+    Ctl(cmd::ctl::CtlArgs),
     Dissector(cmd::dissector::DissectorArgs),
     Report(cmd::report::ReportArgs),
 }
@@ -41,7 +47,11 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Fwd(args) => cmd::fwd::run(&args),
         Command::Gen(args) => cmd::generate::run(&args),
+        Command::Sink(args) => cmd::sink::run(&args),
+        Command::Reflect(args) => cmd::reflect::run(&args),
+        Command::Ping(args) => cmd::ping::run(&args),
         Command::Run(args) => cmd::run::run(&args),
+        Command::Capture(args) => cmd::capture::run(&args),
         Command::Config(args) => cmd::config::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args),
         Command::Topo(args) => cmd::topo::run(&args, &cmd::topo::port_demand),
@@ -50,6 +60,8 @@ fn main() -> ExitCode {
         Command::Ports(args) => cmd::interfaces::run(&args),
         Command::Bind(args) => cmd::bind::run_bind(&args),
         Command::Unbind(args) => cmd::bind::run_unbind(&args),
+        Command::Top(args) => cmd::top::run(&args),
+        Command::Ctl(args) => cmd::ctl::run(&args),
         Command::Dissector(args) => cmd::dissector::run(&args),
         Command::Report(args) => cmd::report::run(&args),
     };

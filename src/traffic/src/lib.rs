@@ -28,6 +28,7 @@
 //! | [`dut`] | a simulated device whose figures are known, and which may lie |
 //! | [`receiver`] | what of it comes back: by lane lost, doubled, overtaken, late |
 //! | [`responder`] | answers for the addresses in between, and finds the neighbour |
+//! | [`ping`] | one frame at a time, and how long it takes |
 //! | [`sink`] | the stage of the two |
 //! | [`sequence`], [`latency`] | how that is told, and how long it took |
 //! | [`results`] | what was measured, as it is written to files |
@@ -44,6 +45,7 @@ pub mod generator;
 pub mod latency;
 pub mod machine;
 mod pace;
+pub mod ping;
 pub mod rate;
 pub mod receiver;
 pub mod report;

@@ -305,3 +305,5 @@ impl std::fmt::Debug for Handle {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod virtual_tests;

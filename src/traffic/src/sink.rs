@@ -1,10 +1,12 @@
-//! The sink: a stage that receives what was stamped, and answers for the addresses that it was sent to.
+//! The sink: receives what was stamped, and answers for the addresses that it was sent to; a stage of its own, or part
+//! of a [`Station`](crate::station::Station).
 
 use linecard_engine::{Context, Stage};
 use linecard_hal::Burst;
 
 use crate::receiver::Receiver;
 use crate::responder::Responder;
+use crate::station::Arrivals;
 
 /// A worker's receiver, and a responder for each port that has addresses.
 #[derive(Debug)]
@@ -48,6 +50,21 @@ impl Sink {
     pub fn next_ns(&self) -> u64 {
         let due = self.responders.iter().filter_map(Responder::next_ns);
         due.min().unwrap_or(u64::MAX)
+    }
+}
+
+impl Arrivals for Sink {
+    #[inline]
+    fn take(&mut self, burst: &mut Burst, cx: &mut Context) {
+        Self::take(self, burst, cx);
+    }
+
+    fn turn(&mut self, cx: &mut Context) {
+        Self::turn(self, cx);
+    }
+
+    fn next_ns(&self) -> u64 {
+        Self::next_ns(self)
     }
 }
 

@@ -11,7 +11,6 @@ use linecard_engine::{Context, DropReason, PortIndex, Stage};
 use linecard_hal::Burst;
 
 use crate::generator::Generator;
-use crate::sink::Sink;
 
 /// Who has the frames that a port received.
 pub trait Arrivals: Send {
@@ -38,22 +37,6 @@ pub struct Discard;
 impl Arrivals for Discard {
     fn take(&mut self, burst: &mut Burst, cx: &mut Context) {
         cx.drop_burst(DropReason::Mode, burst);
-    }
-}
-
-/// What was stamped is counted, and what asks for an address is answered.
-impl Arrivals for Sink {
-    #[inline]
-    fn take(&mut self, burst: &mut Burst, cx: &mut Context) {
-        self.take(burst, cx);
-    }
-
-    fn turn(&mut self, cx: &mut Context) {
-        self.turn(cx);
-    }
-
-    fn next_ns(&self) -> u64 {
-        self.next_ns()
     }
 }
 

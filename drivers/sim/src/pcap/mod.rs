@@ -40,9 +40,7 @@
 //! [`PortInfo::notes`]: linecard_hal::PortInfo::notes
 
 mod queue;
-mod read;
 mod source;
-pub(crate) mod write;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -56,10 +54,10 @@ use linecard_hal::{
 
 use crate::common::{check_config, check_pools, check_stopped, mac_of, not_configured};
 use crate::units::Switch;
+use linecard_capfile::read::{MAX_FRAME_LEN, OpenError, Reader};
+use linecard_capfile::write::Writer;
 use queue::{PcapRx, PcapTx};
-use read::{OpenError, Reader};
 use source::Source;
-use write::Writer;
 
 const OPTIONS: [&str; 4] = ["rx", "tx", "loop", "infinite"];
 
@@ -243,7 +241,7 @@ impl Port for PcapPort {
             name: self.name.clone(),
             driver: "pcap",
             mac: Some(mac_of(&self.name)),
-            mtu: read::MAX_FRAME_LEN as u32 - 14,
+            mtu: MAX_FRAME_LEN as u32 - 14,
             node: None,
             speed_mbps: None,
             max_queues: 1,

@@ -8,9 +8,9 @@ use linecard_hal::{
 };
 
 use super::lock;
-use super::read::{Record, Step};
 use super::source::Source;
-use super::write::{Way, Writer, now_ns};
+use linecard_capfile::read::{Record, Step};
+use linecard_capfile::write::{Way, Writer, now_ns};
 
 /// Receives the frames of a file.
 pub(crate) struct PcapRx {

@@ -1,7 +1,7 @@
 //! What a receive queue reads: a file once, or from memory many times.
 
 use super::Passes;
-use super::read::{Reader, Record, Step};
+use linecard_capfile::read::{Reader, Record, Step};
 
 /// Bytes of a file that is received more than once.
 const MAX_KEPT: usize = 1 << 30;
@@ -88,6 +88,7 @@ impl Source {
             timestamp_ns: frame.timestamp_ns,
             data: &kept.bytes[frame.start..frame.start + frame.len],
             cut: frame.cut,
+            interface: 0,
         }))
     }
 }

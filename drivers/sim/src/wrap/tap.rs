@@ -12,8 +12,8 @@ use linecard_hal::{
     RxQueue, RxStats, SimClock, TxQueue, TxStats,
 };
 
-use crate::pcap::write::{Way, Writer, is_ng, now_ns};
 use crate::pcap::{kind_of, lock};
+use linecard_capfile::write::{Way, Writer, is_ng, now_ns};
 
 /// Writes each frame that a port receives or transmits to a file: pcapng, which notes the direction, if
 /// its name ends in `.pcapng`, else pcap. Times are the mbuf's receive time, or that of the burst.

@@ -145,6 +145,20 @@ impl Engine {
         Ok(running)
     }
 
+    /// As [`start`](Self::start), with something done when the ports have been started and no worker has taken a turn: a
+    /// tap that is put on there misses nothing.
+    pub fn start_after<R>(
+        self,
+        stage: impl FnMut(WorkerIndex) -> Box<dyn Stage>,
+        before: impl FnOnce(&TapHandle) -> R,
+    ) -> Result<(Running, R), EngineError> {
+        let time = Time::Machine(Nanos::new());
+        let (mut running, workers) = self.with_stages(stage, &time)?;
+        let done = before(&running.taps());
+        running.start_threads(workers)?;
+        Ok((running, done))
+    }
+
     /// Checks the protocols, then starts the ports and one worker after the other, with an instance of each
     /// protocol.
     pub fn start_protocols(self, protocols: Protocols) -> Result<Running, EngineError> {

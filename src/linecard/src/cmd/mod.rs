@@ -5,22 +5,29 @@
 #![allow(unreachable_pub)]
 
 pub mod bind;
+pub mod capture;
 pub mod cards;
 pub mod common;
 pub mod config;
+pub mod ctl;
 pub mod dissector;
 pub mod doctor;
+pub mod far;
 pub mod forward;
 pub mod fwd;
 pub mod generate;
 pub mod headers;
 pub mod interfaces;
 pub mod kinds;
+pub mod ping;
+pub mod reflect;
 pub mod report;
 pub mod run;
 pub mod script;
 pub mod sim;
+pub mod sink;
 pub mod table;
+pub mod top;
 pub mod topo;
 pub mod watched;
 

@@ -87,18 +87,18 @@ impl<T: Into<String>> From<T> for Cell {
 /// Rows under a header, in columns as wide as their widest field.
 #[derive(Clone, Debug)]
 pub struct Table {
-    header: Vec<&'static str>,
+    header: Vec<String>,
     right: Vec<bool>,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
     /// An empty table. A name that begins with `>` makes its column align to the right.
-    pub fn new(header: &[&'static str]) -> Self {
+    pub fn new(header: &[&str]) -> Self {
         Self {
             header: header
                 .iter()
-                .map(|name| name.trim_start_matches('>'))
+                .map(|name| name.trim_start_matches('>').to_owned())
                 .collect(),
             right: header.iter().map(|name| name.starts_with('>')).collect(),
             rows: Vec::new(),
@@ -127,7 +127,7 @@ impl Table {
         let header: Vec<Cell> = self
             .header
             .iter()
-            .map(|name| Cell::toned(*name, Tone::Faint))
+            .map(|name| Cell::toned(name.as_str(), Tone::Faint))
             .collect();
         let mut text = String::new();
         for row in std::iter::once(&header).chain(&self.rows) {

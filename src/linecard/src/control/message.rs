@@ -103,6 +103,9 @@ pub struct CaptureStatus {
     pub frames: u64,
     /// Frames that matched and were not recorded, because the file could not follow.
     pub drops: u64,
+    /// Frames that the device or the kernel lost before anybody saw them.
+    #[serde(default)]
+    pub missed: u64,
     /// Why it ended by itself, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

@@ -1,6 +1,6 @@
 //! Watching and controlling a running engine from outside of its process.
 //!
-//! A program gives a [`Server`] what it can do ([`Controlled`]; a [`Remote`] alone gives status, flow rules and stop) and a
+//! A program gives a [`Server`] what it can do ([`Controlled`]; a [`Remote`] alone gives status, flow rules, captures and stop) and a
 //! [`Socket`]. One thread answers all who connect; no worker ever waits for it.
 //!
 //! ```no_run
@@ -56,6 +56,7 @@
 //! With [`Config::metrics`] the same thread answers HTTP GET `/metrics` in the format of OpenMetrics or of Prometheus 0.0.4,
 //! whichever the reader accepts.
 
+mod capture;
 mod client;
 mod connection;
 mod http;
@@ -93,7 +94,7 @@ impl Refused {
 ///
 /// Called by the server's thread, one call at a time: each has to return soon, as others wait meanwhile.
 pub trait Controlled: Send {
-    /// Its engine: status, flow rules and stopping are the engine's own.
+    /// Its engine: status, flow rules, captures and stopping are the engine's own.
     fn engine(&self) -> &Remote;
 
     /// What its generator does.
@@ -109,30 +110,10 @@ pub trait Controlled: Send {
         ))
     }
 
-    /// Begins to record frames.
-    fn start_capture(&mut self, request: &CaptureRequest) -> Result<CaptureStatus, Refused> {
-        let _ = request;
-        Err(no_capture())
-    }
-
-    /// Ends the recording.
-    fn stop_capture(&mut self) -> Result<CaptureStatus, Refused> {
-        Err(no_capture())
-    }
-
-    /// How the recording is or was; `None` if there was none.
-    fn capture(&mut self) -> Option<CaptureStatus> {
-        None
-    }
-
     /// Ends in order, as Ctrl-C does.
     fn stop(&mut self) {
         self.engine().stop();
     }
-}
-
-fn no_capture() -> Refused {
-    Refused("this program takes no captures; linecard capture does, on any port".to_owned())
 }
 
 /// An engine with nothing around it.

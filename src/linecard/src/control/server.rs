@@ -16,6 +16,7 @@ use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use nix::unistd::geteuid;
 use serde::Serialize;
 
+use super::capture::Recording;
 use super::connection::{Connection, is_for_now};
 use super::http;
 use super::message::{Asked, Clients, Hello, PROTOCOL, Reply, Request, Status};
@@ -124,6 +125,7 @@ impl Server {
             set_log: config.set_log,
             clients: Vec::new(),
             readers: Vec::new(),
+            recording: None,
             counts: Clients::default(),
         };
         let (socket, web) = (config.socket, config.metrics);
@@ -195,6 +197,7 @@ struct Service {
     set_log: Option<fn(&str) -> Result<(), String>>,
     clients: Vec<Client>,
     readers: Vec<Reader>,
+    recording: Option<Recording>,
     counts: Clients,
 }
 
@@ -415,10 +418,25 @@ impl Service {
                 self.set_log.ok_or_else(unset)?(&filter).map_err(Refused)?;
                 Reply::Done(format!("logs {filter}"))
             }
-            Request::CaptureStart(request) => Reply::Capture(program.start_capture(&request)?),
-            Request::CaptureStop => Reply::Capture(program.stop_capture()?),
-            Request::Capture => match program.capture() {
-                Some(status) => Reply::Capture(status),
+            Request::CaptureStart(request) => {
+                if let Some(running) = self.recording.as_ref().map(Recording::status) {
+                    if running.running {
+                        return Err(Refused(format!(
+                            "there is one already, to {}",
+                            running.file
+                        )));
+                    }
+                }
+                let recording = Recording::start(program.engine(), &request)?;
+                Reply::Capture(self.recording.insert(recording).status())
+            }
+            Request::CaptureStop | Request::Capture => match &self.recording {
+                Some(recording) => {
+                    if request == Request::CaptureStop {
+                        recording.stop();
+                    }
+                    Reply::Capture(recording.status())
+                }
                 None => return Err(Refused("there is no capture".to_owned())),
             },
             Request::Stop => {
@@ -433,7 +451,7 @@ impl Service {
             hello: self.hello.clone(),
             report: self.program.engine().snapshot(),
             streams: self.program.streams(),
-            capture: self.program.capture(),
+            capture: self.recording.as_ref().map(Recording::status),
             clients: self.counts,
         }))
     }

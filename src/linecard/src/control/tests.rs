@@ -130,7 +130,7 @@ fn status_and_what_is_refused() {
             "there is no rule 4; there are none at all",
         ),
         (Request::Capture, "there is no capture"),
-        (Request::CaptureStop, "takes no captures"),
+        (Request::CaptureStop, "there is no capture"),
     ] {
         match client.ask(request.clone()) {
             Err(ClientError::Refused(why)) => assert!(why.contains(says), "{request:?}: {why}"),

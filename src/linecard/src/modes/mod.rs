@@ -1,5 +1,6 @@
 //! Forwarding modes: the stages that `linecard fwd` offers, named as in DPDK's testpmd.
 
+mod reflect;
 mod reply;
 mod rewrite;
 mod source;
@@ -12,6 +13,7 @@ use linecard_hal::{Burst, Mbuf, PortInfo};
 use linecard_wire::MacAddr;
 use serde::{Deserialize, Serialize};
 
+pub use reflect::{Reflect, Swap};
 use reply::IcmpEcho;
 use rewrite::{FiveTupleSwap, MacRewrite, MacSwap};
 use source::{TxFirst, TxOnly};

@@ -25,7 +25,7 @@ fn rewrite<E>(
 /// Changes a whole burst, all of which leaves by one port, and sends it on in one piece. A frame that
 /// cannot be changed is dropped on its own, and those before it have left by then.
 #[inline(always)]
-fn rewrite_burst<E>(
+pub(super) fn rewrite_burst<E>(
     burst: &mut Burst,
     cx: &mut Context,
     to: PortIndex,
@@ -107,7 +107,7 @@ fn set_macs(frame: &mut [u8], &(dst, src): &(MacAddr, MacAddr)) -> Result<(), Pa
 }
 
 #[inline(always)]
-fn swap_all(frame: &mut [u8]) -> Result<(), ParseError> {
+pub(super) fn swap_all(frame: &mut [u8]) -> Result<(), ParseError> {
     let layers = parse_layers(frame);
     swap_flow(frame, &layers).map(|_| ())
 }

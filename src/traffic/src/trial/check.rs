@@ -67,8 +67,8 @@ pub enum Fault {
     Foreign(u64),
     /// A port's link went down.
     LinkDown(String),
-    /// Times that cannot be: frames that arrived before they were sent.
-    Clock(u64),
+    /// Times that cannot be: longer than the trial, as of a clock that went back.
+    Clock,
 }
 
 impl fmt::Display for Fault {
@@ -89,7 +89,9 @@ impl fmt::Display for Fault {
             Self::Duration { asked, sent } => {
                 write!(f, "was to send for {asked:.3} s and sent for {sent:.3} s")
             }
-            Self::NotSettled => f.write_str("frames still arrived after the time to settle"),
+            Self::NotSettled => f.write_str(
+                "frames still arrived after the time to settle; wait longer with --settle",
+            ),
             Self::ReceiverMisses(frames) => {
                 write!(f, "our own receiver lost {frames} frames")
             }
@@ -101,11 +103,8 @@ impl fmt::Display for Fault {
                 write!(f, "{frames} frames came back changed or were none of ours")
             }
             Self::LinkDown(port) => write!(f, "the link of {port} was down"),
-            Self::Clock(frames) => {
-                write!(
-                    f,
-                    "{frames} frames arrived before they were sent, by the clock"
-                )
+            Self::Clock => {
+                f.write_str("frames were on their way for longer than the trial took, by the clock")
             }
         }
     }

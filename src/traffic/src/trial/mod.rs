@@ -12,11 +12,17 @@
 
 mod check;
 mod model;
+mod real;
+mod simulated;
+mod station;
 
 use std::time::Duration;
 
 pub use check::{Fault, Tolerance, check, is_too_slow};
 pub use model::Model;
+pub use real::{PortTester, PortTesterConfig, RealPorts};
+pub use simulated::{SimTester, Simulated};
+pub use station::{Rig, StationTester, Tally, TesterConfig};
 
 use crate::results::Trial;
 

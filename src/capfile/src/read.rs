@@ -5,6 +5,7 @@
 //! microsecond, and files say so) and refuses a pcap frame that the capture has cut short.
 
 use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use pcap_file::pcap::PcapReader;
@@ -12,22 +13,28 @@ use pcap_file::pcapng::PcapNgReader;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::{DataLink, PcapError, TsResolution};
 
+/// An Ethernet header.
+const MIN_FRAME_LEN: usize = 14;
+
 /// The longest frame that is believed: libpcap's limit for a record (`MAXIMUM_SNAPLEN`).
-pub(crate) const MAX_FRAME_LEN: usize = 262_144;
+pub const MAX_FRAME_LEN: usize = 262_144;
 
 /// One frame of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Record<'a> {
+pub struct Record<'a> {
     /// Nanoseconds since 1970, if the file says when.
-    pub(crate) timestamp_ns: Option<u64>,
-    pub(crate) data: &'a [u8],
+    pub timestamp_ns: Option<u64>,
+    /// Its bytes.
+    pub data: &'a [u8],
     /// The frame was longer on the wire.
-    pub(crate) cut: bool,
+    pub cut: bool,
+    /// The number of its interface in this section of the file; 0 in a pcap file.
+    pub interface: u32,
 }
 
 /// What the next record of a file is.
 #[derive(Debug)]
-pub(crate) enum Step<R> {
+pub enum Step<R> {
     /// A frame, and what the caller made of it.
     Frame(R),
     /// A frame that is not Ethernet, or not of a possible length.
@@ -40,9 +47,11 @@ pub(crate) enum Step<R> {
 
 /// Where a file is broken, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Broken {
-    pub(crate) offset: u64,
-    pub(crate) what: String,
+pub struct Broken {
+    /// The byte at which the broken record begins.
+    pub offset: u64,
+    /// What is wrong with it.
+    pub what: String,
 }
 
 impl std::fmt::Display for Broken {
@@ -51,8 +60,11 @@ impl std::fmt::Display for Broken {
     }
 }
 
+/// Where the bytes of a file come from.
+pub type Input = Box<dyn Read + Send>;
+
 /// A capture file of either format, at the next record.
-pub(crate) struct Reader {
+pub struct Reader {
     format: Format,
     /// Where the next record starts.
     offset: u64,
@@ -60,11 +72,11 @@ pub(crate) struct Reader {
 
 enum Format {
     Pcap {
-        file: PcapReader<File>,
+        file: PcapReader<Input>,
         nanos_per_unit: u64,
     },
     PcapNg {
-        file: PcapNgReader<File>,
+        file: PcapNgReader<Input>,
         big_endian: bool,
         interfaces: Vec<Interface>,
     },
@@ -79,13 +91,27 @@ struct Interface {
     offset_s: u64,
 }
 
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reader(at byte {})", self.offset)
+    }
+}
+
 impl Reader {
+    /// Where the next record begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Opens a file and reads its header. The error is either the system's or where the file is broken.
-    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        use std::io::{Read, Seek};
-        let mut file = File::open(path).map_err(OpenError::System)?;
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::new(Box::new(File::open(path).map_err(OpenError::System)?))
+    }
+
+    /// As [`open`](Self::open), of bytes from wherever.
+    pub fn new(mut input: Input) -> Result<Self, OpenError> {
         let mut head = [0; 12];
-        match file.read_exact(&mut head).and_then(|()| file.rewind()) {
+        match input.read_exact(&mut head) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
                 return Err(OpenError::broken(
@@ -95,6 +121,7 @@ impl Reader {
             }
             Err(e) => return Err(OpenError::System(e)),
         }
+        let file: Input = Box::new(Cursor::new(head).chain(input));
         let [t0, t1, t2, t3, l0, l1, l2, l3, order, ..] = head;
         // The section header's type reads the same in both byte orders; its magic tells which it is.
         if [t0, t1, t2, t3] != SECTION.to_be_bytes() {
@@ -112,7 +139,7 @@ impl Reader {
         )
     }
 
-    fn pcap(file: File) -> Result<Self, OpenError> {
+    fn pcap(file: Input) -> Result<Self, OpenError> {
         let file = PcapReader::new(file).map_err(|e| OpenError::broken(0, explain(&e)))?;
         let header = file.header();
         if header.datalink != DataLink::ETHERNET {
@@ -133,7 +160,7 @@ impl Reader {
         })
     }
 
-    fn pcapng(file: File, header_len: u32) -> Result<Self, OpenError> {
+    fn pcapng(file: Input, header_len: u32) -> Result<Self, OpenError> {
         let file = PcapNgReader::new(file).map_err(|e| OpenError::broken(0, explain(&e)))?;
         let big_endian = file.section().endianness.is_big();
         let format = Format::PcapNg {
@@ -148,7 +175,7 @@ impl Reader {
     }
 
     /// Reads the next record and gives its frame to `take`.
-    pub(crate) fn next<R>(&mut self, take: impl FnOnce(Record<'_>) -> R) -> Step<R> {
+    pub fn next<R>(&mut self, take: impl FnOnce(Record<'_>) -> R) -> Step<R> {
         let offset = self.offset;
         let result = match &mut self.format {
             Format::Pcap {
@@ -176,10 +203,23 @@ impl Reader {
 
 /// Why a file cannot be read at all.
 #[derive(Debug)]
-pub(crate) enum OpenError {
+pub enum OpenError {
+    /// The system does not let us.
     System(std::io::Error),
+    /// It is not a capture file, or not of Ethernet, or its header is broken.
     Broken(Broken),
 }
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::System(error) => error.fmt(f),
+            Self::Broken(broken) => write!(f, "broken {broken}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
 
 impl OpenError {
     fn broken(offset: u64, what: String) -> Self {
@@ -190,7 +230,7 @@ impl OpenError {
 type Stepped<R> = Result<(Step<R>, u64), String>;
 
 fn next_pcap<R>(
-    file: &mut PcapReader<File>,
+    file: &mut PcapReader<Input>,
     nanos_per_unit: u64,
     take: impl FnOnce(Record<'_>) -> R,
 ) -> Stepped<R> {
@@ -207,6 +247,7 @@ fn next_pcap<R>(
         timestamp_ns: Some(u64::from(record.ts_sec) * 1_000_000_000 + units),
         data: &record.data,
         cut: record.orig_len as usize > record.data.len(),
+        interface: 0,
     };
     Ok((Step::Frame(take(frame)), len))
 }
@@ -221,7 +262,7 @@ const SECTION: u32 = 0x0a0d_0d0a;
 const MAX_INTERFACES: usize = 65_536;
 
 fn next_pcapng<R>(
-    file: &mut PcapNgReader<File>,
+    file: &mut PcapNgReader<Input>,
     big_endian: &mut bool,
     interfaces: &mut Vec<Interface>,
     offset: &mut u64,
@@ -323,6 +364,7 @@ fn packet<'a>(
         timestamp_ns,
         data,
         cut: original > captured,
+        interface: id,
     };
     Ok(interface.ethernet.then_some(frame))
 }
@@ -345,7 +387,7 @@ fn to_nanos(units: u64, interface: &Interface) -> u64 {
 }
 
 fn plausible(data: &[u8]) -> bool {
-    (crate::common::MIN_FRAME_LEN..=MAX_FRAME_LEN).contains(&data.len())
+    (MIN_FRAME_LEN..=MAX_FRAME_LEN).contains(&data.len())
 }
 
 fn explain(error: &PcapError) -> String {

@@ -1,7 +1,7 @@
 //! Tests of reading: every format, both byte orders, and every way to be broken.
 
 use super::*;
-use crate::pcap::write::{Way, Writer};
+use crate::write::{Way, Writer};
 use proptest::prelude::*;
 
 /// All frames of a file with their times, how many were skipped, and how it ended.

@@ -22,21 +22,24 @@ use pcap_file::pcapng::blocks::interface_description::{
 use pcap_file::pcapng::blocks::section_header::SectionHeaderBlock;
 use pcap_file::{DataLink, Endianness, TsResolution};
 
-use super::read::MAX_FRAME_LEN;
+use crate::read::MAX_FRAME_LEN;
 
 /// Bytes that are collected before they are written.
 const SPILL: usize = 64 << 10;
 
 /// Which way a frame went; noted in pcapng files (`epb_flags`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub enum Way {
+    /// Nobody says.
     Unknown = 0,
+    /// It was received.
     In = 1,
+    /// It was transmitted.
     Out = 2,
 }
 
 /// A capture file being written.
-pub(crate) struct Writer {
+pub struct Writer {
     path: PathBuf,
     file: File,
     ng: bool,
@@ -55,7 +58,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Creates or empties the file and writes its header. A name that ends in `.pcapng` gives that
     /// format, any other pcap with nanoseconds. What is recorded is of interface 0, which is described here.
-    pub(crate) fn create(path: &Path, interface: &str) -> io::Result<Self> {
+    pub fn create(path: &Path, interface: &str) -> io::Result<Self> {
         let mut writer = Self::without_interface(path)?;
         writer.add_interface(interface);
         writer.flush();
@@ -66,7 +69,7 @@ impl Writer {
     }
 
     /// The same with no interface yet.
-    pub(crate) fn without_interface(path: &Path) -> io::Result<Self> {
+    pub fn without_interface(path: &Path) -> io::Result<Self> {
         let file = File::create(path)?;
         let ng = is_ng(path);
         let mut ready = Vec::with_capacity(2 * SPILL);
@@ -101,7 +104,7 @@ impl Writer {
     }
 
     /// Describes another interface; returns its number. A pcap file has but one.
-    pub(crate) fn add_interface(&mut self, name: &str) -> u32 {
+    pub fn add_interface(&mut self, name: &str) -> u32 {
         if self.ng {
             // Writing to a vector cannot fail.
             let _ = describe(&mut self.ready, name);
@@ -111,7 +114,7 @@ impl Writer {
     }
 
     /// Adds a record that [`commit`](Self::commit) keeps or forgets.
-    pub(crate) fn stage(&mut self, mbuf: &Mbuf, (interface, way): (u32, Way), timestamp_ns: u64) {
+    pub fn stage(&mut self, mbuf: &Mbuf, (interface, way): (u32, Way), timestamp_ns: u64) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let data = if mbuf.segment_count() == 1 {
             mbuf.data()
@@ -126,12 +129,7 @@ impl Writer {
 
     /// As [`stage`](Self::stage), of bytes. A frame longer than a record can be is cut, and the record
     /// says how long it was.
-    pub(crate) fn stage_bytes(
-        &mut self,
-        frame: &[u8],
-        (interface, way): (u32, Way),
-        timestamp_ns: u64,
-    ) {
+    pub fn stage_bytes(&mut self, frame: &[u8], (interface, way): (u32, Way), timestamp_ns: u64) {
         let data = &frame[..frame.len().min(MAX_FRAME_LEN)];
         let original = frame.len() as u32;
         // Writing to a vector cannot fail.
@@ -165,7 +163,7 @@ impl Writer {
 
     /// Keeps the first `n` staged records and forgets the others. `false` if the file has failed: then
     /// none is kept.
-    pub(crate) fn commit(&mut self, n: usize) -> bool {
+    pub fn commit(&mut self, n: usize) -> bool {
         let end = n
             .checked_sub(1)
             .and_then(|last| self.ends.get(last))
@@ -183,7 +181,7 @@ impl Writer {
     }
 
     /// Gives what was collected to the system.
-    pub(crate) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         if self.ready.is_empty() || self.failed.is_some() {
             return;
         }
@@ -195,7 +193,7 @@ impl Writer {
     }
 
     /// Flushes, and reports the first failure since the last call.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
+    pub fn finish(&mut self) -> io::Result<()> {
         self.flush();
         match &self.failed {
             None => Ok(()),
@@ -203,8 +201,15 @@ impl Writer {
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The file.
+    pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Writer({})", self.path.display())
     }
 }
 
@@ -215,7 +220,7 @@ impl Drop for Writer {
 }
 
 /// Whether a file of this name is a pcapng file, in which frames of several interfaces can be told apart.
-pub(crate) fn is_ng(path: &Path) -> bool {
+pub fn is_ng(path: &Path) -> bool {
     path.extension()
         .is_some_and(|e| e.eq_ignore_ascii_case("pcapng"))
 }
@@ -247,7 +252,7 @@ fn describe(to: &mut Vec<u8>, interface: &str) -> io::Result<()> {
 }
 
 /// Nanoseconds since 1970.
-pub(crate) fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -1,0 +1,77 @@
+//! The one capture that can be started from outside.
+
+use std::time::{Duration, Instant};
+
+use linecard_engine::Remote;
+use linecard_engine::tap::Direction;
+use linecard_traffic::capture::{CaptureConfig, CaptureStats, Ended, Session, Target};
+
+use super::Refused;
+use super::message::{CaptureRequest, CaptureStatus};
+
+/// How long whoever ends a capture waits for the file to be whole; others wait as well.
+const END_PATIENCE: Duration = Duration::from_millis(300);
+
+/// A capture, at work or over.
+pub(super) struct Recording {
+    session: Session,
+}
+
+impl Recording {
+    pub(super) fn start(engine: &Remote, request: &CaptureRequest) -> Result<Self, Refused> {
+        let ports = engine.ports().len();
+        let mut config = CaptureConfig::new(ports, Target::File(request.file.clone().into()));
+        if !request.ports.is_empty() {
+            config.directions = vec![Direction::None; ports];
+            for port in &request.ports {
+                let Some(direction) = config.directions.get_mut(usize::from(*port)) else {
+                    return Err(Refused(format!(
+                        "there is no port {port}; the ports are 0 to {}",
+                        ports.saturating_sub(1)
+                    )));
+                };
+                *direction = Direction::Both;
+            }
+        }
+        if let Some(filter) = &request.filter {
+            config.filter = Some(filter.parse().map_err(Refused::because)?);
+        }
+        if let Some(snap) = request.snap {
+            config.snaplen = usize::try_from(snap).unwrap_or(usize::MAX);
+        }
+        let session = Session::start(&engine.taps(), config).map_err(Refused::because)?;
+        Ok(Self { session })
+    }
+
+    pub(super) fn status(&self) -> CaptureStatus {
+        let CaptureStats {
+            written,
+            missed,
+            dropped,
+            lost,
+            file,
+            ended,
+            ..
+        } = self.session.stats();
+        CaptureStatus {
+            running: !self.session.is_finished(),
+            file,
+            frames: written,
+            drops: dropped + lost,
+            missed,
+            problem: match ended {
+                Some(Ended::Failed(why)) => Some(why),
+                _ => None,
+            },
+        }
+    }
+
+    /// Ends it. What is not written soon is written later, and the status says so.
+    pub(super) fn stop(&self) {
+        self.session.ask_to_stop();
+        let start = Instant::now();
+        while !self.session.is_finished() && start.elapsed() < END_PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}

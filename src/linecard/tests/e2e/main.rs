@@ -19,8 +19,8 @@ mod frames;
 mod auto;
 mod bind;
 mod calls;
-mod control;
 mod capture;
+mod control;
 mod dissector;
 #[cfg(feature = "dpdk")]
 mod dpdk;

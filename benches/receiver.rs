@@ -10,10 +10,11 @@
 //!
 //! Contenders take turns. A figure is the median of time stamp counter cycles a packet over the rounds.
 
-use linecard::traffic::receiver::{Config, receivers};
-use linecard::traffic::sink::Sink;
-use linecard::traffic::stamp::Stamp;
-use linecard::{Burst, Context, Engine, EngineConfig, Idle, Stage};
+use linecard_engine::{Context, Engine, EngineConfig, Idle, Stage};
+use linecard_hal::Burst;
+use linecard_traffic::receiver::{Config, receivers};
+use linecard_traffic::sink::Sink;
+use linecard_traffic::stamp::Stamp;
 
 /// The cpu that all contenders run on.
 const CPU: u32 = 1;
@@ -61,7 +62,8 @@ fn measure(packets: u64, receives: bool, lanes: usize, by_burst: bool) -> f64 {
         lcores: Some(vec![CPU]),
         ..EngineConfig::default()
     };
-    let port = linecard::open(&format!("null:0?count={packets}")).expect("a null port");
+    let name = format!("null:0?count={packets}");
+    let port = linecard_sim::open(name.parse().expect("a name")).expect("a null port");
     let engine = Engine::new(vec![port], config).expect("an engine");
     let (handle, mut parts) = receivers(Config::default(), 1);
     handle.begin(&vec![0; lanes]);

@@ -34,6 +34,7 @@ mod page;
 mod plots;
 mod table;
 mod tables;
+mod tiles;
 mod units;
 
 use std::fs;

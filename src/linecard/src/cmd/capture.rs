@@ -16,7 +16,7 @@ use linecard_traffic::capture::{CaptureConfig, CaptureStats, Ended, Rotation, Se
 use linecard_traffic::filter::Filter;
 use serde::Serialize;
 
-use super::common::{EngineArgs, asked_to_stop};
+use super::common::{EngineArgs, asked_to_stop, note};
 use super::forward::EXIT_UNCLEAN;
 use super::watched::ControlArgs;
 
@@ -120,7 +120,10 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     )?;
     let session = session?;
     // Scripts wait for this line: from here on every frame is captured or counted.
-    eprintln!("capturing; Ctrl-C stops and reports");
+    note(
+        "capturing; Ctrl-C stops and reports
+",
+    );
     let server = prepared.serve("capture", Box::new(running.remote()))?;
     watch(&session, &running, &asked, args.stats_interval);
     drop(server);
@@ -179,15 +182,15 @@ fn watch(session: &Session, running: &Running, asked: &AtomicBool, every: Durati
         }
         let now = session.stats();
         let pps = (now.written - last.written) as f64 / elapsed.as_secs_f64();
-        eprintln!(
-            "{:8.1}s  captured {} ({pps:.0} pps), {:.1} MB, missed {}, dropped {}  {}",
+        note(&format!(
+            "{:8.1}s  captured {} ({pps:.0} pps), {:.1} MB, missed {}, dropped {}  {}\n",
             running.elapsed().as_secs_f64(),
             now.written,
             now.written_bytes as f64 / 1e6,
             now.missed,
             now.dropped,
             now.file,
-        );
+        ));
         (last, shown) = (now, Instant::now());
     }
 }
@@ -237,7 +240,7 @@ fn say(capture: &CaptureStats, report: &Report, json: bool, to_stdout: bool) -> 
     };
     text += "\n";
     if to_stdout || !json {
-        eprint!("{text}");
+        note(&text);
         return Ok(());
     }
     super::print(&text)

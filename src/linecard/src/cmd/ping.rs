@@ -25,7 +25,8 @@ To a host, frames are ICMP or ICMPv6 echo requests from an address that must be 
 by ARP or neighbour discovery, or that of the gateway to it. To a linecard reflect at the other end they are UDP
 datagrams of 198.18.0.0/15, the network set aside for benchmarks, sent to its MAC address, which it prints. Times
 are from the reading of the clock before a frame is sent to the one after it is received, on a core of its own that
-does nothing else, unless --idle says that it may sleep.
+does nothing else, unless --idle says that it may sleep. A uring: port hands frames over in blocks, up to milliseconds
+late; for latency take xdp:, or uring:eth1?rx=mmsg.
 
 Examples:
   linecard ping --port xdp:eth1 10.0.0.2 --source 10.0.0.1 --count 10

@@ -13,7 +13,7 @@ use linecard_traffic::replay::{Replay, ReplayConfig, ReplayStats, Rewrite, Timin
 use serde::Serialize;
 
 use super::capture::parse_size;
-use super::common::{EngineArgs, asked_to_stop};
+use super::common::{EngineArgs, asked_to_stop, note};
 use super::forward::EXIT_UNCLEAN;
 
 /// How often to look whether it is over.
@@ -153,14 +153,14 @@ fn watch(args: &ReplayArgs, replay: &Replay, running: &Running, asked: &AtomicBo
             continue;
         }
         let now = replay.stats();
-        eprintln!(
-            "{:8.1}s  sent {} ({:.0} pps), late {}, the latest by {:.1} µs",
+        note(&format!(
+            "{:8.1}s  sent {} ({:.0} pps), late {}, the latest by {:.1} µs\n",
             start.elapsed().as_secs_f64(),
             now.sent,
             (now.sent - last.sent) as f64 / elapsed.as_secs_f64(),
             now.late_frames,
             now.latest_ns as f64 / 1e3,
-        );
+        ));
         (last, shown) = (now, Instant::now());
     }
 }
@@ -213,17 +213,17 @@ fn say(replay: &ReplayStats, report: &Report, json: bool) -> anyhow::Result<Exit
         super::print(&text)?;
     }
     if let Some(broken) = &replay.broken {
-        eprintln!(
-            "error: {broken}; the {} frames before were sent",
+        note(&format!(
+            "error: {broken}; the {} frames before were sent\n",
             replay.sent
-        );
+        ));
     }
     let is_whole = replay.broken.is_none() && report.account.tx == replay.sent && report.is_clean();
     if report.account.tx != replay.sent {
-        eprintln!(
-            "warning: the ports took {} of {} frames; drops in all, received ones included: {refused}",
+        note(&format!(
+            "warning: the ports took {} of {} frames; drops in all, received ones included: {refused}\n",
             report.account.tx, replay.sent
-        );
+        ));
     }
     Ok(if is_whole {
         ExitCode::SUCCESS

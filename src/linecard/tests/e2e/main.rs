@@ -19,6 +19,7 @@ mod frames;
 mod auto;
 mod bind;
 mod calls;
+mod capture;
 mod control;
 mod dissector;
 #[cfg(feature = "dpdk")]

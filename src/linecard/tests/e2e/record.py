@@ -5,7 +5,8 @@ import struct
 import sys
 
 sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 1 << 26)
+# SO_RCVBUFFORCE, which Python has no name for.
+sock.setsockopt(socket.SOL_SOCKET, 33, 1 << 26)
 sock.bind((sys.argv[1], 0))
 print("recording", flush=True)
 out = open(sys.argv[2], "wb")

@@ -1,10 +1,11 @@
 //! `linecard bench rfc2544`: in virtual time to the figure, and through a forwarder on real interfaces.
 
 use std::path::Path;
+use std::process::Command;
 
 use linecard_traffic::results::Results;
 
-use crate::lab::{Ended, Lab, Process, wait_until};
+use crate::lab::{Ended, LINECARD, Lab, Process, wait_until};
 
 /// Two cables in one namespace: `t0` to `d0` and `d1` to `t1`. The device is, or is not, between `d0` and `d1`.
 fn cables() -> Lab {
@@ -71,8 +72,15 @@ fn results(ended: &Ended) -> Results {
     serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}\n{ended:#?}"))
 }
 
+/// What needs no interfaces needs no laboratory.
+fn linecard(args: &[&str]) -> Process {
+    let mut command = Command::new(LINECARD);
+    command.args(["bench", "rfc2544"]).args(args);
+    Process::start(command)
+}
+
 fn simulate(args: &[&str]) -> Process {
-    Lab::new().linecard(&[&["bench", "rfc2544", "--simulate"], args].concat())
+    linecard(&[&["--simulate"], args].concat())
 }
 
 #[test]
@@ -304,9 +312,7 @@ fn what_cannot_be_is_said_before_anything_is_opened() {
         ),
         (&["--simulate", "", "--packet", "ipv5"], "ipv5"),
     ] {
-        let ended = Lab::new()
-            .linecard(&[&["bench", "rfc2544"], args].concat())
-            .end();
+        let ended = linecard(args).end();
         assert!(matches!(ended.code, 1 | 2), "{args:?} {ended:#?}");
         assert!(ended.stderr.contains(says), "{args:?} {}", ended.stderr);
     }
@@ -314,9 +320,7 @@ fn what_cannot_be_is_said_before_anything_is_opened() {
 
 #[test]
 fn a_plan_says_how_long_it_takes() {
-    let ended = Lab::new()
-        .linecard(&["bench", "rfc2544", "--strict", "--dry-run", "--json"])
-        .end();
+    let ended = linecard(&["--strict", "--dry-run", "--json"]).end();
     assert_eq!(ended.code, 0, "{ended:#?}");
     let plan: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert!(plan["seconds"].as_f64().unwrap() > 3600.0);

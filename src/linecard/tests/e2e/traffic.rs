@@ -18,15 +18,15 @@ const N: u64 = 200;
 /// Streams of several kinds, without VLAN tags: the kernel takes those off before anybody sees them.
 const STREAMS: &str = r#"
 [[stream]]
-name = "dns"
-packet = "eth/ipv4(dst=10.0.0.2)/udp(dport=53)"
+name = "udp"
+packet = "eth/ipv4(dst=10.0.0.2)/udp(dport=9)"
 size = "64..1518"
 flows = 50
 
 [[stream]]
 name = "syn"
 packet = "eth/ipv6/tcp(flags=syn)"
-size = "imix"
+size = "96:7,594:4,1518:1"
 vary = ["tcp.sport=random(1..65535) & ipv6.src=2001:db8::1..2001:db8::ffff"]
 
 [[stream]]
@@ -305,6 +305,68 @@ fn what_a_reflector_sends_back_is_all_there() {
     let report = ended.report();
     report.assert_balanced();
     assert_eq!((report.port(0).rx(), report.port(0).tx()), (ALL, ALL));
+}
+
+#[test]
+fn the_gateway_is_asked_where_it_is() {
+    let home = tempfile::tempdir().expect("a directory");
+    let file = home.path().join("got.pcap");
+    for (gateway, from) in [("10.7.0.2", "10.7.0.1"), ("fd07::2", "fd07::1")] {
+        let lab = Lab::new();
+        let host = lab.host("a");
+        host.up(&["10.7.0.2/24", "fd07::2/64"]);
+        let recorder = Recorder::new(&host, "eth0", &file);
+        let arguments = [
+            "gen",
+            "--port",
+            "uring:a",
+            "--count",
+            "50",
+            "--rate",
+            "20kpps",
+            "--catch-up",
+            "1min",
+            "--json",
+            "--no-control",
+            "--answer",
+            from,
+            "--gateway",
+            gateway,
+        ];
+        let ended = lab.linecard(&arguments).end();
+        assert!([0, 4].contains(&ended.code), "{ended:#?}");
+        recorder.end();
+        let frames = crate::frames::read_pcap(&std::fs::read(&file).expect("a file"));
+        // Our own: UDP from the network of benchmarks.
+        let ours = frames
+            .iter()
+            .filter(|frame| frame.get(26..28) == Some(&[198, 18]));
+        assert_eq!(ours.clone().count(), 50);
+        let mac = host.mac("eth0");
+        assert!(ours.clone().all(|frame| frame[..6] == mac));
+    }
+    let lab = Lab::new();
+    let _host = silent(&lab);
+    let arguments = [
+        "gen",
+        "--port",
+        "uring:a",
+        "--count",
+        "1",
+        "--no-control",
+        "--answer",
+        "10.7.0.1",
+        "--gateway",
+        "10.7.0.9",
+    ];
+    let ended = lab.linecard(&arguments).end();
+    assert_eq!(ended.code, 1, "{ended:#?}");
+    assert!(
+        ended
+            .stderr
+            .contains("10.7.0.9 does not answer ARP on uring:a"),
+        "{ended:#?}"
+    );
 }
 
 #[cfg(feature = "dpdk")]

@@ -107,11 +107,6 @@ impl PortTester {
         Self::assemble(rig, parts, config.tester, link)
     }
 
-    /// Stops the engine and gives its account.
-    pub fn finish(self) -> Report {
-        self.into_rig().running.finish()
-    }
-
     /// The ports as they were started.
     pub fn ports(&self) -> &[PortInfo] {
         self.rig().running.ports()

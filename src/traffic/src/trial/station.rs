@@ -167,10 +167,6 @@ impl<R: Rig> StationTester<R> {
         &self.rig
     }
 
-    pub(super) fn into_rig(self) -> R {
-        self.rig
-    }
-
     fn job(&self, frame_bytes: u16, rate: Rate, limit: Limit) -> Job {
         Job {
             streams: vec![StreamSpec {
@@ -304,10 +300,12 @@ impl<R: Rig> StationTester<R> {
     fn settle(&mut self, least: Duration) -> Result<bool, TesterError> {
         self.pass(least.max(self.rig.delay()))?;
         let quiet = (least / 4).max(LOOK * 5);
-        let mut frames = self.parts.receiver.snapshot().frames;
+        // Others on the wire may say what they like.
+        let ours = |snapshot: Snapshot| snapshot.frames.saturating_sub(snapshot.foreign.sum());
+        let mut frames = ours(self.parts.receiver.snapshot());
         for _ in 0..4 {
             self.pass(quiet)?;
-            let now = self.parts.receiver.snapshot().frames;
+            let now = ours(self.parts.receiver.snapshot());
             if now == frames {
                 return Ok(true);
             }
@@ -335,6 +333,13 @@ impl<R: Rig> StationTester<R> {
         counts.receiver_misses = tally.misses - underway.before.misses.min(tally.misses);
         let refused = tally.refused - underway.before.refused.min(tally.refused);
         counts.unsent = sent.unsent + refused;
+        // A device that restarts takes its links down: what could not leave meanwhile is lost as well.
+        let kept_back = match spec.reset_after {
+            Some(_) => std::mem::take(&mut counts.unsent),
+            None => 0,
+        };
+        counts.sent += kept_back.saturating_sub(refused);
+        counts.lost += kept_back.saturating_sub(refused);
         for lane in &sent.lanes {
             let number = usize::from(lane.lane);
             self.next.resize(self.next.len().max(number + 1), 0);
@@ -343,6 +348,10 @@ impl<R: Rig> StationTester<R> {
         let stream_ns = sent.last_ns.saturating_sub(sent.first_ns);
         let (achieved_fps, sent_s) = match &underway.changed {
             Some((first, ns)) => (first.achieved_fps, *ns as f64 / 1e9),
+            None if kept_back > 0 => {
+                let seconds = spec.duration.as_secs_f64();
+                (counts.sent as f64 / seconds, seconds)
+            }
             None => (sent.achieved_fps, stream_ns as f64 / 1e9),
         };
         let figures = snapshot.sum(|_| true);

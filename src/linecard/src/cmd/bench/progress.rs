@@ -57,16 +57,18 @@ impl Progress {
     /// Says what begins.
     pub fn describe(&mut self, results: &Results, before: f64) {
         self.before = before;
+        let is_simulated = results.ports.iter().any(|port| port.driver == "simulated");
         let ports: Vec<_> = results
             .ports
             .iter()
             .map(|port| format!("{} ({})", port.name, port.role))
             .collect();
         self.say(format!(
-            "{}: about {} trials, {}; Ctrl-C ends it with what there is",
+            "{}: about {} trials, {}{}; Ctrl-C ends it with what there is",
             ports.join(", "),
             self.planned,
             show::about(self.takes),
+            if is_simulated { " of virtual time" } else { "" },
         ));
         for warning in &results.warnings {
             self.say(format!("warning: {warning}"));

@@ -1,5 +1,6 @@
 //! `linecard bench rfc2544`: throughput, latency, loss, buffers and recovery of a device.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -57,7 +58,7 @@ pub struct Rfc2544Args {
     /// Measure a simulated device in virtual time instead, to learn the tool: capacity=1Mpps, buffer=64, latency=50us,
     /// link=10Gbps, reset=1s, and lies: loss=N, drop_after=T, drop_beyond=N, duplicate=N, reorder=N, stall=T/U, late=N/T.
     #[arg(long, value_name = "DEVICE", conflicts_with_all = ["port", "receive"])]
-    simulate: Option<DeviceSpec>,
+    simulate: Option<Device>,
     /// The tests: throughput, latency, loss, back-to-back, recovery, reset. Throughput comes with those that need it.
     #[arg(long = "test", short = 't', value_name = "LIST", value_delimiter = ',')]
     tests: Vec<Test>,
@@ -138,6 +139,24 @@ pub struct Rfc2544Args {
     json: bool,
     #[command(flatten)]
     rig: RigArgs,
+}
+
+/// A simulated device, and how it was described.
+#[derive(Debug, Clone)]
+struct Device {
+    text: String,
+    spec: DeviceSpec,
+}
+
+impl std::str::FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self {
+            text: text.to_owned(),
+            spec: text.parse()?,
+        })
+    }
 }
 
 /// Frame sizes.
@@ -273,13 +292,7 @@ pub fn run(args: &Rfc2544Args) -> anyhow::Result<ExitCode> {
 impl Rfc2544Args {
     fn describe(&self, began: SystemTime) -> Results {
         let machine = linecard_traffic::machine::describe();
-        let mut settings = std::collections::BTreeMap::new();
-        let device = match &self.simulate {
-            Some(_) => "simulated, in virtual time".to_owned(),
-            None => "between the ports".to_owned(),
-        };
-        settings.insert("device".to_owned(), device);
-        settings.extend(self.rig.settings());
+        let settings = self.surroundings();
         let warnings = if self.simulate.is_some() {
             Vec::new()
         } else {
@@ -296,10 +309,22 @@ impl Rfc2544Args {
         }
     }
 
+    /// What else figures depend on, by name.
+    fn surroundings(&self) -> BTreeMap<String, String> {
+        let device = match (&self.simulate, &self.port, &self.receive) {
+            (Some(device), ..) => format!("simulated: {}", device.text),
+            (None, Some(port), Some(receive)) => format!("between {port} and {receive}"),
+            _ => String::new(),
+        };
+        let mut settings = self.rig.settings();
+        settings.insert("device".to_owned(), device);
+        settings
+    }
+
     fn subject(&self) -> Subject<'_> {
         let ports = self.port.as_deref().zip(self.receive.as_deref());
         Subject {
-            simulated: self.simulate.as_ref(),
+            simulated: self.simulate.as_ref().map(|device| &device.spec),
             ports: ports.map(|(send, receive)| [send, receive]),
             reset_command: self.reset_command.as_deref(),
         }
@@ -315,7 +340,7 @@ fn resumed(path: &Path, settings: &Settings, args: &Rfc2544Args) -> anyhow::Resu
         path.display()
     );
     let mut now = settings.to_map();
-    now.extend(args.rig.settings());
+    now.extend(args.surroundings());
     for (name, value) in &now {
         let before = earlier.settings.get(name).map_or("nothing", String::as_str);
         anyhow::ensure!(
@@ -328,7 +353,8 @@ fn resumed(path: &Path, settings: &Settings, args: &Rfc2544Args) -> anyhow::Resu
 }
 
 fn dry_run(args: &Rfc2544Args, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let link = args.simulate.as_ref().map(|spec| spec.link_bits_per_second);
+    let link = args.simulate.as_ref();
+    let link = link.map(|device| device.spec.link_bits_per_second);
     let plan = Plan::of(settings, link.or(Some(10e9)));
     if args.json {
         let tests: serde_json::Map<_, _> = plan

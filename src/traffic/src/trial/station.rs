@@ -50,21 +50,12 @@ pub struct Tally {
 }
 
 /// How a tester sends.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct TesterConfig {
     /// What is sent: a packet expression, and how it varies. Size and rate are the trial's.
     pub stream: StreamSpec,
     /// Ends a trial early.
     pub stop: Arc<AtomicBool>,
-}
-
-impl Default for TesterConfig {
-    fn default() -> Self {
-        Self {
-            stream: StreamSpec::default(),
-            stop: Arc::default(),
-        }
-    }
 }
 
 /// Handles of what is in the engine.

@@ -296,7 +296,7 @@ pub struct BackToBack {
     pub fps: f64,
     /// Frames of each repetition.
     pub repetitions: Vec<u64>,
-    /// What the device can hold, in frames: RFC 9004 section 6.5, corrected for what it forwarded meanwhile.
+    /// What the device can hold, in frames: RFC 9004 section 6.4, corrected for what it forwarded meanwhile.
     pub buffer_frames: Option<f64>,
     /// The same as time at the rate of the burst: RFC 9004's corrected DUT buffer time.
     pub buffer_ns: Option<f64>,

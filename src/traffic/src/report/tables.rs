@@ -119,7 +119,7 @@ pub(super) fn back_to_back(results: &Results) -> Table {
             "Rate in the burst#", "Buffer, frames#", "Buffer, time#",
         ],
     )
-    .note("The longest burst without loss (RFC 2544, section 26.4). Buffer: what the device can hold, corrected for what it forwarded meanwhile (RFC 9004, section 6.5).");
+    .note("The longest burst without loss (RFC 2544, section 26.4). Buffer: what the device can hold, corrected for what it forwarded meanwhile (RFC 9004, section 6.4).");
     for burst in &results.back_to_back {
         let bound = |bound: Option<&u64>| bound.map_or(NONE.to_owned(), |n| units::count(*n));
         let cells = [

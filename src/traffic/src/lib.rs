@@ -13,6 +13,7 @@
 //! | [`compare`] | two runs: what differs, and what of that is more than chance |
 //! | [`machine`] | what it was measured with |
 //! | [`rate`] | how much: packets, bits, a share of the link |
+//! | [`replay`] | the frames of a capture file, sent again |
 //! | [`report`] | the page, JSON and CSV of a run |
 //! | [`size`] | how long frames are: one size, a range, a mix |
 //! | [`stream`] | what is to be sent, and how it is spread over time |
@@ -48,6 +49,7 @@ mod pace;
 pub mod ping;
 pub mod rate;
 pub mod receiver;
+pub mod replay;
 pub mod report;
 pub mod responder;
 pub mod results;

@@ -4,7 +4,6 @@ use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,8 +16,9 @@ use linecard_traffic::capture::{CaptureConfig, CaptureStats, Ended, Rotation, Se
 use linecard_traffic::filter::Filter;
 use serde::Serialize;
 
+use super::common::{EngineArgs, asked_to_stop, note};
 use super::forward::EXIT_UNCLEAN;
-use super::topo::Lcores;
+use super::watched::ControlArgs;
 
 /// How often to look whether it is over.
 const LOOK: Duration = Duration::from_millis(20);
@@ -78,27 +78,10 @@ pub struct CaptureArgs {
     /// A remark to put into the file.
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
-    /// Workers, each on a core of its own; a port gives one queue to each.
-    #[arg(long, value_name = "N")]
-    workers: Option<u16>,
-    /// Exactly these cpus, worker 0 on the first: 2,3 or 4-7.
-    #[arg(long, value_name = "LIST")]
-    lcores: Option<Lcores>,
-    /// Allow several workers on one cpu (for tests; they then wait for one another).
-    #[arg(long)]
-    oversubscribe: bool,
-    /// Frames in a burst at most, 1 to 512.
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    burst: usize,
-    /// What a worker does without traffic: spin, adaptive or sleep.
-    #[arg(long, default_value_t)]
-    idle: Idle,
-    /// Mbufs in each pool; the sum of all possible holders if left out.
-    #[arg(long, value_name = "N")]
-    pool_size: Option<u32>,
-    /// Receive only frames for the port's own address.
-    #[arg(long)]
-    no_promiscuous: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    control: ControlArgs,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
@@ -129,15 +112,21 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
         comment: args.comment.clone(),
         ..CaptureConfig::new(count, target)
     };
-    let asked = stop_on_signals()?;
+    let prepared = args.control.prepare()?;
+    let asked = asked_to_stop()?;
     let (running, session) = engine.start_after(
         |_| modes::stage(Mode::RxDrop, &mode),
         |taps| Session::start(taps, config),
     )?;
     let session = session?;
     // Scripts wait for this line: from here on every frame is captured or counted.
-    eprintln!("capturing; Ctrl-C stops and reports");
+    note(
+        "capturing; Ctrl-C stops and reports
+",
+    );
+    let server = prepared.serve("capture", Box::new(running.remote()))?;
     watch(&session, &running, &asked, args.stats_interval);
+    drop(server);
     let capture = session.stop();
     let report = running.finish();
     say(&capture, &report, args.json, to_stdout)?;
@@ -175,32 +164,10 @@ fn target(args: &CaptureArgs) -> anyhow::Result<(Target, bool)> {
 }
 
 fn engine_config(args: &CaptureArgs) -> EngineConfig {
-    let usual = EngineConfig::default();
-    EngineConfig {
-        workers: args.workers,
-        lcores: args.lcores.as_ref().map(|l| l.0.clone()),
-        oversubscribe: args.oversubscribe,
-        burst: args.burst,
-        idle: args.idle,
-        pool_size: args.pool_size,
-        promiscuous: !args.no_promiscuous,
-        // When each frame came, if the port knows.
-        offloads: usual.offloads | Offloads::RX_TIMESTAMP,
-        ..usual
-    }
-}
-
-/// Ctrl-C and SIGTERM end it in order; a second one ends it at once.
-fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let asked = Arc::new(AtomicBool::new(false));
-    let flag = asked.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .context("cannot catch Ctrl-C")?;
-    Ok(asked)
+    let mut config = args.engine.config(Idle::Adaptive);
+    // When each frame came, if the port knows.
+    config.offloads |= Offloads::RX_TIMESTAMP;
+    config
 }
 
 /// Waits for the end and shows figures meanwhile.
@@ -215,15 +182,15 @@ fn watch(session: &Session, running: &Running, asked: &AtomicBool, every: Durati
         }
         let now = session.stats();
         let pps = (now.written - last.written) as f64 / elapsed.as_secs_f64();
-        eprintln!(
-            "{:8.1}s  captured {} ({pps:.0} pps), {:.1} MB, missed {}, dropped {}  {}",
+        note(&format!(
+            "{:8.1}s  captured {} ({pps:.0} pps), {:.1} MB, missed {}, dropped {}  {}\n",
             running.elapsed().as_secs_f64(),
             now.written,
             now.written_bytes as f64 / 1e6,
             now.missed,
             now.dropped,
             now.file,
-        );
+        ));
         (last, shown) = (now, Instant::now());
     }
 }
@@ -273,7 +240,7 @@ fn say(capture: &CaptureStats, report: &Report, json: bool, to_stdout: bool) -> 
     };
     text += "\n";
     if to_stdout || !json {
-        eprint!("{text}");
+        note(&text);
         return Ok(());
     }
     super::print(&text)

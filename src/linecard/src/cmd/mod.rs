@@ -4,6 +4,7 @@
 // all the same, so that each file says what the others may use.
 #![allow(unreachable_pub)]
 
+pub mod bench;
 pub mod bind;
 pub mod capture;
 pub mod cards;
@@ -21,6 +22,7 @@ pub mod interfaces;
 pub mod kinds;
 pub mod ping;
 pub mod reflect;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod script;

@@ -73,6 +73,8 @@ impl Rig {
             .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
         stream.write_all(request.as_bytes()).unwrap();
+        // As `printf … | nc` does.
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text

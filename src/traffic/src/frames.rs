@@ -80,10 +80,10 @@ fn of_pcapng(file: File, most: usize, frames: &mut Vec<Vec<u8>>) -> Result<(), P
             Block::InterfaceDescription(interface) => {
                 ethernet.push(interface.linktype == DataLink::ETHERNET);
             }
-            Block::EnhancedPacket(packet) => {
-                if ethernet.get(packet.interface_id as usize) == Some(&true) {
-                    add(frames, &packet.data, packet.original_len);
-                }
+            Block::EnhancedPacket(packet)
+                if ethernet.get(packet.interface_id as usize) == Some(&true) =>
+            {
+                add(frames, &packet.data, packet.original_len);
             }
             Block::SimplePacket(packet) if ethernet.first() == Some(&true) => {
                 add(frames, &packet.data, packet.original_len);

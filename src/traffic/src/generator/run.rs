@@ -98,6 +98,43 @@ pub(super) struct Train {
 }
 
 impl Lane {
+    /// Makes the next frames. If all have one size, that is looked up once.
+    #[inline(always)]
+    fn fill_all(&mut self, mbufs: &mut [Mbuf], now_ns: u64) -> u64 {
+        let only = match self.sizes[..] {
+            [index] => index,
+            _ => return mbufs.iter_mut().map(|mbuf| self.fill(mbuf, now_ns)).sum(),
+        };
+        let Self {
+            template,
+            wheels,
+            dice,
+            next,
+            ..
+        } = self;
+        let Some(variant) = template.variant(only) else {
+            return 0;
+        };
+        let mut stamp = Stamp {
+            lane: self.lane,
+            sequence: *next as u32,
+            sent_ns: now_ns,
+        };
+        for mbuf in &mut *mbufs {
+            if mbuf.set_data(mbuf.headroom() as u16, variant.len)
+                && let Some(frame) = mbuf.data_mut()
+            {
+                template.write(variant, frame, wheels, dice);
+                let _ = template.stamped && stamp.put_at_end_of(frame);
+            }
+            stamp.sequence = stamp.sequence.wrapping_add(1);
+        }
+        *next += mbufs.len() as u64;
+        let bytes = u64::from(variant.len + FCS_BYTES) * mbufs.len() as u64;
+        self.bytes += bytes;
+        bytes
+    }
+
     /// Makes the next frame.
     #[inline(always)]
     fn fill(&mut self, mbuf: &mut Mbuf, now_ns: u64) -> u64 {
@@ -310,12 +347,18 @@ impl Run {
     fn send(&mut self, now: u64, port: PortIndex, cx: &mut Context) {
         let wanted = self.planned.len();
         let got = cx.pool().alloc_burst(&mut self.burst, wanted);
-        let mut bytes = 0;
-        for (mbuf, stream) in self.burst.iter_mut().zip(&self.planned) {
-            if let Some(lane) = self.streams.get_mut(*stream as usize) {
-                bytes += lane.fill(mbuf, now);
+        let bytes = match &mut self.streams[..] {
+            [only] => only.fill_all(self.burst.as_mut_slice(), now),
+            streams => {
+                let mut bytes = 0;
+                for (mbuf, stream) in self.burst.iter_mut().zip(&self.planned) {
+                    if let Some(lane) = streams.get_mut(*stream as usize) {
+                        bytes += lane.fill(mbuf, now);
+                    }
+                }
+                bytes
             }
-        }
+        };
         cx.emit_burst(port, &mut self.burst);
         let counts = &mut self.counts;
         if counts.frames == 0 {
@@ -430,6 +473,9 @@ fn plan_one(
 ) {
     let most = room.min(usize::try_from(*left).unwrap_or(usize::MAX));
     let patience = train.patience_ns;
+    if let (None, [only]) = (&train.pacer, &train.order[..]) {
+        planned.resize(if now < end_ns { most } else { 0 }, *only);
+    }
     while planned.len() < most {
         if let Some(pacer) = &mut train.pacer {
             let due = pacer.due_ns();

@@ -17,7 +17,10 @@ use crate::stream::{Spacing, StreamSpec};
 
 /// Notes what arrives, and when.
 #[derive(Clone, Default)]
-struct Notes(Arc<Mutex<Vec<(u64, Vec<u8>)>>>);
+struct Notes(Arc<Mutex<Vec<Arrived>>>);
+
+/// When, and what.
+type Arrived = (u64, Vec<u8>);
 
 impl Arrivals for Notes {
     fn take(&mut self, burst: &mut Burst, cx: &mut Context) {

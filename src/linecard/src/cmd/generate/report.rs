@@ -312,8 +312,7 @@ impl Outcome {
             ">bit/s layer 1",
             ">error",
         ]);
-        let bits =
-            |fps: f64, layer: Layer| format!("{}", scaled(fps * layer.bits(trial.frame_bytes)));
+        let bits = |fps: f64, layer: Layer| scaled(fps * layer.bits(trial.frame_bytes));
         let row = |name: &'static str, fps: f64, error: String| {
             [
                 Cell::from(name),

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::common::{EngineArgs, asked_to_stop, note};
 use super::forward::EXIT_UNCLEAN;
+use super::watched::ControlArgs;
 
 /// How often to look whether it is over.
 const LOOK: Duration = Duration::from_millis(20);
@@ -79,6 +80,8 @@ pub struct CaptureArgs {
     comment: Option<String>,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    control: ControlArgs,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
@@ -110,15 +113,18 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
         ..CaptureConfig::new(count, target)
     };
     let asked = asked_to_stop()?;
+    let prepared = args.control.prepare()?;
     let (running, session) = engine.start_after(
         |_| modes::stage(Mode::RxDrop, &mode),
         |taps| Session::start(taps, config),
     )?;
     let session = session?;
+    let server = prepared.serve("capture", Box::new(running.remote()))?;
     // Scripts wait for this line: from here on every frame is captured or counted.
     note("capturing; Ctrl-C stops and reports\n");
     watch(&session, &running, &asked, args.stats_interval);
     let capture = session.stop();
+    drop(server);
     let report = running.finish();
     say(&capture, &report, args.json, to_stdout)?;
     let failed = matches!(capture.ended, Some(Ended::Failed(_) | Ended::ReaderHangs));

@@ -12,6 +12,7 @@ mod cmd;
     version,
     after_help = "\
 Start with `linecard doctor`, then `linecard ports`, then `linecard fwd --help`.
+`linecard top` watches what runs, `linecard ctl` steers it.
 LINECARD_LOG=debug prints what the drivers do, on standard error."
 )]
 struct Cli {
@@ -28,6 +29,7 @@ enum Command {
     Ping(cmd::ping::PingArgs),
     Run(cmd::run::RunArgs),
     Capture(cmd::capture::CaptureArgs),
+    Bench(cmd::bench::BenchArgs),
     Replay(cmd::replay::ReplayArgs),
     Config(cmd::config::ConfigArgs),
     Doctor(cmd::doctor::DoctorArgs),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Ping(args) => cmd::ping::run(&args),
         Command::Run(args) => cmd::run::run(&args),
         Command::Capture(args) => cmd::capture::run(&args),
+        Command::Bench(args) => cmd::bench::run(&args),
         Command::Replay(args) => cmd::replay::run(&args),
         Command::Config(args) => cmd::config::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args),

@@ -102,7 +102,7 @@ impl Method {
         match self {
             Self::Welch => "Welch’s t-test",
             Self::Search => "search interval",
-            Self::None => "none: measured once",
+            Self::None => "no repetitions",
         }
     }
 }
@@ -290,4 +290,134 @@ fn describe(port: &Port) -> String {
     parts.extend(port.notes.iter().cloned());
     parts.retain(|part| !part.is_empty());
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{LatencyAt, LossAt, Throughput};
+
+    fn throughput(fps: f64, repetitions: &[f64], between: Option<(f64, f64)>) -> Throughput {
+        Throughput {
+            frame_bytes: 64,
+            fps: Some(fps),
+            repetitions: repetitions.to_vec(),
+            between,
+            limit: "device".to_owned(),
+            ..Throughput::default()
+        }
+    }
+
+    fn run(throughput: Throughput) -> Results {
+        Results {
+            complete: true,
+            throughput: vec![throughput],
+            ..Results::default()
+        }
+    }
+
+    fn only(a: Throughput, b: Throughput) -> Figure {
+        let mut comparison = compare(("a", &run(a)), ("b", &run(b)));
+        assert_eq!(comparison.not_compared, []);
+        comparison.figures.remove(0)
+    }
+
+    #[test]
+    fn repetitions_are_tested() {
+        let slow = throughput(100.0, &[99.0, 100.0, 101.0], None);
+        let fast = throughput(110.0, &[109.0, 110.0, 111.0], None);
+        let figure = only(slow.clone(), fast.clone());
+        assert_eq!(
+            (figure.verdict, figure.method),
+            (Verdict::Better, Method::Welch)
+        );
+        assert!((figure.change.unwrap() - 0.1).abs() < 1e-9);
+        // 10 ± t(0.975, 4) · sqrt(1/3 + 1/3) = 10 ± 2.2668, in hundredths.
+        let (low, high) = figure.between.unwrap();
+        assert!((low - 0.077_33).abs() < 1e-4 && (high - 0.122_67).abs() < 1e-4);
+        assert_eq!(only(fast, slow).verdict, Verdict::Worse);
+        let noisy = throughput(110.0, &[80.0, 110.0, 140.0], None);
+        let calm = throughput(100.0, &[99.0, 100.0, 101.0], None);
+        assert_eq!(only(calm, noisy).verdict, Verdict::Same);
+    }
+
+    #[test]
+    fn intervals_of_searches_differ_if_they_do_not_overlap() {
+        let low = || throughput(100.0, &[], Some((99.0, 101.0)));
+        let near = throughput(101.5, &[], Some((100.5, 102.5)));
+        let far = throughput(103.0, &[], Some((102.0, 104.0)));
+        assert_eq!(only(low(), near).verdict, Verdict::Same);
+        let figure = only(low(), far);
+        assert_eq!(
+            (figure.verdict, figure.method),
+            (Verdict::Better, Method::Search)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_not_told() {
+        let once = |fps| throughput(fps, &[], None);
+        assert_eq!(only(once(100.0), once(200.0)).verdict, Verdict::Unknown);
+        assert_eq!(only(once(100.0), once(100.0)).verdict, Verdict::Same);
+        let limited = Throughput {
+            limit: "generator".to_owned(),
+            ..throughput(90.0, &[89.0, 90.0, 91.0], None)
+        };
+        let figure = only(throughput(100.0, &[99.0, 100.0, 101.0], None), limited);
+        assert_eq!(figure.verdict, Verdict::Unknown);
+        assert_eq!(
+            figure.remark,
+            "b was limited by the generator; the device may do more"
+        );
+    }
+
+    #[test]
+    fn what_is_not_compared_has_a_reason() {
+        let none = Throughput {
+            fps: None,
+            ..throughput(0.0, &[], None)
+        };
+        let mut a = run(throughput(100.0, &[], None));
+        let mut b = run(none);
+        b.complete = false;
+        a.frame_loss.push(LossAt::default());
+        for (results, fps) in [(&mut a, 100.0), (&mut b, 200.0)] {
+            results.latency.push(LatencyAt {
+                frame_bytes: 64,
+                fps,
+                ..LatencyAt::default()
+            });
+        }
+        b.settings.insert("duration".to_owned(), "1s".to_owned());
+        let comparison = compare(("a", &a), ("b", &b));
+        let why: Vec<_> = comparison
+            .not_compared
+            .iter()
+            .map(|not| not.why.as_str())
+            .collect();
+        let expected = [
+            "it was interrupted; only what it has is compared",
+            "no rate met the goal in b",
+            "measured at 100 and 200 frames/s, and latency rises with load",
+            "only a has it",
+        ];
+        assert_eq!(why, expected);
+        assert!(comparison.figures.is_empty());
+        let circumstance = &comparison.circumstances[0];
+        assert_eq!(
+            (circumstance.what.as_str(), circumstance.base.as_str()),
+            ("setting duration", "not said")
+        );
+    }
+
+    #[test]
+    fn regressions_are_those_beyond_the_tolerance() {
+        let fast = run(throughput(100.0, &[99.9, 100.0, 100.1], None));
+        let slow = run(throughput(98.0, &[97.9, 98.0, 98.1], None));
+        let comparison = compare(("fast", &fast), ("slow", &slow));
+        assert_eq!(comparison.regressions(0.0).count(), 1);
+        assert_eq!(comparison.regressions(0.019).count(), 1);
+        assert_eq!(comparison.regressions(0.021).count(), 0);
+        assert!(comparison.summary().starts_with("1 worse, 0 better, "));
+    }
 }

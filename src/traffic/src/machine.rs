@@ -56,7 +56,7 @@ impl Machine {
         }
         if let Some(hypervisor) = remark("hypervisor") {
             cautions.push(format!(
-                "This is a virtual machine ({hypervisor}): its host may take the processors away at any time."
+                "This is a virtual machine (hypervisor: {hypervisor}): its host may take the processors away at any time."
             ));
         }
         cautions

@@ -210,9 +210,9 @@ impl Stage for Pinger {
     fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
         let received_ns = cx.now_ns();
         for mbuf in burst.iter() {
-            // Our own probe, not on its way out: some ports show what they send.
             let Some(stamp) = Stamp::at_end_of(mbuf.data())
                 .filter(|stamp| stamp.lane == self.config.ident && stamp.sequence < self.sent)
+                .filter(|_| is_answer(mbuf.data(), self.config.target))
             else {
                 continue;
             };
@@ -261,6 +261,21 @@ fn icmp_at(target: Target) -> Option<usize> {
         } => Some(14 + 20),
         Target::Host { .. } => Some(14 + 40),
         Target::Reflector(_) => None,
+    }
+}
+
+/// Whether a frame with our stamp is what a host answers. Not every one is: our own requests may come back as they are.
+fn is_answer(frame: &[u8], target: Target) -> bool {
+    let kind = icmp_at(target).map(|at| frame.get(at).copied());
+    match (target, kind) {
+        (Target::Reflector(_), _) => true,
+        (
+            Target::Host {
+                to: IpAddr::V4(_), ..
+            },
+            Some(kind),
+        ) => kind == Some(icmpv4::ECHO_REPLY),
+        (_, kind) => kind == Some(Some(icmpv6::ECHO_REPLY)),
     }
 }
 

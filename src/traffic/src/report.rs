@@ -14,10 +14,10 @@
 //!
 //! | column | what it says |
 //! | --- | --- |
-//! | `test` | `throughput`, `latency`, `frame_loss`, `back_to_back`, `recovery`, `reset`, or `trial` |
+//! | `test` | `throughput`, `latency`, `frame_loss`, `back_to_back`, `recovery`, `reset`, `stream` or `trial` |
 //! | `trial` | the trial's number; empty for results |
 //! | `frame_bytes` | bytes of each frame with FCS |
-//! | `at` | what else the row is for: `loss_goal=0`, `share=0.9`, `cause=overload`, the test of a trial |
+//! | `at` | what else the row is for: `loss_goal=0`, `share=0.9`, `cause=overload`, the test of a trial, the name of a stream |
 //! | `repetition` | from 1; empty for what is said of all repetitions |
 //! | `figure` | its name, as in the JSON: `fps`, `loss_ratio`, `lost`, `quantile_0.99`, … |
 //! | `value` | the figure, with all digits |
@@ -34,6 +34,7 @@ mod page;
 mod plots;
 mod table;
 mod tables;
+mod tiles;
 mod units;
 
 use std::fs;

@@ -39,6 +39,9 @@ pub struct Results {
     pub warnings: Vec<String>,
     /// Every trial in the order in which it ran, those that were refused included.
     pub trials: Vec<Trial>,
+    /// Of traffic with several streams, what became of each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<StreamCounts>,
     /// RFC 2544 section 26.1.
     pub throughput: Vec<Throughput>,
     /// RFC 2544 section 26.2.
@@ -167,6 +170,21 @@ impl Counts {
     }
 }
 
+/// What became of the frames of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamCounts {
+    /// Its name.
+    pub name: String,
+    /// Bytes of the frames that were sent, with FCS.
+    pub bytes: u64,
+    /// Its frames.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// How long they were on their way, if that was measured.
+    pub latency: Option<Latency>,
+}
+
 /// How a sender kept its time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -234,7 +252,7 @@ pub struct Throughput {
     pub repetitions: Vec<f64>,
     /// Trials that it took.
     pub trials: u32,
-    /// What limited it: `device`, `link`, or `generator` if we could not send faster, so that the device may do more.
+    /// What limited it: `device`, `link`, `max_rate` if no more was to be tried, or `generator` if we could not send faster, so that the device may do more.
     pub limit: String,
 }
 

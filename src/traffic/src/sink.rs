@@ -8,10 +8,10 @@ use crate::receiver::Receiver;
 use crate::responder::Responder;
 use crate::station::Arrivals;
 
-/// A worker's receiver, and a responder for each port that has addresses.
+/// A worker's receiver, if it has one, and a responder for each port that has addresses.
 #[derive(Debug)]
 pub struct Sink {
-    receiver: Receiver,
+    receiver: Option<Receiver>,
     responders: Vec<Responder>,
 }
 
@@ -19,7 +19,15 @@ impl Sink {
     /// A sink.
     pub fn new(receiver: Receiver, responders: Vec<Responder>) -> Self {
         Self {
-            receiver,
+            receiver: Some(receiver),
+            responders,
+        }
+    }
+
+    /// One that only answers: for the port that sends, when another one receives.
+    pub fn answering(responders: Vec<Responder>) -> Self {
+        Self {
+            receiver: None,
             responders,
         }
     }
@@ -27,7 +35,11 @@ impl Sink {
     /// Counts a burst, answers what of it is to be answered, and consumes the rest.
     #[inline]
     pub fn take(&mut self, burst: &mut Burst, cx: &mut Context) {
-        let foreign = self.receiver.receive(burst, cx);
+        // What is stamped asks nothing.
+        let foreign = match &mut self.receiver {
+            Some(receiver) => receiver.receive(burst, cx),
+            None => burst.len(),
+        };
         if foreign > 0 {
             let port = cx.port();
             let here = |responder: &&mut Responder| responder.port() == port;
@@ -40,7 +52,9 @@ impl Sink {
 
     /// What is due now and then.
     pub fn turn(&mut self, cx: &mut Context) {
-        self.receiver.poll();
+        if let Some(receiver) = &mut self.receiver {
+            receiver.poll();
+        }
         for responder in &mut self.responders {
             responder.generate(cx);
         }

@@ -112,6 +112,7 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
         comment: args.comment.clone(),
         ..CaptureConfig::new(count, target)
     };
+    let prepared = args.control.prepare()?;
     let asked = asked_to_stop()?;
     let prepared = args.control.prepare()?;
     let (running, session) = engine.start_after(
@@ -121,8 +122,13 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     let session = session?;
     let server = prepared.serve("capture", Box::new(running.remote()))?;
     // Scripts wait for this line: from here on every frame is captured or counted.
-    note("capturing; Ctrl-C stops and reports\n");
+    note(
+        "capturing; Ctrl-C stops and reports
+",
+    );
+    let server = prepared.serve("capture", Box::new(running.remote()))?;
     watch(&session, &running, &asked, args.stats_interval);
+    drop(server);
     let capture = session.stop();
     drop(server);
     let report = running.finish();

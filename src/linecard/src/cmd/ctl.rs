@@ -182,7 +182,7 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if found.is_empty() {
-        return Err(ClientError::Nobody.into());
+        return Err(ClientError::Nobody(control::directory()).into());
     }
     let mut table = Table::new(&["name", "command", ">pid", "socket"]);
     for found in found {

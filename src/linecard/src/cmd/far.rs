@@ -3,56 +3,21 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use anyhow::bail;
 use indicatif::HumanCount;
 use linecard::engine::topology::Topology;
 use linecard::modes::ModeConfig;
-use linecard::traffic::responder::{self, Addresses, Responder};
+use linecard::traffic::responder::{self, Addresses, Found, Responder};
 use linecard::wire::MacAddr;
-use linecard::{Engine, EngineConfig, Idle, Running};
+use linecard::{Engine, Idle, Running};
 
-use super::topo::Lcores;
+use super::common::{EngineArgs, note, on_signal};
 
-/// How the engine runs.
-#[derive(Debug, Args)]
-pub struct Workers {
-    /// Workers, each on a core of its own; a port gives one queue to each.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    workers: u16,
-    /// Exactly these cpus, worker 0 on the first: 2,3 or 4-7.
-    #[arg(long, value_name = "LIST")]
-    lcores: Option<Lcores>,
-    /// Allow several workers on one cpu (for tests; they then wait for one another).
-    #[arg(long)]
-    oversubscribe: bool,
-    /// Frames in a burst at most, 1 to 512.
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    burst: usize,
-    /// What a worker does without traffic: spin (lowest latency, a whole core), adaptive (polls for
-    /// a while, then sleeps), sleep (sleeps at once); adaptive, but for ping.
-    #[arg(long)]
-    idle: Option<Idle>,
-    /// Mbufs in each pool; the sum of all possible holders if left out.
-    #[arg(long, value_name = "N")]
-    pool_size: Option<u32>,
-}
-
-impl Workers {
-    /// Opens the ports and makes an engine of them, which idles like this unless something else was said.
-    pub fn engine(&self, ports: &[String], idle: Idle) -> anyhow::Result<Engine> {
-        let config = EngineConfig {
-            workers: Some(self.workers),
-            lcores: self.lcores.as_ref().map(|l| l.0.clone()),
-            oversubscribe: self.oversubscribe,
-            burst: self.burst,
-            idle: self.idle.unwrap_or(idle),
-            pool_size: self.pool_size,
-            ..EngineConfig::default()
-        };
-        let ports = linecard::open_all(ports.iter().map(String::as_str))?;
-        let topology = Topology::detect()?;
-        Ok(Engine::on(&topology, ports, config)?)
-    }
+/// Opens the ports and makes an engine of them, which idles like this unless something else was said.
+pub fn engine(args: &EngineArgs, ports: &[String], idle: Idle) -> anyhow::Result<Engine> {
+    let ports = linecard::open_all(ports.iter().map(String::as_str))?;
+    let topology = Topology::detect()?;
+    Ok(Engine::on(&topology, ports, args.config(idle))?)
 }
 
 /// The addresses of an engine's ports; those that have none get one.
@@ -92,6 +57,40 @@ pub fn finder(port: u16, mac: MacAddr, wanted: IpAddr, from: IpAddr) -> Responde
     })
 }
 
+/// How long a neighbour has to say where it is: three questions, one a second.
+pub const PATIENCE: Duration = Duration::from_millis(3500);
+
+/// Waits until an address is found that is asked for at a port.
+pub fn find(
+    found: &Found,
+    wanted: IpAddr,
+    port: &str,
+    patience: Duration,
+    over: impl Fn() -> bool,
+) -> anyhow::Result<MacAddr> {
+    let means = if wanted.is_ipv4() {
+        "ARP"
+    } else {
+        "neighbour discovery"
+    };
+    let start = Instant::now();
+    while start.elapsed() < patience && !over() {
+        if let Some(mac) = found.mac() {
+            return Ok(mac);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    bail!(
+        "{wanted} does not answer {means} on {port}: is it on that link, and up? A host behind a router needs --gateway"
+    )
+}
+
+/// Has Ctrl-C stop the engine.
+pub fn stop_on_signals(running: &Running) -> anyhow::Result<()> {
+    let stop = running.stop_handle();
+    on_signal(move || stop.stop())
+}
+
 /// How often to look whether it is over.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -127,12 +126,6 @@ pub fn say(json: bool, text: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     super::print(text)
-}
-
-/// Prints to standard error. That nobody reads there is no reason to stop.
-pub fn note(text: &str) {
-    use std::io::Write as _;
-    let _: std::io::Result<()> = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// A number for people.

@@ -4,6 +4,7 @@
 // all the same, so that each file says what the others may use.
 #![allow(unreachable_pub)]
 
+pub mod bench;
 pub mod bind;
 pub mod capture;
 pub mod cards;

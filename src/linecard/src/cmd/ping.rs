@@ -8,15 +8,14 @@ use anyhow::{bail, ensure};
 use clap::Args;
 use linecard::traffic::latency::{Jitter, Times};
 use linecard::traffic::ping::{Config, Pinger, Replies, Reply, Target};
-use linecard::traffic::responder::Found;
 use linecard::traffic::results::Latency;
 use linecard::traffic::sequence::{Arrival, Tracker};
 use linecard::wire::MacAddr;
-use linecard::{DropReason, Idle, Mbuf, Running, Verdict};
+use linecard::{DropReason, Idle, Mbuf, Stage, Verdict};
 use serde_json::json;
 
-use super::common::on_signal;
-use super::far::{self, Workers};
+use super::common::{EngineArgs, note};
+use super::far::{self, stop_on_signals};
 use super::fwd::parse_mac;
 
 /// Measures how long frames take to a reflector or a host and back, one at a time.
@@ -26,7 +25,8 @@ To a host, frames are ICMP or ICMPv6 echo requests from an address that must be 
 by ARP or neighbour discovery, or that of the gateway to it. To a linecard reflect at the other end they are UDP
 datagrams of 198.18.0.0/15, the network set aside for benchmarks, sent to its MAC address, which it prints. Times
 are from the reading of the clock before a frame is sent to the one after it is received, on a core of its own that
-does nothing else, unless --idle says that it may sleep.
+does nothing else, unless --idle says that it may sleep. A uring: port hands frames over in blocks, up to milliseconds
+late; for latency take xdp:, or uring:eth1?rx=mmsg.
 
 Examples:
   linecard ping --port xdp:eth1 10.0.0.2 --source 10.0.0.1 --count 10
@@ -75,7 +75,7 @@ pub struct PingArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    engine: Workers,
+    engine: EngineArgs,
 }
 
 /// How often a neighbour may not answer within the time that a host has for it. It is asked once a second.
@@ -90,9 +90,7 @@ pub fn run(args: &PingArgs) -> anyhow::Result<ExitCode> {
         size >= least,
         "--size {size} has no room for what tells frames apart; at least {least}"
     );
-    let engine = args
-        .engine
-        .engine(std::slice::from_ref(&args.port), Idle::Spin)?;
+    let engine = far::engine(&args.engine, std::slice::from_ref(&args.port), Idle::Spin)?;
     let mac = far::macs(&engine).first().copied().unwrap_or_default();
     let config = Config {
         port: 0,
@@ -112,14 +110,16 @@ pub fn run(args: &PingArgs) -> anyhow::Result<ExitCode> {
     let (pinger, replies) = Pinger::new(config, responder)?;
     let mut pinger = Some(pinger);
     let running = engine.start(|_| match pinger.take() {
-        Some(pinger) => Box::new(pinger),
+        Some(pinger) => Box::new(pinger) as Box<dyn Stage>,
         None => Box::new(|_: &mut Mbuf| Verdict::Drop(DropReason::Unclaimed)),
     })?;
-    let stop = running.stop_handle();
-    on_signal(move || stop.stop())?;
+    stop_on_signals(&running)?;
     far::say(args.json, &format!("{} of {size} bytes\n", begins(args)))?;
-    if let Some(found) = &found {
-        find(args, found, &running)?;
+    if let (Some(found), Some(wanted)) = (&found, args.gateway.or(args.host)) {
+        let patience = args.timeout * QUESTIONS;
+        far::find(found, wanted, &args.port, patience, || {
+            running.is_finished()
+        })?;
     }
     let mut session = Session::new(args, replies);
     far::until_done(&running, None, Duration::ZERO, || session.look(), |_| {});
@@ -153,30 +153,6 @@ fn begins(args: &PingArgs) -> String {
         (_, _, Some(peer)) => format!("pinging {peer} by {}, frames", args.port),
         _ => String::new(),
     }
-}
-
-/// Waits until the neighbour is found.
-fn find(args: &PingArgs, found: &Found, running: &Running) -> anyhow::Result<()> {
-    let start = Instant::now();
-    while found.mac().is_none() && !running.is_finished() {
-        if start.elapsed() > args.timeout * QUESTIONS {
-            let asked = args
-                .gateway
-                .or(args.host)
-                .map_or(String::new(), |a| a.to_string());
-            let means = if args.host.is_some_and(|host| host.is_ipv4()) {
-                "ARP"
-            } else {
-                "neighbour discovery"
-            };
-            bail!(
-                "{asked} does not answer {means} on {}: is it on that link, and up? A host behind a router needs --gateway",
-                args.port
-            );
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
 }
 
 /// What came back until now.
@@ -277,7 +253,7 @@ impl<'a> Session<'a> {
             super::print(&self.render(sent, lost, &latency))?;
         }
         if self.received == 0 && sent > 0 {
-            far::note(&format!("error: {}\n", self.nothing()));
+            note(&format!("error: {}\n", self.nothing()));
         }
         Ok(if self.received > 0 {
             ExitCode::SUCCESS

@@ -8,9 +8,10 @@ use linecard::modes::{Reflect, Swap};
 use linecard::traffic::responder::Addresses;
 use linecard::{Idle, Report, Running};
 
-use super::common::on_signal;
-use super::far::{self, Workers, count};
+use super::common::{EngineArgs, note};
+use super::far::{self, count, stop_on_signals};
 use super::forward::EXIT_UNCLEAN;
+use super::watched::ControlArgs;
 
 /// Sends back what arrives, with source and destination exchanged.
 #[derive(Debug, Args)]
@@ -44,6 +45,8 @@ pub struct ReflectArgs {
     /// Stop after this time: 5s, 2min.
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
+    #[command(flatten)]
+    control: ControlArgs,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
@@ -51,12 +54,12 @@ pub struct ReflectArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    engine: Workers,
+    engine: EngineArgs,
 }
 
 /// Runs it.
 pub fn run(args: &ReflectArgs) -> anyhow::Result<ExitCode> {
-    let engine = args.engine.engine(&args.ports, Idle::default())?;
+    let engine = far::engine(&args.engine, &args.ports, Idle::default())?;
     let macs = far::macs(&engine);
     let reflect = Reflect {
         responders: far::responders(&macs, &args.answer),
@@ -67,13 +70,15 @@ pub fn run(args: &ReflectArgs) -> anyhow::Result<ExitCode> {
     for (port, mac) in args.ports.iter().zip(&reflect.macs) {
         far::say(args.json, &format!("{port} is at {mac}\n"))?;
     }
+    let prepared = args.control.prepare()?;
     let running = engine.start(|_| Box::new(reflect.clone()))?;
-    let stop = running.stop_handle();
-    on_signal(move || stop.stop())?;
+    stop_on_signals(&running)?;
     far::say(args.json, "reflecting; Ctrl-C stops and reports\n")?;
+    let server = prepared.serve("reflect", Box::new(running.remote()))?;
     let mut last = running.snapshot();
-    let show = |_| far::note(&line(&mut last, &running));
+    let show = |_| note(&line(&mut last, &running));
     far::until_done(&running, args.duration, args.stats_interval, || true, show);
+    drop(server);
     let report = running.finish();
     if args.json {
         super::print(&(serde_json::to_string(&report)? + "\n"))?;

@@ -10,10 +10,11 @@ use linecard::traffic::sink::Sink;
 use linecard::{Idle, Report};
 use serde_json::{Value, json};
 
-use super::common::on_signal;
-use super::far::{self, Workers, count};
+use super::common::{EngineArgs, note};
+use super::far::{self, count, stop_on_signals};
 use super::forward::EXIT_UNCLEAN;
 use super::table::{Cell, Paint, Table, Tone};
+use super::watched::ControlArgs;
 
 /// Receives what a generator sends: counts, rates, and by lane what was lost, doubled, overtaken.
 #[derive(Debug, Args)]
@@ -46,6 +47,8 @@ pub struct SinkArgs {
     /// Most lanes that are told apart; frames of others are only counted.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     lanes: u32,
+    #[command(flatten)]
+    control: ControlArgs,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
@@ -53,33 +56,35 @@ pub struct SinkArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    engine: Workers,
+    engine: EngineArgs,
 }
 
 /// Runs it.
 pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
-    let engine = args.engine.engine(&args.ports, Idle::default())?;
+    let engine = far::engine(&args.engine, &args.ports, Idle::default())?;
     let responders = far::responders(&far::macs(&engine), &args.answer);
     let config = receiver::Config {
         lanes: args.lanes,
         clock: Clock::Foreign,
         ..receiver::Config::default()
     };
+    let prepared = args.control.prepare()?;
     let (handle, receivers) = receivers(config, engine.plan().workers.len());
     let mut receivers = receivers.into_iter();
     let sink = |receiver| Box::new(Sink::new(receiver, responders.clone())) as _;
     let running = engine.start(|_| receivers.next().map_or_else(nobody, sink))?;
-    let stop = running.stop_handle();
-    on_signal(move || stop.stop())?;
+    stop_on_signals(&running)?;
     far::say(args.json, "receiving; Ctrl-C stops and reports\n")?;
+    let server = prepared.serve("sink", Box::new(running.remote()))?;
     let mut live = Live::new(&handle);
     far::until_done(
         &running,
         args.duration,
         args.stats_interval,
         || true,
-        |elapsed| far::note(&live.line(elapsed)),
+        |elapsed| note(&live.line(elapsed)),
     );
+    drop(server);
     let report = running.finish();
     let snapshot = handle.snapshot();
     if args.json {

@@ -20,9 +20,10 @@ const MOST_LINE: u64 = 16 << 20;
 pub enum ClientError {
     /// There is nobody.
     #[error(
-        "no engine runs here; start one, for example: linecard fwd --port uring:eth1 --port uring:eth2"
+        "no engine runs here (none answers in {}); start one, for example: linecard fwd --port uring:eth1 --port uring:eth2",
+        .0.display()
     )]
-    Nobody,
+    Nobody(PathBuf),
     /// There are several.
     #[error("several engines run here; name one of {0}")]
     Several(String),
@@ -77,7 +78,7 @@ pub fn find(target: Option<&str>) -> Result<Client, ClientError> {
     let mut found = list();
     let Some(target) = target else {
         return match found.len() {
-            0 => Err(ClientError::Nobody),
+            0 => Err(ClientError::Nobody(directory())),
             1 => Client::connect(&found.remove(0).path),
             _ => Err(ClientError::Several(names(&found))),
         };
@@ -86,7 +87,7 @@ pub fn find(target: Option<&str>) -> Result<Client, ClientError> {
     let meant = |f: &&Found| f.hello.name == target || Some(f.hello.pid) == pid;
     match found.iter().find(meant) {
         Some(found) => Client::connect(&found.path),
-        None if found.is_empty() => Err(ClientError::Nobody),
+        None if found.is_empty() => Err(ClientError::Nobody(directory())),
         None => {
             let there = format!("there is {}", names(&found));
             Err(ClientError::Unknown(target.to_owned(), there))

@@ -58,7 +58,7 @@ pub fn render(status: &Status, format: Format) -> String {
 }
 
 fn ports(page: &mut Page, report: &Report) {
-    let counters: [(&str, &str, fn(&linecard_engine::PortReport) -> u64); 7] = [
+    let counters: Listed<linecard_engine::PortReport, u64, 7> = [
         ("rx_packets", "Frames received.", |p| p.rx),
         ("rx_bytes", "Bytes received, without FCS.", |p| p.rx_bytes),
         (
@@ -106,7 +106,7 @@ fn ports(page: &mut Page, report: &Report) {
 }
 
 fn workers(page: &mut Page, report: &Report) {
-    let counters: [(&str, &str, fn(&linecard_engine::WorkerReport) -> u64); 10] = [
+    let counters: Listed<linecard_engine::WorkerReport, u64, 10> = [
         ("rx_packets", "Frames received.", |w| w.rx),
         ("tx_packets", "Frames transmitted.", |w| w.tx),
         ("generated_packets", "Frames made by the stage.", |w| {
@@ -163,7 +163,7 @@ fn workers(page: &mut Page, report: &Report) {
     for (worker, id) in report.workers.iter().zip(&ids) {
         family.value(&[("worker", id)], worker.mailbox);
     }
-    let queues: [(&str, &str, fn(&linecard_engine::QueueReport) -> u64); 3] = [
+    let queues: Listed<linecard_engine::QueueReport, u64, 3> = [
         ("rx_packets", "Frames received.", |q| q.rx),
         (
             "rx_missed_packets",
@@ -187,7 +187,7 @@ fn workers(page: &mut Page, report: &Report) {
 }
 
 fn pools(page: &mut Page, report: &Report) {
-    let gauges: [(&str, &str, fn(&linecard_engine::PoolReport) -> usize); 3] = [
+    let gauges: Listed<linecard_engine::PoolReport, usize, 3> = [
         ("size_mbufs", "Mbufs in the pool.", |p| p.ledger.size),
         ("in_use_mbufs", "Mbufs that somebody holds.", |p| {
             p.ledger.in_use
@@ -204,7 +204,7 @@ fn pools(page: &mut Page, report: &Report) {
             family.value(&[("pool", &pool.ledger.name)], of(pool) as u64);
         }
     }
-    let counters: [(&str, &str, fn(&linecard_engine::PoolReport) -> u64); 3] = [
+    let counters: Listed<linecard_engine::PoolReport, u64, 3> = [
         ("allocated_mbufs", "Mbufs allocated.", |p| {
             p.ledger.allocated
         }),
@@ -245,11 +245,7 @@ fn rules(page: &mut Page, status: &Status) {
 }
 
 fn protocols(page: &mut Page, report: &Report) {
-    let counters: [(
-        &str,
-        &str,
-        fn(&linecard_engine::protocol::ProtocolReport) -> u64,
-    ); 5] = [
+    let counters: Listed<linecard_engine::protocol::ProtocolReport, u64, 5> = [
         (
             "received_packets",
             "Packets that a protocol was given.",
@@ -294,7 +290,7 @@ fn protocols(page: &mut Page, report: &Report) {
 }
 
 fn streams(page: &mut Page, status: &Status) {
-    let counters: [(&str, &str, fn(&super::StreamStatus) -> Option<u64>); 5] = [
+    let counters: Listed<super::StreamStatus, Option<u64>, 5> = [
         ("sent_packets", "Frames sent.", |s| Some(s.sent)),
         (
             "unsent_packets",
@@ -319,6 +315,9 @@ fn streams(page: &mut Page, status: &Status) {
         }
     }
 }
+
+/// Metrics of one kind of thing: names, descriptions, where the figures are.
+type Listed<T, V, const N: usize> = [(&'static str, &'static str, fn(&T) -> V); N];
 
 /// What is being written.
 struct Page {

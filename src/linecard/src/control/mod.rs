@@ -64,6 +64,7 @@ mod message;
 mod metrics;
 mod place;
 mod server;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -76,7 +77,7 @@ pub use message::{
 };
 pub use metrics::{Format, render as render_metrics};
 pub use place::{Place, Socket, directory};
-pub use server::{Config, Server};
+pub use server::{Config, Server, SetLog};
 
 /// Why something was not done: a sentence for whoever asked, with what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -74,9 +74,10 @@ impl Reflect {
         if *dst != mac.0 && !self.everything {
             return false;
         }
-        // ARP; IPv6 that goes straight to ICMPv6; a VLAN's, which may be either.
+        // ARP; ICMP; IPv6 that goes straight to ICMPv6; a VLAN's, which may be any of them.
         let asks = match rest.get(6..8) {
             Some([0x08, 0x06] | [0x81, 0x00] | [0x88, 0xa8]) => true,
+            Some([0x08, 0x00]) => rest.get(17) == Some(&1),
             Some([0x86, 0xdd]) => rest.get(14) == Some(&58),
             _ => false,
         };

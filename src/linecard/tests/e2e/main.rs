@@ -8,6 +8,7 @@
     reason = "a test has no interface; pub is what its modules share"
 )]
 
+mod browser;
 mod lab;
 mod report;
 mod wire;
@@ -19,6 +20,7 @@ mod auto;
 mod bind;
 mod calls;
 mod capture;
+mod control;
 mod dissector;
 #[cfg(feature = "dpdk")]
 mod dpdk;
@@ -27,17 +29,23 @@ mod dpdk_faults;
 mod faults;
 mod files;
 mod forward;
+mod generate;
 mod host;
+mod html;
 mod idle;
 mod modes;
 #[cfg(feature = "dpdk")]
 mod peers;
+mod ping;
 mod protocols;
+mod rfc2544;
 mod script;
 mod seccomp;
 mod sim;
+mod sink;
 #[cfg(feature = "dpdk")]
 mod testpmd;
+mod traffic;
 mod tutorial;
 mod xdp;
 mod xdp_refusals;

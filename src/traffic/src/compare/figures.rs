@@ -131,6 +131,11 @@ impl Found<'_> {
                 |name: &str| figure("latency", a.frame_bytes, name.to_owned(), Unit::Nanoseconds);
             let mut mean = of("mean");
             mean.judge(was, is, Better::Less);
+            let remark = match (b.fps - a.fps).abs() > 0.001 * a.fps {
+                true => format!("at {:.0} and {:.0} frames/s", a.fps, b.fps),
+                false => String::new(),
+            };
+            mean.add_remark(&remark);
             self.figures.push(mean);
             for (share, name) in [(0.5, "median"), (0.99, "99 %"), (0.999, "99.9 %")] {
                 let (Some(a), Some(b)) = (ta.quantile(share), tb.quantile(share)) else {
@@ -138,6 +143,7 @@ impl Found<'_> {
                 };
                 let mut quantile = of(name);
                 quantile.judge(Known::once(a as f64), Known::once(b as f64), Better::Less);
+                quantile.add_remark(&remark);
                 self.figures.push(quantile);
             }
         }
@@ -248,6 +254,13 @@ fn figure(test: &'static str, frame_bytes: u16, name: String, unit: Unit) -> Fig
 }
 
 impl Figure {
+    fn add_remark(&mut self, remark: &str) {
+        if !self.remark.is_empty() && !remark.is_empty() {
+            self.remark += "; ";
+        }
+        self.remark += remark;
+    }
+
     fn judge(&mut self, a: Known<'_>, b: Known<'_>, better: Better) {
         (self.base, self.other) = (a.value, b.value);
         let of_base = |difference: f64| difference / a.value;
@@ -269,8 +282,7 @@ impl Figure {
         };
         let is_exact = difference.is_some_and(|d| d.between.0 == d.between.1);
         if method == Method::Welch && is_exact && a.value != b.value {
-            self.remark =
-                "repetitions were all the same: as exact as the steps of the search".to_owned();
+            self.remark = "repetitions did not vary".to_owned();
         }
     }
 }

@@ -103,6 +103,13 @@ impl Wire {
         }
     }
 
+    /// Loses all that is between the ports.
+    pub fn clear(&self) {
+        for end in [0, 1] {
+            self.from(end).coming.clear();
+        }
+    }
+
     /// What the device is.
     pub fn spec(&self) -> &DeviceSpec {
         &self.0.spec
@@ -206,9 +213,7 @@ impl Port for DutPort {
     }
 
     fn stop(&mut self) -> Result<(), PortError> {
-        for end in [0, 1] {
-            self.wire.from(end).coming.clear();
-        }
+        self.wire.clear();
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use linecard_engine::WorkerIndex;
 use linecard_engine::publish::{Publisher, Reader, publish};
 use linecard_hal::Burst;
+use linecard_wire::MacAddr;
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::SeedableRng;
 
@@ -38,6 +39,8 @@ struct Control {
     /// Of the job that was started last.
     mean_bytes: f64,
     has_shared_rate: bool,
+    /// Who is at the other end, found out since.
+    peer: Option<MacAddr>,
 }
 
 /// What a generator is doing.
@@ -109,6 +112,7 @@ impl Handle {
             sequences: Vec::new(),
             mean_bytes: 0.0,
             has_shared_rate: false,
+            peer: None,
         };
         let control = Mutex::new(control);
         Self {
@@ -135,6 +139,11 @@ impl Handle {
         })
     }
 
+    /// Sends to this link-layer address from the next job on, where a stream says nothing else.
+    pub fn set_peer(&self, peer: MacAddr) {
+        lock(&self.inner.control).peer = Some(peer);
+    }
+
     /// Says whether a job could be done, without doing it.
     ///
     /// # Errors
@@ -148,9 +157,11 @@ impl Handle {
     /// # Errors
     /// What is wrong with the job, or that the one before is not over.
     pub fn start(&self, job: &Job) -> Result<(), JobError> {
-        let setup = &self.inner.setup;
-        let compiled = Compiled::new(setup, job)?;
         let mut control = lock(&self.inner.control);
+        let mut setup = self.inner.setup.clone();
+        setup.addresses.peer = control.peer.unwrap_or(setup.addresses.peer);
+        let setup = &setup;
+        let compiled = Compiled::new(setup, job)?;
         if !control.publisher.is_over() {
             return Err(JobError::Busy);
         }

@@ -23,6 +23,9 @@ const PUBLISH_NS: u64 = 10_000_000;
 /// How long after its end a job waits for the port to take the last frames.
 const LINGER_NS: u64 = 1_000_000_000;
 
+/// How far a job that was stopped may be behind: see [`Job::catch_up`](crate::stream::Job::catch_up).
+const STOP_NS: u64 = 10_000_000;
+
 /// How far ahead several workers agree to begin.
 const LEAD_NS: u64 = 1_000_000;
 
@@ -174,14 +177,15 @@ impl Run {
         if !self.begun {
             self.begin(armed, progress, now, cx.burst_size());
         }
-        let stopped = armed.stop.load(Ordering::Relaxed);
-        if stopped {
+        if armed.stop.load(Ordering::Relaxed) {
+            // What is due by now may still leave, but nobody waits long for it.
             self.end_ns = self.end_ns.min(now);
+            self.catch_up_ns = self.catch_up_ns.min(STOP_NS);
         }
         if armed.rate_version.load(Ordering::Relaxed) != self.rate_version {
             self.change_rate(armed, now);
         }
-        self.give_up(now, stopped);
+        self.give_up(now);
         let room = cx.burst_size().saturating_sub(cx.waiting(port));
         self.planned.clear();
         if let [train] = &mut self.trains[..] {
@@ -238,12 +242,8 @@ impl Run {
 
     /// Frames that are too late to be sent.
     #[inline(always)]
-    fn give_up(&mut self, now: u64, stopped: bool) {
-        let before = if stopped {
-            now
-        } else {
-            now.saturating_sub(self.catch_up_ns)
-        };
+    fn give_up(&mut self, now: u64) {
+        let before = now.saturating_sub(self.catch_up_ns);
         let before = before.min(self.end_ns);
         let oldest = match (&self.trains[..], self.queue.peek()) {
             ([train], _) => train.due_ns(self.end_ns),

@@ -122,6 +122,28 @@ fn what_is_not_ours_is_counted_by_kind() {
 }
 
 #[test]
+fn a_port_that_knows_the_time_is_believed_if_it_is_the_senders() {
+    let pool = pool();
+    for (clock, wanted) in [
+        (Clock::Worker, 900),
+        (Clock::Port, 150),
+        (Clock::Foreign, 0),
+    ] {
+        let config = Config {
+            clock,
+            ..Config::default()
+        };
+        let (handle, mut receivers) = receivers(config, 1);
+        let mut mbuf = stamped(&pool, 0, 0, 100);
+        mbuf.set_timestamp_ns(250);
+        receivers[0].receive_at(&[mbuf], 1000);
+        let times = handle.times();
+        assert_eq!(times.distribution().max_ns, wanted);
+        assert_eq!(times.count(), u64::from(clock != Clock::Foreign));
+    }
+}
+
+#[test]
 fn a_stamp_across_segments_is_read() {
     let pool = pool();
     let (handle, mut receivers) = receivers(Config::default(), 1);

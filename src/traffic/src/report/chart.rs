@@ -8,8 +8,11 @@ const COLOURS: usize = 7;
 
 const WIDTH: f64 = 620.0;
 const TOP: f64 = 26.0;
-const RIGHT: f64 = 18.0;
+const RIGHT: f64 = 28.0;
 const BOTTOM: f64 = 44.0;
+
+/// A picture as high as two others has their place.
+const TALL: f64 = 500.0;
 
 /// How wide a character of the axes is, about: text is set by the browser, which knows it exactly.
 const CHARACTER: f64 = 6.4;
@@ -103,8 +106,13 @@ impl Chart {
             }
         }
         format!(
-            "<figure>\n<figcaption id={name}-t>{}</figcaption>\n{}<svg viewBox=\"0 0 {WIDTH} {}\" role=img aria-labelledby={name}-t aria-describedby={name}-d>\
+            "<figure{}>\n<figcaption id={name}-t>{}</figcaption>\n{}<svg viewBox=\"0 0 {WIDTH} {}\" role=img aria-labelledby={name}-t aria-describedby={name}-d>\
             <desc id={name}-d>{}</desc>\n{svg}</svg>\n</figure>\n",
+            if self.height > TALL {
+                " class=tall"
+            } else {
+                ""
+            },
             Escaped(&self.title),
             self.legend(),
             self.height,

@@ -3,9 +3,10 @@
 use super::axis::Axis;
 use super::chart::{Chart, Mark};
 use super::escape::Escaped;
-use super::page::{document, section, tile};
+use super::page::{document, section};
 use super::plots::{self, Named, Run};
 use super::table::{Table, Tone};
+use super::tiles::tile;
 use super::{tables, units};
 use crate::compare::{Comparison, Figure, Unit, Verdict};
 use crate::results::Results;
@@ -47,6 +48,7 @@ pub fn comparison_html(base: NamedRun<'_>, others: &[(NamedRun<'_>, &Comparison)
 
 fn header(title: &str, others: &[(NamedRun<'_>, &Comparison)]) -> String {
     let count = |verdict| others.iter().map(|(_, c)| c.count(verdict)).sum::<usize>();
+    let all: usize = others.iter().map(|(_, c)| c.figures.len()).sum();
     let (tone, verdict) = match (count(Verdict::Worse), count(Verdict::Better)) {
         (0, 0) => (
             Tone::Plain,
@@ -54,15 +56,15 @@ fn header(title: &str, others: &[(NamedRun<'_>, &Comparison)]) -> String {
         ),
         (0, better) => (
             Tone::Good,
-            format!("Better in {better} figures, worse in none"),
+            format!("Better in {better} of {all} figures, worse in none"),
         ),
         (worse, 0) => (
             Tone::Bad,
-            format!("Worse in {worse} figures, better in none"),
+            format!("Worse in {worse} of {all} figures, better in none"),
         ),
         (worse, better) => (
             Tone::Doubtful,
-            format!("Worse in {worse} figures, better in {better}"),
+            format!("Worse in {worse} of {all} figures, better in {better}"),
         ),
     };
     let about: Vec<_> = others
@@ -83,10 +85,10 @@ fn tiles(comparison: &Comparison, named: bool) -> String {
     let mut tiles = String::new();
     for (test, name) in [
         ("throughput", "Throughput"),
-        ("latency", "Latency"),
+        ("latency", "Latency (less is better)"),
         ("back_to_back", "Longest burst"),
-        ("recovery", "Recovery"),
-        ("reset", "Reset"),
+        ("recovery", "Recovery (less is better)"),
+        ("reset", "Reset (less is better)"),
     ] {
         let of_test = comparison
             .figures
@@ -118,7 +120,7 @@ fn tiles(comparison: &Comparison, named: bool) -> String {
 }
 
 fn signed(change: f64) -> String {
-    format!("{:+.2} %", change * 100.0)
+    units::change(change, 2)
 }
 
 fn circumstances(comparison: &Comparison) -> String {

@@ -1,7 +1,7 @@
 //! The figures as one long CSV table; its columns are described in `report`.
 
 use super::escape::csv_field;
-use crate::results::{Distribution, Latency, Recovery, Results, Trial};
+use crate::results::{Counts, Distribution, Latency, Recovery, Results, Trial};
 
 const HEADINGS: &str = "test,trial,frame_bytes,at,repetition,figure,value,unit,valid,note";
 
@@ -79,6 +79,23 @@ impl Csv {
         self.figure(about, "jitter", latency.jitter_ns, "ns");
     }
 
+    fn counts(&mut self, about: &About, counts: &Counts) {
+        for (name, count) in [
+            ("sent", counts.sent),
+            ("unsent", counts.unsent),
+            ("received", counts.received),
+            ("lost", counts.lost),
+            ("duplicated", counts.duplicated),
+            ("reordered", counts.reordered),
+            ("late", counts.late),
+            ("astray", counts.astray),
+            ("foreign", counts.foreign),
+            ("receiver_misses", counts.receiver_misses),
+        ] {
+            self.figure(about, name, count, "frame");
+        }
+    }
+
     fn trial(&mut self, trial: &Trial) {
         let about = About {
             test: "trial",
@@ -93,21 +110,8 @@ impl Csv {
         self.figure(&about, "achieved_fps", trial.achieved_fps, "frame/s");
         self.figure(&about, "asked_s", trial.asked_s, "s");
         self.figure(&about, "sent_s", trial.sent_s, "s");
-        let counts = trial.counts;
-        for (name, count) in [
-            ("sent", counts.sent),
-            ("unsent", counts.unsent),
-            ("received", counts.received),
-            ("lost", counts.lost),
-            ("duplicated", counts.duplicated),
-            ("reordered", counts.reordered),
-            ("late", counts.late),
-            ("foreign", counts.foreign),
-            ("receiver_misses", counts.receiver_misses),
-            ("late_frames", trial.pacing.late_frames),
-        ] {
-            self.figure(&about, name, count, "frame");
-        }
+        self.counts(&about, &trial.counts);
+        self.figure(&about, "late_frames", trial.pacing.late_frames, "frame");
         self.figure(&about, "latest", trial.pacing.latest_ns, "ns");
         if let Some(gaps) = &trial.pacing.gaps {
             self.distribution(&about, "gap_", gaps);
@@ -170,6 +174,18 @@ pub fn csv(results: &Results) -> String {
         .iter()
         .for_each(|r| csv.recovery("recovery", r));
     results.reset.iter().for_each(|r| csv.recovery("reset", r));
+    for stream in &results.streams {
+        let about = About {
+            test: "stream",
+            at: stream.name.clone(),
+            ..About::default()
+        };
+        csv.counts(&about, &stream.counts);
+        csv.figure(&about, "bytes", stream.bytes, "byte");
+        if let Some(latency) = &stream.latency {
+            csv.latency(&about, latency);
+        }
+    }
     results.trials.iter().for_each(|trial| csv.trial(trial));
     csv.0
 }

@@ -4,9 +4,9 @@
 use super::escape::{Escaped, shell};
 use super::plots::Run;
 use super::table::{Table, Tone};
+use super::tiles::tiles;
 use super::{plots, tables, units};
-use crate::rate::Layer;
-use crate::results::Results;
+use crate::results::{Port, Results};
 
 /// What every page begins with. Nothing may be fetched, whatever a name in it says.
 const HEAD: &str = "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n\
@@ -122,139 +122,16 @@ fn header(results: &Results, title: &str) -> String {
     )
 }
 
-pub(super) fn tile(name: &str, figure: &str, more: &str) -> String {
-    format!(
-        "<div class=tile><dt>{}<dd><strong>{}</strong><span>{}</span></div>\n",
-        Escaped(name),
-        Escaped(figure),
-        Escaped(more)
-    )
-}
-
-/// The figures that most people look for.
-fn tiles(results: &Results) -> String {
-    let mut tiles = String::new();
-    let goal = results
-        .throughput
-        .iter()
-        .map(|t| t.loss_goal)
-        .fold(f64::INFINITY, f64::min);
-    let found = results
-        .throughput
-        .iter()
-        .filter(|t| t.loss_goal == goal && t.fps.is_some());
-    if let Some(least) = found.clone().min_by_key(|t| t.frame_bytes) {
-        let fps = least.fps.unwrap_or_default();
-        let share = least
-            .line_fps
-            .map(|line| format!(", {} of line rate", units::percent(fps / line)));
-        let limit = if least.limit == "generator" {
-            "at least; "
-        } else {
-            ""
-        };
-        let more = format!(
-            "{limit}{} bytes{}",
-            least.frame_bytes,
-            share.unwrap_or_default()
-        );
-        tiles += &tile("Throughput", &units::fps(fps), &more);
-    }
-    if let Some(most) = found.max_by_key(|t| t.frame_bytes) {
-        let bytes = most.frame_bytes;
-        let bits = most.fps.unwrap_or_default() * Layer::One.bits(bytes.into());
-        tiles += &tile(
-            "Throughput",
-            &units::bits(bits),
-            &format!("{bytes} bytes, on layer 1"),
-        );
-    }
-    if let Some(at) = results.latency.iter().min_by_key(|at| at.frame_bytes) {
-        let figure = |share| {
-            at.latency
-                .time
-                .quantile(share)
-                .map(|ns| units::time(ns as f64))
-        };
-        let median = figure(0.5).unwrap_or_else(|| units::time(at.latency.time.mean_ns));
-        let tail = figure(0.99).map(|ns| format!("99 % within {ns}, "));
-        let more = format!("{}{} bytes", tail.unwrap_or_default(), at.frame_bytes);
-        tiles += &tile("Latency, median", &median, &more);
-    }
-    if let Some(burst) = results
-        .back_to_back
-        .iter()
-        .min_by_key(|burst| burst.frame_bytes)
-    {
-        let buffer = burst
-            .buffer_frames
-            .map(|n| format!(", buffer of {} frames", units::frames(n)));
-        let more = format!(
-            "frames of {} bytes{}",
-            burst.frame_bytes,
-            buffer.unwrap_or_default()
-        );
-        tiles += &tile("Longest burst", &units::frames(burst.frames), &more);
-    }
-    if let Some(recovery) = results.recovery.first() {
-        let more = format!("after overload with {} bytes", recovery.frame_bytes);
-        tiles += &tile("Recovery", &units::time(recovery.mean_ns), &more);
-    }
-    if tiles.is_empty() {
-        tiles = trial_tiles(results);
-    }
-    if tiles.is_empty() {
-        tiles
-    } else {
-        format!("<dl class=tiles>\n{tiles}</dl>\n")
-    }
-}
-
-/// The same for a run that was no benchmark, but traffic.
-fn trial_tiles(results: &Results) -> String {
-    let mut tiles = String::new();
-    let Some(trial) = results.trials.last() else {
-        return tiles;
-    };
-    let counts = trial.counts;
-    if counts.sent > 0 {
-        let asked = trial
-            .asked_fps
-            .map(|asked| format!(" of {} asked for", units::fps(asked)));
-        tiles += &tile(
-            "Rate",
-            &units::fps(trial.achieved_fps),
-            &format!("achieved{}", asked.unwrap_or_default()),
-        );
-        let more = format!("frames in {}", units::seconds(trial.sent_s));
-        tiles += &tile("Sent", &units::count(counts.sent), &more);
-    }
-    if counts.received + counts.lost > 0 {
-        let more = format!("{} frames lost of those sent", units::count(counts.lost));
-        tiles += &tile("Loss", &units::percent(counts.loss_ratio()), &more);
-    }
-    if let Some(latency) = &trial.latency {
-        let of = |share| {
-            latency
-                .time
-                .quantile(share)
-                .map(|ns| units::time(ns as f64))
-        };
-        let median = of(0.5).unwrap_or_else(|| units::time(latency.time.mean_ns));
-        let more = of(0.99)
-            .map(|ns| format!("99 % within {ns}"))
-            .unwrap_or_default();
-        tiles += &tile("Latency, median", &median, &more);
-    }
-    tiles
-}
-
 /// What has to be known before the figures are believed.
 fn warnings(results: &Results) -> String {
     let mut all = results.warnings.clone();
-    for caution in results.machine.cautions() {
-        if !all.contains(&caution) {
-            all.push(caution);
+    // Of a simulated device in virtual time, the machine changes nothing.
+    let is_simulated = |port: &Port| port.driver == "simulated";
+    if results.ports.is_empty() || !results.ports.iter().all(is_simulated) {
+        for caution in results.machine.cautions() {
+            if !all.contains(&caution) {
+                all.push(caution);
+            }
         }
     }
     if all.is_empty() {
@@ -303,6 +180,7 @@ fn figures(results: &Results) -> String {
         tables::back_to_back(results),
     ];
     let mut all = tests.into_iter().chain(recovery).collect::<Vec<_>>();
+    all.push(tables::streams(results));
     all.push(tables::trials(results));
     section("Every figure", "", &all)
 }
@@ -343,4 +221,138 @@ fn setup(results: &Results) -> String {
     format!(
         "<section>\n<h2>How it was measured</h2>\n{command}<div class=pair>{tables}</div></section>\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{
+        BackToBack, Distribution, Latency, LatencyAt, LossAt, Machine, Pacing, StreamCounts,
+        Throughput, Trial,
+    };
+    use proptest::prelude::*;
+
+    /// A run with the same text in every place that has text, and the same number in every place that has one.
+    fn filled(text: &str, number: f64) -> Results {
+        let some = || text.to_owned();
+        let time = Distribution {
+            count: number.abs() as u64,
+            mean_ns: number,
+            deviation_ns: number,
+            max_ns: number.abs() as u64,
+            quantiles: vec![(0.0, 1), (0.5, 2), (number, number.abs() as u64), (1.0, 7)],
+            ..Distribution::default()
+        };
+        let latency = Latency {
+            time: time.clone(),
+            jitter_ns: number,
+        };
+        Results {
+            version: some(),
+            command: vec![some(), some()],
+            started: some(),
+            duration_s: number,
+            machine: Machine {
+                host: some(),
+                remarks: [(some(), some()), ("busy".to_owned(), some())].into(),
+                ..Machine::default()
+            },
+            ports: vec![Port {
+                name: some(),
+                role: some(),
+                driver: some(),
+                link_bits_per_second: Some(number),
+                notes: vec![some()],
+            }],
+            settings: [(some(), some())].into(),
+            warnings: vec![some()],
+            trials: vec![Trial {
+                test: some(),
+                asked_fps: Some(number),
+                achieved_fps: number,
+                latency: Some(latency.clone()),
+                pacing: Pacing {
+                    gaps: Some(time),
+                    ..Pacing::default()
+                },
+                faults: vec![some()],
+                ..Trial::default()
+            }],
+            streams: vec![StreamCounts {
+                name: some(),
+                ..StreamCounts::default()
+            }],
+            throughput: vec![Throughput {
+                frame_bytes: 64,
+                loss_goal: number,
+                fps: Some(number),
+                between: Some((number, -number)),
+                line_fps: Some(number),
+                limit: some(),
+                ..Throughput::default()
+            }],
+            latency: vec![LatencyAt {
+                fps: number,
+                latency,
+                ..LatencyAt::default()
+            }],
+            frame_loss: vec![LossAt {
+                share: number,
+                loss_ratio: number,
+                ..LossAt::default()
+            }],
+            back_to_back: vec![BackToBack {
+                frames: number,
+                buffer_frames: Some(number),
+                ..BackToBack::default()
+            }],
+            ..Results::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_and_no_number_breaks_a_page(text in ".{0,12}", number in proptest::num::f64::ANY) {
+            let page = html(&filled(&text, number));
+            let usual = html(&filled("text", number));
+            // Text makes no tags, wherever it stands.
+            prop_assert_eq!(page.matches('<').count(), usual.matches('<').count());
+            for wrong in ["NaN", "\"inf", "=inf", " inf"] {
+                let body = usual.split_once("</style>").unwrap().1;
+                let at = body.find(wrong).map(|at| body[..at].chars().rev().take(80).collect::<String>());
+                prop_assert_eq!(at, None, "{} after this, backwards", wrong);
+            }
+            prop_assert!(page.ends_with("</html>\n"));
+        }
+    }
+
+    #[test]
+    fn the_verdict_says_what_to_believe() {
+        let of = |complete, faults: &[&str]| {
+            let trial = |fault: &&str| Trial {
+                faults: Vec::from_iter((!fault.is_empty()).then(|| (*fault).to_owned())),
+                ..Trial::default()
+            };
+            verdict(&Results {
+                complete,
+                trials: faults.iter().map(trial).collect(),
+                ..Results::default()
+            })
+        };
+        assert_eq!(of(true, &["", ""]).0, Tone::Good);
+        assert_eq!(of(true, &["", "unsent"]).0, Tone::Doubtful);
+        assert_eq!(of(true, &["late", "unsent"]).0, Tone::Bad);
+        assert_eq!(of(false, &["", ""]).0, Tone::Bad);
+        assert_eq!(of(true, &[]).0, Tone::Plain);
+    }
+
+    #[test]
+    fn what_the_generator_could_not_exceed_is_a_lower_bound() {
+        let mut results = filled("text", 1e6);
+        results.throughput[0].loss_goal = 0.0;
+        results.throughput[0].limit = "generator".to_owned();
+        let page = html(&results);
+        assert!(page.contains("at least 1\u{a0}Mpps"), "{page}");
+        assert!(page.contains("<li>text"), "the warning: {page}");
+    }
 }

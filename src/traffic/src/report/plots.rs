@@ -1,10 +1,15 @@
 //! Which pictures a run has.
 
+mod rates;
+mod times;
+
+pub(super) use self::rates::rates;
+pub(super) use self::times::{Named, latency, of_trials, percentiles};
 use super::axis::Axis;
 use super::chart::{Chart, Mark};
 use super::units;
 use crate::rate::Layer;
-use crate::results::{Distribution, Results, Throughput, Trial};
+use crate::results::{Results, Throughput};
 
 const FPS: [(f64, &str); 4] = [(1e9, "Gpps"), (1e6, "Mpps"), (1e3, "kpps"), (1.0, "pps")];
 const BITS: [(f64, &str); 4] = [
@@ -17,12 +22,6 @@ const TIME: [(f64, &str); 4] = [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns
 const COUNT: [(f64, &str); 1] = [(1.0, "")];
 const FRAMES: [(f64, &str); 3] = [(1e6, "M"), (1e3, "k"), (1.0, "")];
 const PERCENT: [(f64, &str); 1] = [(0.01, "%")];
-
-/// More lines than this in one picture cannot be told apart.
-const MAX_LINES: usize = 8;
-
-/// More points than this only make a page slow.
-const MAX_POINTS: usize = 1000;
 
 /// Bars and points of one run, or of several that are compared.
 pub(super) struct Run<'a> {
@@ -116,7 +115,7 @@ fn in_frames(series: &[Found<'_>], sizes: &[u16]) -> String {
             let left = place(sizes, throughput.frame_bytes) - 0.4 + width * style as f64;
             let mut bar = bar(throughput, style, (left, left + width), &found.name);
             if let [Mark::Bar { label, .. }, ..] = &mut bar[..]
-                && sizes.len() * series.len() <= 16
+                && sizes.len() * series.len() <= 12
             {
                 *label = throughput.fps.map_or(String::new(), |fps| {
                     let at_least = if throughput.limit == "generator" {
@@ -283,120 +282,6 @@ pub(super) fn frame_loss(results: &Results) -> String {
     chart.html("loss")
 }
 
-/// A distribution to be drawn, with its name.
-pub(super) type Named<'a> = (String, &'a Distribution);
-
-/// Latency by percentile, a line for each size.
-pub(super) fn latency(results: &Results) -> String {
-    let named = results.latency.iter().map(|at| {
-        let of_size = results
-            .latency
-            .iter()
-            .filter(|a| a.frame_bytes == at.frame_bytes);
-        let name = match of_size.count() {
-            1 => format!("{} bytes", at.frame_bytes),
-            _ => format!("{} bytes at {}", at.frame_bytes, units::fps(at.fps)),
-        };
-        (name, &at.latency.time)
-    });
-    let named: Vec<Named<'_>> = named.collect();
-    percentiles("latency", "Latency by percentile", "Latency", &named)
-}
-
-/// Latencies and gaps of a run that has trials only: traffic that was generated, a ping.
-pub(super) fn of_trials(results: &Results) -> String {
-    let name = |trial: &Trial| {
-        format!(
-            "trial {}, {} bytes",
-            trial.number,
-            units::size(trial.frame_bytes)
-        )
-    };
-    let latencies = results
-        .trials
-        .iter()
-        .filter_map(|t| Some((name(t), &t.latency.as_ref()?.time)));
-    let gaps = results
-        .trials
-        .iter()
-        .filter_map(|t| Some((name(t), t.pacing.gaps.as_ref()?)));
-    let latencies: Vec<_> = latencies.collect();
-    let gaps: Vec<_> = gaps.collect();
-    let mut html = String::new();
-    if results.latency.is_empty() {
-        html += &percentiles("latency", "Latency by percentile", "Latency", &latencies);
-    }
-    html + &percentiles("gaps", "Gaps between bursts, by percentile", "Gap", &gaps)
-}
-
-/// Distributions as high percentiles are looked at, with an axis of nines (as HdrHistogram plots them).
-pub(super) fn percentiles(id: &str, title: &str, name: &str, all: &[Named<'_>]) -> String {
-    let all: Vec<_> = all
-        .iter()
-        .filter(|(_, time)| time.count > 0 && !time.quantiles.is_empty())
-        .collect();
-    let shown = &all[..all.len().min(MAX_LINES)];
-    if shown.is_empty() {
-        return String::new();
-    }
-    let count = shown.iter().map(|(_, time)| time.count).max().unwrap_or(0);
-    let written = shown
-        .iter()
-        .flat_map(|(_, time)| &time.quantiles)
-        .filter(|(share, _)| *share < 1.0);
-    let nines = written
-        .map(|(share, _)| -(1.0 - share).log10())
-        .fold(0.0, f64::max);
-    // Beyond that, a share would be less than one frame. The greatest value is where the axis ends.
-    let nines = (count as f64).log10().min(nines + 1.0);
-    let values = || {
-        shown
-            .iter()
-            .flat_map(|(_, time)| &time.quantiles)
-            .map(|(_, ns)| *ns as f64)
-    };
-    let least = values()
-        .filter(|ns| *ns > 0.0)
-        .fold(f64::INFINITY, f64::min);
-    let y = Axis::linear_or_log(name, least, greatest(values()), &TIME);
-    let x = Axis::nines("Percentile (each nine is as wide as the first)", nines);
-    let description = format!(
-        "Lines of {} over percentile for {}.",
-        name.to_lowercase(),
-        shown
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    );
-    let more = match all.len() - shown.len() {
-        0 => String::new(),
-        more => format!(" (the first {MAX_LINES}; {more} more are in the CSV file)"),
-    };
-    let mut chart = Chart::new(&format!("{title}{more}"), &description, x, y);
-    chart.series = shown.iter().map(|(name, _)| name.clone()).collect();
-    for (style, (name, time)) in shown.iter().enumerate() {
-        let of_one = 1.0 - 1.0 / time.count as f64;
-        let written = time.quantiles.iter();
-        let known = written.filter(|(share, _)| *share <= of_one || *share >= 1.0);
-        let points: Vec<_> = known.map(|(share, ns)| (*share, *ns as f64)).collect();
-        for (at, ns) in &points {
-            let tip = format!(
-                "{name}: {} within {}",
-                units::quantile(*at),
-                units::time(*ns)
-            );
-            chart.marks.push(Mark::Point {
-                style,
-                at: (*at, *ns),
-                tip,
-            });
-        }
-        chart.marks.push(Mark::Line { style, points });
-    }
-    chart.html(id)
-}
-
 /// The longest burst without loss by size, and what the device can hold.
 pub(super) fn back_to_back(results: &Results) -> String {
     let all = &results.back_to_back;
@@ -456,104 +341,6 @@ pub(super) fn back_to_back(results: &Results) -> String {
         }
     }
     chart.html("bursts")
-}
-
-/// Whether the generator did what was asked of it, in each trial.
-pub(super) fn rates(results: &Results) -> String {
-    let all = results.trials.iter().take(MAX_POINTS);
-    let asked = |trial: &'_ Trial| trial.asked_fps.filter(|asked| *asked > 0.0);
-    let with_rate: Vec<_> = all
-        .filter_map(|trial| Some((trial, asked(trial)?)))
-        .collect();
-    if with_rate.is_empty() {
-        return String::new();
-    }
-    format!("{}{}", achieved(&with_rate), deviation(&with_rate))
-}
-
-fn tip(trial: &Trial, asked: f64) -> String {
-    let faults = match trial.is_valid() {
-        true => String::new(),
-        false => format!("; refused: {}", trial.faults.join("; ")),
-    };
-    format!(
-        "trial {} ({}, {} bytes): asked {}, achieved {} ({:+.4} %){faults}",
-        trial.number,
-        trial.test.replace('_', " "),
-        units::size(trial.frame_bytes),
-        units::fps(asked),
-        units::fps(trial.achieved_fps),
-        (trial.achieved_fps / asked - 1.0) * 100.0
-    )
-}
-
-fn achieved(all: &[(&Trial, f64)]) -> String {
-    let rates = || {
-        all.iter()
-            .flat_map(|(trial, asked)| [trial.achieved_fps, *asked])
-    };
-    let high = greatest(rates());
-    let low = rates()
-        .filter(|fps| *fps > 0.0)
-        .fold(f64::INFINITY, f64::min);
-    let axis = |name| Axis::linear_or_log(name, low, high, &FPS);
-    let refused = all.iter().filter(|(trial, _)| !trial.is_valid()).count();
-    let description = format!(
-        "The rate achieved over the rate asked for of {} trials, {refused} of them refused (crosses); on the dashed line they are the same.",
-        all.len()
-    );
-    let mut chart = Chart::new(
-        "Rate achieved against asked, every trial",
-        &description,
-        axis("Asked"),
-        axis("Achieved"),
-    );
-    let ends = chart.x.ends();
-    chart.marks.push(Mark::Limit {
-        from: (ends.0, ends.0),
-        to: (ends.1, ends.1),
-        tip: "as asked".to_owned(),
-    });
-    for (trial, asked) in all {
-        let (at, tip) = ((*asked, trial.achieved_fps), tip(trial, *asked));
-        chart.marks.push(match trial.is_valid() {
-            true => Mark::Point { style: 0, at, tip },
-            false => Mark::Refused { at, tip },
-        });
-    }
-    chart.html("rates")
-}
-
-/// The same as a difference, where a tenth of a per cent can be seen. What is beyond the picture is at its edge.
-fn deviation(all: &[(&Trial, f64)]) -> String {
-    const ALLOWED: f64 = 0.001;
-    let of = |(trial, asked): &(&Trial, f64)| trial.achieved_fps / asked - 1.0;
-    let valid = all.iter().filter(|(trial, _)| trial.is_valid());
-    let most = greatest(valid.map(|both| of(both).abs())).clamp(ALLOWED * 1.5, 1.0);
-    let last = all.iter().map(|(trial, _)| trial.number).max().unwrap_or(1);
-    let x = Axis::linear("Trial", 0.0, last.into(), &COUNT);
-    let y = Axis::linear("Achieved less asked", -most, most, &PERCENT);
-    let description = "How far the rate achieved was from the rate asked for, trial by trial; the band is 0.1 % to each side.";
-    let mut chart = Chart::new(
-        "Rate achieved less asked, trial by trial (band: ±0.1 %)",
-        description,
-        x,
-        y,
-    );
-    chart.marks.push(Mark::Band {
-        low: -ALLOWED,
-        high: ALLOWED,
-        tip: "within 0.1 % of what was asked".to_owned(),
-    });
-    for both in all {
-        let (trial, asked) = *both;
-        let (at, tip) = ((f64::from(trial.number), of(both)), tip(trial, asked));
-        chart.marks.push(match trial.is_valid() {
-            true => Mark::Point { style: 0, at, tip },
-            false => Mark::Refused { at, tip },
-        });
-    }
-    chart.html("deviation")
 }
 
 fn greatest(values: impl IntoIterator<Item = f64>) -> f64 {

@@ -188,6 +188,7 @@ pub(super) fn trials(results: &Results) -> Table {
             "Out of order#",
             "Came late#",
             "Foreign#",
+            "Astray#",
             "Our misses#",
         ],
     );
@@ -240,10 +241,51 @@ fn trial_cells(trial: &Trial) -> Vec<String> {
         counts.reordered,
         counts.late,
         counts.foreign,
+        counts.astray,
         counts.receiver_misses,
     ];
     cells.extend(rest.map(units::count));
     cells
+}
+
+pub(super) fn streams(results: &Results) -> Table {
+    let headings = [
+        "Stream",
+        "Sent#",
+        "Bytes#",
+        "Unsent#",
+        "Received#",
+        "Lost#",
+        "Loss#",
+        "Twice#",
+        "Out of order#",
+        "Latency, median#",
+        "99 %#",
+        "Jitter#",
+    ];
+    let mut table = Table::new("Streams", &headings);
+    for stream in &results.streams {
+        let counts = &stream.counts;
+        let mut cells = vec![
+            stream.name.clone(),
+            units::count(counts.sent),
+            units::count(stream.bytes),
+            units::count(counts.unsent),
+            units::count(counts.received),
+            units::count(counts.lost),
+            units::percent(counts.loss_ratio()),
+            units::count(counts.duplicated),
+            units::count(counts.reordered),
+        ];
+        let latency = stream.latency.as_ref();
+        cells.extend([0.5, 0.99].map(|share| {
+            let ns = latency.and_then(|latency| latency.time.quantile(share));
+            ns.map_or(NONE.to_owned(), |ns| units::time(ns as f64))
+        }));
+        cells.push(latency.map_or(NONE.to_owned(), |l| units::time(l.jitter_ns)));
+        table.row(Tone::Plain, cells);
+    }
+    table
 }
 
 pub(super) fn machine(results: &Results) -> Table {

@@ -28,6 +28,7 @@ pub(super) fn time(ns: f64) -> String {
 /// A time in seconds.
 pub(super) fn seconds(s: f64) -> String {
     match s {
+        _ if !s.is_finite() => "–".to_owned(),
         3600.0.. => format!(
             "{:.0} h {:.0} min",
             (s / 3600.0).floor(),
@@ -93,6 +94,15 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
+/// A change as per cent, with its sign.
+pub(super) fn change(share: f64, digits: usize) -> String {
+    let percent = share * 100.0;
+    match percent.is_finite() {
+        true => format!("{percent:+.digits$} %"),
+        false => "–".to_owned(),
+    }
+}
+
 /// A number without a unit, four significant digits.
 pub(super) fn plain(value: f64) -> String {
     if value.is_finite() {
@@ -113,16 +123,20 @@ pub(super) fn round(value: f64) -> String {
 
 /// Frame size: whole if all have it, else the mean.
 pub(super) fn size(bytes: f64) -> String {
-    if bytes.fract() == 0.0 {
-        format!("{bytes:.0}")
-    } else {
-        format!("{bytes:.1}")
+    match bytes.fract() {
+        0.0 => format!("{bytes:.0}"),
+        _ if bytes.is_finite() => format!("{bytes:.1}"),
+        _ => "–".to_owned(),
     }
 }
 
 /// What quantiles are called: 0.999 is `99.9 %`.
 pub(super) fn quantile(share: f64) -> String {
-    let text = format!("{:.6}", share * 100.0);
+    let percent = share * 100.0;
+    if !percent.is_finite() {
+        return "–".to_owned();
+    }
+    let text = format!("{percent:.6}");
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
@@ -203,7 +217,7 @@ mod tests {
 
         #[test]
         fn no_figure_is_too_odd(value: f64) {
-            for text in [fps(value), bits(value), time(value), percent(value), plain(value), frames(value)] {
+            for text in [fps(value), bits(value), time(value), percent(value), plain(value), frames(value), quantile(value), size(value), change(value, 2), seconds(value)] {
                 prop_assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
             }
         }

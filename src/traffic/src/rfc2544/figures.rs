@@ -1,27 +1,11 @@
-//! Figures of repetitions: means, how sure they are, and latencies put together.
+//! Figures of repetitions.
 
 use crate::results::{Distribution, Latency};
-
-/// Two-sided 95 % quantiles of Student's t, for 1 to 30 degrees of freedom.
-const T95: [f64; 30] = [
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-    2.052, 2.048, 2.045, 2.042,
-];
+use crate::stats;
 
 /// The mean; 0 of nothing.
 pub(super) fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// The 95 % confidence interval of the mean, from two values on.
-pub(super) fn confidence(values: &[f64]) -> Option<(f64, f64)> {
-    let freedom = values.len().checked_sub(1).filter(|n| *n > 0)?;
-    let mean = mean(values);
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let error = (squares / freedom as f64 / values.len() as f64).sqrt();
-    let t = T95.get(freedom - 1).copied().unwrap_or(1.96);
-    Some((mean - t * error, mean + t * error))
+    stats::mean(values).unwrap_or(0.0)
 }
 
 /// Several measurements as one. All but the quantiles is exact; those are as fine as the quantiles that there are.
@@ -75,15 +59,6 @@ pub(super) fn together(all: &[Latency]) -> Latency {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn confidence_is_that_of_the_textbook() {
-        assert_eq!(confidence(&[1.0]), None);
-        assert_eq!(confidence(&[5.0, 5.0, 5.0]), Some((5.0, 5.0)));
-        let (low, high) = confidence(&[1.0, 2.0, 3.0]).unwrap();
-        // 2 ± 4.303 / sqrt(3)
-        assert!((low + 0.4843).abs() < 1e-3 && (high - 4.4843).abs() < 1e-3);
-    }
 
     #[test]
     fn measurements_of_one_thing_are_that_thing() {

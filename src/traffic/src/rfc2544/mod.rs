@@ -139,6 +139,8 @@ pub struct Bench<'a> {
     results: Results,
     /// By frame size.
     known: BTreeMap<u16, Known>,
+    /// Whether any frame has ever come back.
+    is_alive: bool,
     late: u64,
     duplicated: u64,
 }
@@ -186,6 +188,7 @@ impl<'a> Bench<'a> {
             earlier: VecDeque::new(),
             results,
             known: BTreeMap::new(),
+            is_alive: false,
             late: 0,
             duplicated: 0,
         }

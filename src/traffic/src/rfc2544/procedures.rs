@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::figures::{confidence, mean, together};
+use super::figures::{mean, together};
 use super::search::{self, Ceiling, Found, Goal, Measured};
 use super::{Bench, Halt, Known, Search, Test};
 use crate::results::{BackToBack, LatencyAt, LossAt, Recovery, Throughput};
+use crate::stats;
 use crate::trial::{Load, TrialSpec};
 
 impl Bench<'_> {
@@ -72,10 +73,32 @@ impl Bench<'_> {
     ) -> Result<Measured, Halt> {
         let spec = self.spec(test, size, Load::Rate(fps), time);
         match self.trial(&spec) {
-            Ok(trial) => Ok(Measured::Loss(trial.counts.loss_ratio())),
+            Ok(trial) => {
+                if trial.counts.received == 0 && !self.is_alive {
+                    self.ask_for_life(test, size, fps)?;
+                }
+                self.is_alive |= trial.counts.received > 0;
+                Ok(Measured::Loss(trial.counts.loss_ratio()))
+            }
             Err(Halt::TooSlow(achieved)) => Ok(Measured::TooSlow(achieved)),
             Err(halt) => Err(halt),
         }
+    }
+
+    /// Nothing came back: a device that is swamped, or none at all? Some frames at a hundredth of the rate will tell, and
+    /// spare everybody the search for the rate of a cable that is not plugged in.
+    fn ask_for_life(&mut self, test: Test, size: u16, fps: f64) -> Result<(), Halt> {
+        let few = (fps / 100.0).max(fps.min(100.0));
+        let spec = self.spec(test, size, Load::Rate(few), self.settings.first_trial);
+        let trial = self.trial(&spec)?;
+        self.is_alive = trial.counts.received > 0;
+        if self.is_alive {
+            return Ok(());
+        }
+        Err(Halt::Refused(format!(
+            "not one frame came back, neither at {fps:.0} frames a second nor of {} at {few:.0}: is anything between the ports that forwards, and do these frames suit it?",
+            trial.counts.sent
+        )))
     }
 
     /// Section 26.1: the fastest rate at which the device forwards all frames that it is offered.
@@ -103,7 +126,7 @@ impl Bench<'_> {
         let lowest = lowest.fold(f64::INFINITY, f64::min);
         if lowest == 0.0 {
             self.results.warnings.push(format!(
-                "the device forwarded no rate of frames of {size} bytes without too much loss: is anything between the ports that forwards, and do these frames suit it?"
+                "the device forwarded frames of {size} bytes at no rate without losing too many"
             ));
         }
         if let Some(known) = self.known.get_mut(&size) {
@@ -164,13 +187,15 @@ impl Bench<'_> {
         let repetitions: Vec<f64> = found.iter().filter_map(|found| found.fps).collect();
         let whole = repetitions.len() == found.len();
         let last = found.last().copied().unwrap_or_default();
-        let between = confidence(&repetitions).or(match (last.fps, last.above) {
+        let between = stats::interval(&repetitions).or(match (last.fps, last.above) {
             (Some(low), high) => Some((low, high.unwrap_or(low))),
             _ => None,
         });
+        let line = self.tester.max_fps(size);
         let limit = match (last.above, ceiling.is_generator) {
             (Some(_), _) => "device",
             (None, true) => "generator",
+            (None, false) if line.is_none_or(|line| ceiling.fps < line) => "max_rate",
             (None, false) => "link",
         };
         if last.above.is_none() && last.fps.is_some() && ceiling.is_generator {
@@ -184,7 +209,7 @@ impl Bench<'_> {
             loss_goal: goal,
             fps: (whole && !repetitions.is_empty()).then(|| mean(&repetitions)),
             between: between.filter(|_| whole),
-            line_fps: self.tester.max_fps(size),
+            line_fps: line,
             repetitions,
             trials,
             limit: limit.to_owned(),
@@ -273,7 +298,7 @@ impl Bench<'_> {
                     self.settings.burst,
                 );
                 let trial = self.trial(&spec)?;
-                if trial.counts.sent > 1 {
+                if trial.achieved_fps > 0.0 {
                     rates.push((trial.counts.sent, trial.achieved_fps));
                 }
                 Ok::<_, Halt>(trial.counts.lost == 0)
@@ -297,6 +322,8 @@ impl Bench<'_> {
         } else {
             mean(&fitting)
         };
+        // A port takes a burst faster than its link sends it.
+        let fps = fps.min(self.tester.max_fps(size).unwrap_or(fps));
         let is_bounded = repetitions.iter().all(|n| *n < most) && fps > throughput;
         let buffer = is_bounded.then(|| frames * (1.0 - throughput / fps));
         self.results.back_to_back.push(BackToBack {

@@ -272,8 +272,9 @@ pub(super) fn multiple_loss_ratio<E>(
     };
     let mut all = Vec::new();
     for goal in goals {
+        let about = (forwarded / (1.0 - goal.loss)).min(ceiling.fps);
         let mut guess = Found {
-            above: Some((forwarded / (1.0 - goal.loss)).min(ceiling.fps)),
+            above: Some(about).filter(|fps| *fps > ceiling.fps * NOTHING),
             fps: None,
         };
         let phases = phases(goal);

@@ -155,11 +155,53 @@ fn a_dead_device_is_said_to_be_one() {
         buffer: 0,
         ..Model::default()
     };
-    let (results, _) = run(model, settings(|_| {}));
-    assert_eq!(results.throughput[0].fps, None);
-    let said = |text: &str| results.warnings.iter().any(|w| w.contains(text));
-    assert!(said("anything between the ports"), "{:?}", results.warnings);
-    assert!(said("latency with frames of 64 bytes is refused"));
+    for search in [Search::Binary, Search::MultipleLossRatio] {
+        let (results, _) = run(model.clone(), settings(|s| s.search = search));
+        assert!(results.throughput.is_empty());
+        assert_eq!(
+            results
+                .trials
+                .iter()
+                .filter(|t| t.test == "throughput")
+                .count(),
+            2
+        );
+        let said = |text: &str| results.warnings.iter().any(|w| w.contains(text));
+        assert!(said("anything between the ports"), "{:?}", results.warnings);
+        assert!(said("latency with frames of 64 bytes is refused"));
+    }
+}
+
+#[test]
+fn a_device_that_always_loses_some_has_no_throughput() {
+    struct Leaky(Model);
+    impl Tester for Leaky {
+        fn run(&mut self, spec: &TrialSpec) -> Result<Trial, TesterError> {
+            let mut trial = self.0.run(spec)?;
+            assert!(trial.asked_fps.is_none_or(|fps| fps > 1.0));
+            trial.counts.lost += 1;
+            trial.counts.received -= 1;
+            Ok(trial)
+        }
+
+        fn max_fps(&self, frame_bytes: u16) -> Option<f64> {
+            self.0.max_fps(frame_bytes)
+        }
+    }
+    for search in [Search::Binary, Search::MultipleLossRatio] {
+        let mut leaky = Leaky(Model::default());
+        let only = settings(|s| {
+            s.search = search;
+            s.tests = vec![Test::Throughput];
+        });
+        let (results, _) = Bench::new(only, &mut leaky, &mut ()).run();
+        assert_eq!(results.throughput[0].fps, None);
+        assert!(
+            results.warnings[0].contains("at no rate"),
+            "{:?}",
+            results.warnings
+        );
+    }
 }
 
 /// A tester whose trials have something against them for a while, or that ends after some.

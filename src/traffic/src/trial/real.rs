@@ -10,13 +10,14 @@ use linecard_wire::MacAddr;
 
 use super::TesterError;
 use super::simulated::mac_of;
-use super::station::{Parts, Receiving, Rig, StationTester, Tally, TesterConfig, failed};
+use super::station::{Parts, Rig, StationTester, Tally, TesterConfig, failed};
 use crate::FCS_BYTES;
 use crate::generator::{Handle, Setup};
 use crate::receiver::{Config, Receiver, receivers};
+use crate::responder::{self, Addresses, Responder};
 use crate::sink::Sink;
 use crate::station::Station;
-use crate::template::Addresses;
+use crate::template;
 
 /// The port that sends.
 pub(super) const TRANSMIT: PortIndex = 0;
@@ -37,6 +38,8 @@ pub struct PortTesterConfig {
     pub tester: TesterConfig,
     /// Where frames are sent to on the link; the receiving port's own address if nothing is said.
     pub to_mac: Option<MacAddr>,
+    /// Addresses that are answered for at the receiving port: a router forwards nothing to who does not answer.
+    pub answer: Addresses,
     /// What resets the device: a command for `sh`.
     pub reset_command: Option<String>,
     /// Bits a second of the sending link, if the port does not know.
@@ -74,6 +77,13 @@ impl PortTester {
         let link = config.link_bits_per_second.or_else(|| link_of(&ports[0]));
         let (parts, mut receivers) = parts(engine.plan(), &ports, config.to_mac, link);
         let receiving = workers_of(engine.plan(), RECEIVE);
+        let responder = Responder::new(responder::Config {
+            port: RECEIVE,
+            mac: mac_of(&ports[usize::from(RECEIVE)], 2),
+            addresses: config.answer,
+            pings: true,
+            find: None,
+        });
         let running = engine
             .start(|worker| {
                 let mut station = Station::new()
@@ -82,7 +92,8 @@ impl PortTester {
                 if receiving.contains(&worker)
                     && let Some(receiver) = receivers.pop()
                 {
-                    station = station.receive(RECEIVE, Receiving(Sink::new(receiver, Vec::new())));
+                    station =
+                        station.receive(RECEIVE, Sink::new(receiver, vec![responder.clone()]));
                 }
                 Box::new(station)
             })
@@ -94,11 +105,6 @@ impl PortTester {
             resetting: None,
         };
         Self::assemble(rig, parts, config.tester, link)
-    }
-
-    /// Stops the engine and gives its account.
-    pub fn finish(self) -> Report {
-        self.into_rig().running.finish()
     }
 
     /// The ports as they were started.
@@ -132,7 +138,7 @@ pub(super) fn parts(
             port,
             workers: workers_of(plan, port),
             first_lane,
-            addresses: Addresses {
+            addresses: template::Addresses {
                 own: macs[index],
                 peer,
             },

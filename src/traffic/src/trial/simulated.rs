@@ -7,7 +7,7 @@ use linecard_engine::{Engine, EngineConfig, EngineError, Stepped};
 use linecard_hal::SimClock;
 use linecard_wire::MacAddr;
 
-use super::station::{Receiving, Rig, StationTester, Tally, TesterConfig, failed};
+use super::station::{Rig, StationTester, Tally, TesterConfig, failed};
 use super::{TesterError, real};
 use crate::dut::{DeviceSpec, Wire, ports};
 use crate::sink::Sink;
@@ -40,8 +40,7 @@ impl SimTester {
                 .send(parts.sender.generator(worker))
                 .send(parts.teacher.generator(worker));
             if let Some(receiver) = receivers.pop() {
-                station =
-                    station.receive(real::RECEIVE, Receiving(Sink::new(receiver, Vec::new())));
+                station = station.receive(real::RECEIVE, Sink::new(receiver, Vec::new()));
             }
             Box::new(station)
         };
@@ -116,6 +115,13 @@ impl Rig for Simulated {
 /// The addresses of the ports.
 pub(super) fn mac_of(info: &linecard_hal::PortInfo, otherwise: u8) -> MacAddr {
     MacAddr(info.mac.unwrap_or([2, 0, 0, 0, 0, otherwise]))
+}
+
+/// Frames that are still on their way go before the pool that they are of.
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        self.wire.clear();
+    }
 }
 
 #[cfg(test)]

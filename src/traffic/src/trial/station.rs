@@ -8,17 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use linecard_engine::Context;
-use linecard_hal::Burst;
-
 use super::{Fault, Load, Tester, TesterError, TrialSpec};
 use crate::generator::{self, Job, Limit, Sent, State};
 use crate::rate::{Rate, line_rate};
 use crate::receiver::{self, Snapshot};
 use crate::results::Trial;
-use crate::sink::Sink;
 use crate::size::Sizes;
-use crate::station::Arrivals;
 use crate::stream::StreamSpec;
 
 /// What a tester has around it: ports, and a clock.
@@ -104,23 +99,6 @@ const LESSON_FPS: f64 = 1000.0;
 /// What a generator may take longer than it was told before it is taken to hang.
 const OVERDUE: Duration = Duration::from_secs(10);
 
-/// Receives, and consumes.
-pub(super) struct Receiving(pub(super) Sink);
-
-impl Arrivals for Receiving {
-    fn take(&mut self, burst: &mut Burst, cx: &mut Context) {
-        self.0.take(burst, cx);
-    }
-
-    fn turn(&mut self, cx: &mut Context) {
-        self.0.turn(cx);
-    }
-
-    fn next_ns(&self) -> u64 {
-        self.0.next_ns()
-    }
-}
-
 /// A trial while it runs.
 struct Underway {
     begin_ns: u64,
@@ -187,10 +165,6 @@ impl<R: Rig> StationTester<R> {
 
     pub(super) fn rig(&self) -> &R {
         &self.rig
-    }
-
-    pub(super) fn into_rig(self) -> R {
-        self.rig
     }
 
     fn job(&self, frame_bytes: u16, rate: Rate, limit: Limit) -> Job {
@@ -326,10 +300,12 @@ impl<R: Rig> StationTester<R> {
     fn settle(&mut self, least: Duration) -> Result<bool, TesterError> {
         self.pass(least.max(self.rig.delay()))?;
         let quiet = (least / 4).max(LOOK * 5);
-        let mut frames = self.parts.receiver.snapshot().frames;
+        // Others on the wire may say what they like.
+        let ours = |snapshot: Snapshot| snapshot.frames.saturating_sub(snapshot.foreign.sum());
+        let mut frames = ours(self.parts.receiver.snapshot());
         for _ in 0..4 {
             self.pass(quiet)?;
-            let now = self.parts.receiver.snapshot().frames;
+            let now = ours(self.parts.receiver.snapshot());
             if now == frames {
                 return Ok(true);
             }
@@ -357,6 +333,13 @@ impl<R: Rig> StationTester<R> {
         counts.receiver_misses = tally.misses - underway.before.misses.min(tally.misses);
         let refused = tally.refused - underway.before.refused.min(tally.refused);
         counts.unsent = sent.unsent + refused;
+        // A device that restarts takes its links down: what could not leave meanwhile is lost as well.
+        let kept_back = match spec.reset_after {
+            Some(_) => std::mem::take(&mut counts.unsent),
+            None => 0,
+        };
+        counts.sent += kept_back.saturating_sub(refused);
+        counts.lost += kept_back.saturating_sub(refused);
         for lane in &sent.lanes {
             let number = usize::from(lane.lane);
             self.next.resize(self.next.len().max(number + 1), 0);
@@ -365,6 +348,10 @@ impl<R: Rig> StationTester<R> {
         let stream_ns = sent.last_ns.saturating_sub(sent.first_ns);
         let (achieved_fps, sent_s) = match &underway.changed {
             Some((first, ns)) => (first.achieved_fps, *ns as f64 / 1e9),
+            None if kept_back > 0 => {
+                let seconds = spec.duration.as_secs_f64();
+                (counts.sent as f64 / seconds, seconds)
+            }
             None => (sent.achieved_fps, stream_ns as f64 / 1e9),
         };
         let figures = snapshot.sum(|_| true);

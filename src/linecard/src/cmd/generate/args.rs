@@ -1,5 +1,6 @@
 //! The command line of `linecard gen`, and the job that it comes to.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,6 +70,15 @@ pub struct GenArgs {
     /// 198.18.0.1, 198.18.0.0/24, 2001:2::1, several with commas.
     #[arg(long, value_name = "ADDRESSES")]
     pub answer: Option<responder::Addresses>,
+    /// The router or host that frames are sent to, found by ARP or neighbour discovery: asked from the first address of
+    /// --answer.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        requires = "answer",
+        conflicts_with = "peer"
+    )]
+    pub gateway: Option<IpAddr>,
     /// How fast.
     #[arg(long, short = 'r', value_name = "RATE", default_value = "max")]
     pub rate: Rate,
@@ -190,7 +200,7 @@ impl GenArgs {
 }
 
 /// Bits a second: `10G`, `100Mbps`.
-fn parse_speed(text: &str) -> Result<f64, String> {
+pub fn parse_speed(text: &str) -> Result<f64, String> {
     let text = text.trim();
     let unit = if text.to_ascii_lowercase().ends_with("bps") {
         ""

@@ -6,7 +6,7 @@ use linecard::WorkerIndex;
 use linecard::wire::MacAddr;
 use linecard_traffic::generator::{LaneSent, Sent};
 use linecard_traffic::receiver::{self, Config, Receiver, Snapshot};
-use linecard_traffic::responder::{self, Responder};
+use linecard_traffic::responder::{self, Found, Responder};
 use linecard_traffic::sink::Sink;
 use linecard_traffic::station::Station;
 
@@ -24,6 +24,9 @@ pub(super) struct Back {
     sinks: Vec<Option<Sink>>,
     ports: Vec<u16>,
     figures: Option<receiver::Handle>,
+    found: Option<Found>,
+    /// Who answers at the port that sends, if another one receives.
+    sends: Vec<Responder>,
 }
 
 impl Back {
@@ -45,6 +48,10 @@ impl Back {
         let (handle, receivers) = receiver::receivers(config, workers);
         handle.begin(&vec![0; lanes]);
         let answers = args.answer.is_some();
+        let find = args.gateway.and_then(|gateway| {
+            let from = args.answer.as_ref()?.first_like(gateway)?;
+            Some((gateway, from))
+        });
         let responders: Vec<Responder> = (0..)
             .zip(macs)
             .filter(|_| answers)
@@ -54,11 +61,15 @@ impl Back {
                     mac: *mac,
                     addresses: args.answer.clone().unwrap_or_default(),
                     pings: true,
-                    find: None,
+                    find: find.filter(|_| port == 0),
                 })
             })
             .collect();
-        let sink = |receiver: Receiver| Some(Sink::new(receiver, responders.clone()));
+        // Each port has one who asks.
+        let mut here = responders.clone();
+        here.retain(|responder| receive.is_none_or(|port| responder.port() == port));
+        let sink = |receiver: Receiver| Some(Sink::new(receiver, here.clone()));
+        let found = responders.first().map(Responder::found);
         // One sink has one receiver: it is at the port where something is received, else at the one that sends.
         Self {
             sinks: receivers.into_iter().map(sink).collect(),
@@ -68,7 +79,14 @@ impl Back {
                 None => Vec::new(),
             },
             figures: receive.map(|_| handle),
+            found: found.filter(|_| find.is_some()),
+            sends: responders,
         }
+    }
+
+    /// Whom frames are sent to, if that is to be found out.
+    pub(super) fn found(&self) -> Option<&Found> {
+        self.found.as_ref()
     }
 
     /// Gives a worker's station its part.
@@ -78,7 +96,10 @@ impl Back {
             .get_mut(usize::from(worker))
             .and_then(Option::take);
         match (sink, &self.ports[..]) {
-            (Some(sink), [port]) => station.receive(*port, sink),
+            (Some(sink), [0]) => station.receive(0, sink),
+            (Some(sink), [port]) => station
+                .receive(*port, sink)
+                .receive(0, Sink::answering(self.sends.clone())),
             _ => station,
         }
     }

@@ -20,12 +20,13 @@ use linecard_traffic::station::Station;
 use linecard_traffic::stream::StreamSpec;
 use linecard_traffic::template::Addresses;
 
-pub use args::GenArgs;
+pub use args::{GenArgs, parse_speed};
 use back::Back;
 use report::{Outcome, line};
 use steer::Steered;
 
 use super::common::{Live, asked_to_stop, note};
+use super::far;
 use super::table::Paint;
 
 /// The exit code when it ran, but not as it was asked: the rate was not held, or frames were not sent.
@@ -65,6 +66,10 @@ pub fn run(args: &GenArgs) -> anyhow::Result<ExitCode> {
         "gen",
         Box::new(steered(&running, &handle, &back, &job, &asked)),
     )?;
+    if let (Some(found), Some(gateway), Some(port)) = (back.found(), args.gateway, &args.port) {
+        let over = || running.is_finished() || asked.load(Ordering::Relaxed);
+        handle.set_peer(far::find(found, gateway, port, far::PATIENCE, over)?);
+    }
     handle.start(&job)?;
     say(args, "sending; Ctrl-C stops and reports\n")?;
     let began = Instant::now();

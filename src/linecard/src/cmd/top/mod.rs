@@ -172,13 +172,11 @@ fn until_left(
             terminal.draw(|frame| screen.draw(frame))?;
         }
         if event::poll(KEY_PATIENCE)? {
-            match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => {
-                    if screen.press(key) == Then::Leave {
-                        return Ok(());
-                    }
-                }
-                _ => {}
+            if let Event::Key(key) = event::read()?
+                && key.kind != KeyEventKind::Release
+                && screen.press(key) == Then::Leave
+            {
+                return Ok(());
             }
             changed = true;
         }

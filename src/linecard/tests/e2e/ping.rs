@@ -1,0 +1,158 @@
+//! `linecard ping` and `linecard reflect`: a kernel answers, a reflector sends back, nobody does.
+
+use serde_json::Value;
+
+use crate::lab::{Ended, Host, Lab, Process, wait_until};
+
+/// The address of an interface, as a person writes it.
+fn mac_of(host: &Host, interface: &str) -> String {
+    let bytes = host.mac(interface).map(|byte| format!("{byte:02x}"));
+    bytes.join(":")
+}
+
+/// What `--json` printed.
+fn json(ended: &Ended) -> Value {
+    serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}\n{ended:#?}"))
+}
+
+/// Runs to the end, and answered all.
+fn all_came_back(ping: Process, count: u64) {
+    let ended = ping.end();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    let said = json(&ended);
+    let figures =
+        ["sent", "received", "lost", "duplicated", "reordered"].map(|name| said[name].as_u64());
+    assert_eq!(figures, [count, count, 0, 0, 0].map(Some), "{said:#}");
+    let time = &said["latency"]["time"];
+    assert_eq!(time["count"].as_u64(), Some(count), "{said:#}");
+    assert!(time["min_ns"].as_u64() > Some(0), "{said:#}");
+}
+
+/// Waits for a line on standard error or output.
+pub fn begun(mut process: Process, line: &str) -> Process {
+    wait_until(line, || {
+        process.assert_running();
+        process.stdout().contains(line) || process.stderr().contains(line)
+    });
+    process
+}
+
+#[test]
+fn a_kernel_answers_our_pings() {
+    let lab = Lab::new();
+    let host = lab.host("a");
+    host.up(&["10.7.0.2/24", "fd07::2/64"]);
+    for port in ["uring:a", "xdp:a"] {
+        for (to, from) in [("10.7.0.2", "10.7.0.9"), ("fd07::2", "fd07::9")] {
+            let ping = lab.linecard(&[
+                "ping",
+                "--port",
+                port,
+                to,
+                "--source",
+                from,
+                "--count",
+                "5",
+                "--interval",
+                "5ms",
+                "--size",
+                "128",
+                "--timeout",
+                "20s",
+                "--json",
+            ]);
+            all_came_back(ping, 5);
+        }
+    }
+    // The kernel asked who we are, too, and was told.
+    let neighbours = host.sh("ip neighbour show dev eth0");
+    assert!(neighbours.contains("10.7.0.9 lladdr"), "{neighbours}");
+}
+
+#[test]
+fn a_reflector_sends_everything_back() {
+    let lab = Lab::new();
+    let host = lab.host("a");
+    host.up(&[]);
+    let reflect = host.linecard(&[
+        "reflect",
+        "--port",
+        "uring:eth0?rx=mmsg",
+        "--answer",
+        "10.7.0.2",
+        "--json",
+    ]);
+    let reflect = begun(reflect, "reflecting");
+    let peer = mac_of(&host, "eth0");
+    let arguments = [
+        "ping",
+        "--port",
+        "uring:a?rx=mmsg",
+        "--peer",
+        &peer,
+        "--count",
+        "200",
+        "--interval",
+        "1ms",
+        "--timeout",
+        "20s",
+        "--json",
+    ];
+    all_came_back(lab.linecard(&arguments), 200);
+    // It answers pings to its addresses like a host.
+    let arguments = [
+        "ping",
+        "--port",
+        "uring:a?rx=mmsg",
+        "10.7.0.2",
+        "--source",
+        "10.7.0.9",
+        "--count",
+        "3",
+        "--interval",
+        "1ms",
+        "--timeout",
+        "20s",
+        "--json",
+    ];
+    all_came_back(lab.linecard(&arguments), 3);
+    let ended = reflect.interrupt();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    let report = ended.report();
+    report.assert_balanced();
+    // Two hundred, three pings and one question.
+    assert_eq!(report.port(0).tx(), 204);
+}
+
+#[test]
+fn who_does_not_answer_is_named() {
+    let lab = Lab::new();
+    let host = lab.host("a");
+    host.up(&["10.7.0.2/24"]);
+    let fails = |arguments: &[&str], text: &str| {
+        let fixed = [
+            "ping",
+            "--port",
+            "uring:a",
+            "--count",
+            "2",
+            "--interval",
+            "1ms",
+            "--timeout",
+            "50ms",
+        ];
+        let ended = lab.linecard(&[&fixed, arguments].concat()).end();
+        assert_eq!(ended.code, 1, "{ended:#?}");
+        assert!(ended.stderr.contains(text), "{ended:#?}");
+    };
+    fails(
+        &["10.7.0.3", "--source", "10.7.0.9"],
+        "10.7.0.3 does not answer ARP on uring:a",
+    );
+    fails(
+        &["--peer", "02:00:00:00:00:99"],
+        "nothing came back from 02:00:00:00:00:99",
+    );
+    fails(&["10.7.0.3", "--source", "fd07::9"], "one kind");
+    lab.assert_left(&["a"]);
+}

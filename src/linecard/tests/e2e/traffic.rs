@@ -1,0 +1,393 @@
+//! Generated traffic over every driver: each frame is what it should be, and everybody counts as many.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::files::path;
+#[cfg(feature = "dpdk")]
+use crate::lab::wait_until;
+use crate::lab::{Ended, Host, Lab, Process};
+use crate::ping::begun;
+use crate::xdp_lab::possible;
+
+/// Frames of each stream.
+const N: u64 = 200;
+
+/// Streams of several kinds, without VLAN tags: the kernel takes those off before anybody sees them.
+const STREAMS: &str = r#"
+[[stream]]
+name = "udp"
+packet = "eth/ipv4(dst=10.0.0.2)/udp(dport=9)"
+size = "64..1518"
+flows = 50
+
+[[stream]]
+name = "syn"
+packet = "eth/ipv6/tcp(flags=syn)"
+size = "96:7,594:4,1518:1"
+vary = ["tcp.sport=random(1..65535) & ipv6.src=2001:db8::1..2001:db8::ffff"]
+
+[[stream]]
+name = "echo"
+packet = "icmp/echo"
+size = "99"
+vary = ["echo.seq=0..65535"]
+
+[[stream]]
+name = "tunnel"
+packet = "eth/ipv4/ipv4(src=10.0.0.1)/udp"
+size = "128"
+vary = ["ipv4.ident=0..65535", "ipv4#2.src=10.0.0.1..10.0.9.255"]
+"#;
+
+const ALL: u64 = 4 * N;
+
+/// The generator's command line for that.
+fn arguments<'a>(port: &'a str, streams: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let fixed = [
+        "gen",
+        "--port",
+        port,
+        "--streams",
+        streams,
+        "--count",
+        "800",
+        "--rate",
+        "20kpps",
+        "--catch-up",
+        "1min",
+        "--json",
+        "--no-control",
+        "--stats-interval",
+        "0s",
+    ];
+    [&fixed, more].concat()
+}
+
+fn json(ended: &Ended) -> Value {
+    serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}\n{ended:#?}"))
+}
+
+/// All were sent, whether or not the rate was held; a busy machine holds none.
+fn sent_all(ended: &Ended) -> Value {
+    assert!([0, 4].contains(&ended.code), "{ended:#?}");
+    let said = json(ended);
+    let counts = &said["trials"][0]["counts"];
+    assert_eq!(
+        (counts["sent"].as_u64(), counts["unsent"].as_u64()),
+        (Some(ALL), Some(0)),
+        "{said:#}"
+    );
+    said
+}
+
+fn streams(directory: &Path) -> String {
+    let file = directory.join("streams.toml");
+    std::fs::write(&file, STREAMS).expect("a file");
+    path(&file).to_owned()
+}
+
+/// tshark, with all checks on, finds as many frames of each kind as were sent, and nothing wrong with any.
+fn tshark_approves(file: &Path, home: &Path) {
+    let mut command = Command::new("tshark");
+    command.env("HOME", home).env("XDG_CONFIG_HOME", home);
+    for checked in ["ip", "tcp", "udp"] {
+        command.args(["-o", &format!("{checked}.check_checksum:TRUE")]);
+    }
+    command.args([
+        "-n",
+        "-r",
+        path(file),
+        "-T",
+        "fields",
+        "-E",
+        "separator=|",
+        "-E",
+        "occurrence=a",
+    ]);
+    let fields = ["ip", "tcp", "udp", "icmp"].map(|name| format!("{name}.checksum.status"));
+    for field in &fields {
+        command.args(["-e", field]);
+    }
+    let output = command
+        .args(["-e", "_ws.malformed"])
+        .output()
+        .expect("tshark");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut kinds = std::collections::BTreeMap::new();
+    for line in text.lines() {
+        let fields: Vec<_> = line.split('|').collect();
+        let statuses = fields[..4].iter().flat_map(|field| field.split(','));
+        let mut known = statuses.filter(|status| !status.is_empty());
+        // 1 is good.
+        assert!(known.all(|status| status == "1"), "{line}");
+        assert_eq!(fields[4], "", "malformed: {line}");
+        *kinds.entry(fields[..4].join("|")).or_insert(0) += 1;
+    }
+    let found: Vec<u64> = kinds.values().copied().collect();
+    assert_eq!(
+        found,
+        [N; 4],
+        "{kinds:?}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Somebody who writes down what arrives at an interface.
+struct Recorder(Process);
+
+impl Recorder {
+    fn new(host: &Host, interface: &str, file: &Path) -> Self {
+        let mut command = host.command("python3");
+        command
+            .args(["-c", include_str!("record.py"), interface, path(file)])
+            .stdin(Stdio::piped());
+        Self(begun(Process::start(command), "recording"))
+    }
+
+    fn end(mut self) {
+        self.0.hang_up();
+        let ended = self.0.end();
+        assert_eq!(ended.code, 0, "{ended:#?}");
+    }
+}
+
+/// A host that says nothing by itself.
+fn silent(lab: &Lab) -> Host {
+    let host = lab.host("a");
+    host.sh("ip link set eth0 addrgenmode none arp off up");
+    host
+}
+
+/// The ports that end at a kernel's interface.
+fn of_a_cable() -> Vec<&'static str> {
+    let mut ports = vec!["uring:a", "uring:a?rx=mmsg"];
+    if possible() {
+        ports.push("xdp:a");
+    }
+    if cfg!(feature = "dpdk") {
+        ports.push("dpdk:net_af_packet0?iface=a");
+    }
+    ports
+}
+
+#[test]
+fn a_kernel_receives_what_was_sent() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (streams, file) = (streams(home.path()), home.path().join("got.pcap"));
+    for port in of_a_cable() {
+        let lab = Lab::new();
+        let host = silent(&lab);
+        let recorder = Recorder::new(&host, "eth0", &file);
+        let ended = lab.linecard(&arguments(port, &streams, &[])).end();
+        sent_all(&ended);
+        recorder.end();
+        assert_eq!(host.eth0().rx, ALL, "{port}");
+        tshark_approves(&file, home.path());
+    }
+    // A device that was made before, so that somebody can look at it.
+    let lab = Lab::new();
+    lab.here
+        .sh("ip tuntap add dev t0 mode tap && ip link set dev t0 addrgenmode none arp off up");
+    let recorder = Recorder::new(&lab.here, "t0", &file);
+    let ended = lab.linecard(&arguments("tap:t0", &streams, &[])).end();
+    sent_all(&ended);
+    recorder.end();
+    let t0 = lab.here.interfaces().into_iter().find(|i| i.name == "t0");
+    assert_eq!(t0.map(|t0| t0.rx), Some(ALL));
+    tshark_approves(&file, home.path());
+}
+
+#[test]
+fn files_have_what_was_sent() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (streams, file) = (streams(home.path()), home.path().join("sent.pcap"));
+    let lab = Lab::new();
+    let mut ports = vec![format!("pcap:?tx={}", path(&file))];
+    if cfg!(feature = "dpdk") {
+        ports.push(format!("dpdk:net_pcap0?tx_pcap={}", path(&file)));
+    }
+    for port in ports {
+        sent_all(&lab.linecard(&arguments(&port, &streams, &[])).end());
+        tshark_approves(&file, home.path());
+    }
+}
+
+/// What a sink in another process says, once it has as many frames as there are.
+fn counted(sink: Process) -> Value {
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let ended = sink.interrupt();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    json(&ended)
+}
+
+fn sink(host: &Host, port: &str) -> Process {
+    let arguments = [
+        "sink",
+        "--port",
+        port,
+        "--json",
+        "--stats-interval",
+        "100ms",
+    ];
+    begun(host.linecard(&arguments), "receiving")
+}
+
+#[test]
+fn a_sink_the_generator_and_the_kernel_count_alike() {
+    let home = tempfile::tempdir().expect("a directory");
+    let streams = streams(home.path());
+    let mut pairs = vec![("uring:a", "uring:eth0")];
+    if possible() {
+        pairs.push(("xdp:a", "xdp:eth0"));
+    }
+    for (from, to) in pairs {
+        let lab = Lab::new();
+        let host = silent(&lab);
+        let sink = sink(&host, to);
+        let ended = lab.linecard(&arguments(from, &streams, &[])).end();
+        sent_all(&ended);
+        let said = counted(sink);
+        let names = [
+            "sent",
+            "received",
+            "lost",
+            "duplicated",
+            "reordered",
+            "foreign",
+        ];
+        let counts = names.map(|name| said["counts"][name].as_u64().expect(name));
+        assert_eq!(counts, [ALL, ALL, 0, 0, 0, 0], "{said:#}");
+        assert_eq!(said["frames"], ALL);
+        assert_eq!(host.eth0().rx, ALL);
+        let lanes = said["lanes"].as_array().expect("lanes");
+        assert!(lanes.iter().all(|lane| lane["received"] == N), "{said:#}");
+        assert_eq!(lanes.len(), 4);
+    }
+}
+
+#[test]
+fn what_a_reflector_sends_back_is_all_there() {
+    let home = tempfile::tempdir().expect("a directory");
+    let streams = streams(home.path());
+    let lab = Lab::new();
+    let host = silent(&lab);
+    let reflect = [
+        "reflect",
+        "--port",
+        "uring:eth0?rx=mmsg",
+        "--json",
+        "--stats-interval",
+        "0s",
+    ];
+    let reflect = begun(host.linecard(&reflect), "reflecting");
+    let peer = host.mac("eth0").map(|byte| format!("{byte:02x}")).join(":");
+    let port = "uring:a?rx=mmsg";
+    let ended = lab
+        .linecard(&arguments(
+            port,
+            &streams,
+            &["--receive", port, "--peer", &peer],
+        ))
+        .end();
+    let said = sent_all(&ended);
+    let counts = &said["trials"][0]["counts"];
+    let names = ["received", "lost", "duplicated", "foreign"];
+    assert_eq!(
+        names.map(|name| counts[name].as_u64().expect(name)),
+        [ALL, 0, 0, 0],
+        "{said:#}"
+    );
+    let ended = reflect.interrupt();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    let report = ended.report();
+    report.assert_balanced();
+    assert_eq!((report.port(0).rx(), report.port(0).tx()), (ALL, ALL));
+}
+
+#[test]
+fn the_gateway_is_asked_where_it_is() {
+    let home = tempfile::tempdir().expect("a directory");
+    let file = home.path().join("got.pcap");
+    for (gateway, from) in [("10.7.0.2", "10.7.0.1"), ("fd07::2", "fd07::1")] {
+        let lab = Lab::new();
+        let host = lab.host("a");
+        host.up(&["10.7.0.2/24", "fd07::2/64"]);
+        let recorder = Recorder::new(&host, "eth0", &file);
+        let arguments = [
+            "gen",
+            "--port",
+            "uring:a",
+            "--count",
+            "50",
+            "--rate",
+            "20kpps",
+            "--catch-up",
+            "1min",
+            "--json",
+            "--no-control",
+            "--answer",
+            from,
+            "--gateway",
+            gateway,
+        ];
+        let ended = lab.linecard(&arguments).end();
+        assert!([0, 4].contains(&ended.code), "{ended:#?}");
+        recorder.end();
+        let frames = crate::frames::read_pcap(&std::fs::read(&file).expect("a file"));
+        // Our own: UDP from the network of benchmarks.
+        let ours = frames
+            .iter()
+            .filter(|frame| frame.get(26..28) == Some(&[198, 18]));
+        assert_eq!(ours.clone().count(), 50);
+        let mac = host.mac("eth0");
+        assert!(ours.clone().all(|frame| frame[..6] == mac));
+    }
+    let lab = Lab::new();
+    let _host = silent(&lab);
+    let arguments = [
+        "gen",
+        "--port",
+        "uring:a",
+        "--count",
+        "1",
+        "--no-control",
+        "--answer",
+        "10.7.0.1",
+        "--gateway",
+        "10.7.0.9",
+    ];
+    let ended = lab.linecard(&arguments).end();
+    assert_eq!(ended.code, 1, "{ended:#?}");
+    assert!(
+        ended
+            .stderr
+            .contains("10.7.0.9 does not answer ARP on uring:a"),
+        "{ended:#?}"
+    );
+}
+
+#[cfg(feature = "dpdk")]
+#[test]
+fn shared_memory_has_what_was_sent() {
+    let home = tempfile::tempdir().expect("a directory");
+    let streams = streams(home.path());
+    let lab = Lab::new();
+    let socket = home.path().join("memif.sock");
+    let port = |role: &str| {
+        let socket = path(&socket);
+        format!("dpdk:net_memif0?role={role}&socket={socket}&socket-abstract=no")
+    };
+    let sink = sink(&lab.here, &port("server"));
+    wait_until("the socket", || socket.exists());
+    let ended = lab
+        .linecard(&arguments(&port("client"), &streams, &[]))
+        .end();
+    let sent = json(&ended);
+    let said = counted(sink);
+    // The link comes up when the two have met: what was sent before was dropped, and counted.
+    assert_eq!(said["frames"], sent["engine"]["ports"][0]["tx"], "{sent:#}");
+    assert_eq!(said["counts"]["lost"], 0, "{said:#}");
+}

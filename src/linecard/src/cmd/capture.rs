@@ -114,23 +114,17 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     };
     let prepared = args.control.prepare()?;
     let asked = asked_to_stop()?;
-    let prepared = args.control.prepare()?;
     let (running, session) = engine.start_after(
         |_| modes::stage(Mode::RxDrop, &mode),
         |taps| Session::start(taps, config),
     )?;
     let session = session?;
-    let server = prepared.serve("capture", Box::new(running.remote()))?;
     // Scripts wait for this line: from here on every frame is captured or counted.
-    note(
-        "capturing; Ctrl-C stops and reports
-",
-    );
+    note("capturing; Ctrl-C stops and reports\n");
     let server = prepared.serve("capture", Box::new(running.remote()))?;
     watch(&session, &running, &asked, args.stats_interval);
     drop(server);
     let capture = session.stop();
-    drop(server);
     let report = running.finish();
     say(&capture, &report, args.json, to_stdout)?;
     let failed = matches!(capture.ended, Some(Ended::Failed(_) | Ended::ReaderHangs));

@@ -120,10 +120,7 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     )?;
     let session = session?;
     // Scripts wait for this line: from here on every frame is captured or counted.
-    note(
-        "capturing; Ctrl-C stops and reports
-",
-    );
+    note("capturing; Ctrl-C stops and reports\n");
     let server = prepared.serve("capture", Box::new(running.remote()))?;
     watch(&session, &running, &asked, args.stats_interval);
     drop(server);

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::capture::parse_size;
 use super::common::{EngineArgs, asked_to_stop, note};
 use super::forward::EXIT_UNCLEAN;
+use super::watched::ControlArgs;
 
 /// How often to look whether it is over.
 const LOOK: Duration = Duration::from_millis(5);
@@ -79,6 +80,8 @@ pub struct ReplayArgs {
     buffer: u64,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    control: ControlArgs,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
@@ -126,13 +129,16 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let workers = engine.plan().workers.len();
     let (replay, stages) = Replay::start(config, &engine.ports(), workers)?;
     let asked = asked_to_stop()?;
+    let prepared = args.control.prepare()?;
     let mut stages = stages.into_iter();
     // There is one for each worker.
     let running = engine.start(|_| {
         let idle = || Box::new(|_: &mut Mbuf| Verdict::Drop(DropReason::Mode)) as Box<dyn Stage>;
         stages.next().unwrap_or_else(idle)
     })?;
+    let server = prepared.serve("replay", Box::new(running.remote()))?;
     watch(args, &replay, &running, &asked);
+    drop(server);
     replay.stop();
     let report = running.finish();
     say(&replay.stats(), &report, args.json)
@@ -179,11 +185,11 @@ fn say(replay: &ReplayStats, report: &Report, json: bool) -> anyhow::Result<Exit
         super::print(&(serde_json::to_string(&Told { replay, report })? + "\n"))?;
     } else {
         let mut text = format!(
-            "{} frames sent in {:.6} s ({:.0} pps, {:.3} Gbit/s); {} late, the latest by {:.1} µs, {:.1} µs on average\n{} read, {} filtered out, {} cut short by the capture, {} no frames, {} pass(es)\n",
+            "{} frames sent in {:.6} s{}; {} late, the latest by {:.1} µs, {:.1} µs on average\n\
+             {} read, {} filtered out, {} cut short by the capture, {} no frames, {} pass(es)\n",
             replay.sent,
             replay.duration_s,
-            replay.sent.saturating_sub(1) as f64 / replay.duration_s.max(1e-9),
-            replay.sent_bytes as f64 * 8e-9 / replay.duration_s.max(1e-9),
+            speed(replay),
             replay.late_frames,
             replay.latest_ns as f64 / 1e3,
             replay.mean_late_ns / 1e3,
@@ -230,6 +236,16 @@ fn say(replay: &ReplayStats, report: &Report, json: bool) -> anyhow::Result<Exit
     } else {
         ExitCode::from(EXIT_UNCLEAN)
     })
+}
+
+/// Rates, unless all left at once.
+fn speed(replay: &ReplayStats) -> String {
+    if replay.duration_s == 0.0 {
+        return String::new();
+    }
+    let pps = replay.sent.saturating_sub(1) as f64 / replay.duration_s;
+    let gbps = replay.sent_bytes as f64 * 8e-9 / replay.duration_s;
+    format!(" ({pps:.0} pps, {gbps:.3} Gbit/s)")
 }
 
 fn parse_speed(text: &str) -> Result<f64, String> {

@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Ctrl-C.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The file is pcapng with times in nanoseconds: Wireshark, tshark, capinfos and linecard replay read it.
+The file is pcapng with times in nanoseconds: Wireshark, tshark, capinfos and linecard replay read it. \
 A filter is written as for tcpdump, and means the same: 'udp port 53 and not net 10.0.0.0/8'.
 
 Examples:
@@ -38,10 +38,10 @@ Examples:
   linecard capture --port uring:eth1 | wireshark -k -i -
   linecard capture --port dpdk:0000:3b:00.0 --snaplen 128 --duration 10s --write x.pcapng --json
 
-What was not captured is counted: missed (by the device or the kernel, before us), dropped (writing was
+What was not captured is counted: missed (by the device or the kernel, before us), dropped (writing was \
 behind: a larger --buffer or a faster disk), lost (the disk was full, or nobody read the pipe).
 
-Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but could not write all of it, or
+Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but could not write all of it, or \
 a worker failed. Ctrl-C ends it in order, with a whole file; twice, at once.")]
 pub struct CaptureArgs {
     /// A port; say it once for each.

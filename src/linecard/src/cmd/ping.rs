@@ -21,11 +21,11 @@ use super::fwd::parse_mac;
 /// Measures how long frames take to a reflector or a host and back, one at a time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-To a host, frames are ICMP or ICMPv6 echo requests from an address that must be free on that link; the host's address is found
-by ARP or neighbour discovery, or that of the gateway to it. To a linecard reflect at the other end they are UDP
-datagrams of 198.18.0.0/15, the network set aside for benchmarks, sent to its MAC address, which it prints. Times
-are from the reading of the clock before a frame is sent to the one after it is received, on a core of its own that
-does nothing else, unless --idle says that it may sleep. A uring: port hands frames over in blocks, up to milliseconds
+To a host, frames are ICMP or ICMPv6 echo requests from an address that must be free on that link; the host's address is found \
+by ARP or neighbour discovery, or that of the gateway to it. To a linecard reflect at the other end they are UDP \
+datagrams of 198.18.0.0/15, the network set aside for benchmarks, sent to its MAC address, which it prints. Times \
+are from the reading of the clock before a frame is sent to the one after it is received, on a core of its own that \
+does nothing else, unless --idle says that it may sleep. A uring: port hands frames over in blocks, up to milliseconds \
 late; for latency take xdp:, or uring:eth1?rx=mmsg.
 
 Examples:
@@ -34,7 +34,7 @@ Examples:
   linecard ping --port dpdk:0000:3b:00.0 --peer 3c:ec:ef:00:00:02 --interval 1ms --count 10000 --quiet
   linecard ping --port uring:eth1 --peer 02:00:00:00:00:02 --size 1518 --json | jq .latency.time
 
-Exit codes: 0 something came back, 1 nothing did or it could not start, 2 wrong usage. Ctrl-C ends it in order and
+Exit codes: 0 something came back, 1 nothing did or it could not start, 2 wrong usage. Ctrl-C ends it in order and \
 still reports.")]
 pub struct PingArgs {
     /// The host to ping.

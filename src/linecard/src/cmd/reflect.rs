@@ -16,9 +16,9 @@ use super::watched::ControlArgs;
 /// Sends back what arrives, with source and destination exchanged.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Source and destination are exchanged in place, which changes no checksum, and what frames carry stays as it is: so
-linecard gen --receive and linecard ping know their frames again and measure the way to here and back. Only frames to the
-port's own address go back, or those to groups and others as well with --everything: then never two reflectors on one link,
+Source and destination are exchanged in place, which changes no checksum, and what frames carry stays as it is: so \
+linecard gen --receive and linecard ping know their frames again and measure the way to here and back. Only frames to the \
+port's own address go back, or those to groups and others as well with --everything: then never two reflectors on one link, \
 nor a port of this machine that carries anything else.
 
 Examples:
@@ -26,7 +26,7 @@ Examples:
   linecard reflect --port uring:eth1 --answer 10.0.0.2     so that a router in between finds it
   linecard reflect --port uring:eth1 --swap mac            for frames that are not IP, or must not change
 
-Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but a worker failed, a frame
+Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but a worker failed, a frame \
 is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at once.")]
 pub struct ReflectArgs {
     /// A port; say it once for each.

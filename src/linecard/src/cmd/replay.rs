@@ -38,7 +38,7 @@ Examples:
 
 Frames that leave when the next one is already due are counted as late, and the latest is told.
 
-Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but the file is broken, frames were refused by
+Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but the file is broken, frames were refused by \
 the port, or a worker failed. Ctrl-C ends it in order and still reports; twice, at once.")]
 pub struct ReplayArgs {
     /// The capture file; - for standard input.

@@ -34,7 +34,7 @@ Examples:
   linecard report main.json branch.json --fail-on regression --tolerance 1
                                                   for CI: exit code 4 if branch is worse by more than 1 %
 
-Exit codes: 0 done, 1 a file could not be read or written or there was nothing to compare, 2 wrong usage,
+Exit codes: 0 done, 1 a file could not be read or written or there was nothing to compare, 2 wrong usage, \
 4 with --fail-on regression: a figure is worse, by more than chance explains and more than --tolerance."
 )]
 pub struct ReportArgs {

@@ -19,11 +19,11 @@ use super::watched::ControlArgs;
 /// Receives what a generator sends: counts, rates, and by lane what was lost, doubled, overtaken.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Frames of linecard gen carry a stamp: which lane they are of (a stream, as one worker of the generator sends it),
-which number they have there, and when they were sent. From it the sink tells for each lane what was lost (RFC 7680),
-what came twice (RFC 5560), what was overtaken (RFC 4737), and the jitter (RFC 3550). Latency needs one
-clock for both ends: use linecard gen --receive PORT, or linecard ping and linecard reflect. What is lost at the very end
-of a lane is not seen here, because nothing comes after it: the generator says how many it sent. Frames without a
+Frames of linecard gen carry a stamp: which lane they are of (a stream, as one worker of the generator sends it), \
+which number they have there, and when they were sent. From it the sink tells for each lane what was lost (RFC 7680), \
+what came twice (RFC 5560), what was overtaken (RFC 4737), and the jitter (RFC 3550). Latency needs one \
+clock for both ends: use linecard gen --receive PORT, or linecard ping and linecard reflect. What is lost at the very end \
+of a lane is not seen here, because nothing comes after it: the generator says how many it sent. Frames without a \
 stamp are counted by kind.
 
 Examples:
@@ -31,7 +31,7 @@ Examples:
   linecard sink --port xdp:eth1 --answer 10.0.0.2,10.0.1.0/24    so that a router in between finds it
   linecard sink --port uring:eth1 --duration 10s --json | jq .counts
 
-Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but a worker failed, a frame
+Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but a worker failed, a frame \
 is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at once.")]
 pub struct SinkArgs {
     /// A port; say it once for each.

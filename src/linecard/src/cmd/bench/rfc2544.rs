@@ -44,8 +44,8 @@ Examples:
 
 The device has to forward the frames: see --packet and --peer. A router needs --peer with its own MAC address.
 
-Exit codes: 0 all was measured, 1 it could not start, 2 wrong usage, 3 it ran, but was interrupted, a test was
-refused or a port failed. Ctrl-C ends it after the frames on their way, and reports what there is; --resume goes on
+Exit codes: 0 all was measured, 1 it could not start, 2 wrong usage, 3 it ran, but was interrupted, a test was \
+refused or a port failed. Ctrl-C ends it after the frames on their way, and reports what there is; --resume goes on \
 from there. Twice ends it at once."
 )]
 pub struct Rfc2544Args {

@@ -27,14 +27,15 @@ const MOST_FRAMES: usize = 16_384;
 #[command(
     about = "Send traffic at a rate, and say how well it was sent",
     after_help = "\
-A packet is written as its headers from the outside in. What is left out is filled in: addresses of the
-port and of benchmarks (198.18.0.0/15), UDP, lengths, checksums, zeros up to the frame's size. Sizes
+A packet is written as its headers from the outside in. What is left out is filled in: addresses of the \
+port and of benchmarks (198.18.0.0/15), UDP, lengths, checksums, zeros up to the frame's size. Sizes \
 include the FCS. Every frame ends in a stamp (its stream, number and time) unless --no-stamp says no.
 
-Rates: 20kpps, 1.5Mpps, 5Gbps (bits of frames with FCS: layer 2), 5GbpsL1 (with preamble and gap), 40% of
-the link, max. Sizes: 128, 64..1518, imix (7:4:1 of 64, 594, 1518), 64:7,1518:1, genome:aaafg (RFC 6985).
+Rates: 20kpps, 1.5Mpps, 5Gbps (bits of frames with FCS: layer 2), 5GbpsL1 (with preamble and gap), 40% of \
+the link, max.
+Sizes: 128, 64..1518, imix (7:4:1 of 64, 594, 1518), 64:7,1518:1, genome:aaafg (RFC 6985).
 Spacing: constant, poisson, self-similar, burst:32/1ms (that is its rate), ramp:1kpps/10s.
-Fields that change: udp.sport=1024..2047, ipv4.dst=[10.0.0.1, 10.0.0.9], ipv4.src=random(10.0.0.0..10.0.9.255),
+Fields that change: udp.sport=1024..2047, ipv4.dst=[10.0.0.1, 10.0.0.9], ipv4.src=random(10.0.0.0..10.0.9.255), \
 several stepping together with &, the second when the first begins again with 'then'.
 
 Examples:
@@ -47,11 +48,11 @@ Examples:
   linecard gen --show 3 --packet 'ipv6/tcp(flags=syn)' --size 128    the first frames, without any port
   linecard gen --port 'pcap:?tx=out.pcap' --count 100                into a file
 
-A file of streams has [[stream]] tables with name, packet, size, flows, vary, rate, weight, spacing, stamp;
+A file of streams has [[stream]] tables with name, packet, size, flows, vary, rate, weight, spacing, stamp; \
 streams without a rate share that of the command line by weight.
 
-Exit codes: 0 it was sent as asked; 1 it could not start; 2 wrong usage; 3 a worker failed, a frame is
-unaccounted for or an mbuf leaked; 4 the rate was not held within 0.1 per cent, or frames were due and
+Exit codes: 0 it was sent as asked; 1 it could not start; 2 wrong usage; 3 a worker failed, a frame is \
+unaccounted for or an mbuf leaked; 4 the rate was not held within 0.1 per cent, or frames were due and \
 not sent. Ctrl-C ends it in order and still reports; twice, at once."
 )]
 pub struct GenArgs {

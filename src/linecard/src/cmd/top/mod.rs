@@ -23,7 +23,7 @@ use screen::{Screen, Then};
 /// Shows what a running engine does: ports, queues, workers, pools, drops, rules, protocols, streams.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every long-running command can be watched, by its user and by root: linecard fwd, run, gen and others. h explains the
+Every long-running command can be watched, by its user and by root: linecard fwd, run, gen and others. h explains the \
 keys. Without a terminal it prints a table once, as with --once.
 
 Examples:

@@ -18,7 +18,7 @@ use crate::results::{Distribution, Latency};
 /// The longest time that is told from longer ones: 68 s, which is far longer than RFC 2544's 2 s to settle.
 pub const MAX_NS: u64 = (1 << 36) - 1;
 
-/// Of results: what [`distribution`] reads off a histogram.
+/// Of results: what [`Times::distribution`] reads off a histogram.
 pub const QUANTILES: [f64; 12] = [
     0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0,
 ];

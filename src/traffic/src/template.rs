@@ -10,7 +10,7 @@
 //! | IPv4 addresses | 198.18.0.1 to 198.19.0.1, from the block for benchmarks (RFC 2544 appendix C.2.2) |
 //! | IPv6 addresses | 2001:2::1 to 2001:2:0:1::1, from the block for benchmarks (RFC 5180) |
 //! | UDP and TCP ports | from 1024 to 9, discard |
-//! | the rest up to the frame's size | zeros, then the [stamp](crate::stamp) |
+//! | the rest up to the frame's size | zeros, then the [`stamp`] |
 //!
 //! Lengths and checksums are right at each size. A stamp is nothing to a checksum that covers it, so what is summed
 //! once stays right, but for [fields that change](crate::fields).

@@ -125,17 +125,23 @@ impl Burst {
         // SAFETY: the first `len` slots are initialised. Only bytes are changed: see `plain`.
         let mbufs: &mut [Mbuf] =
             unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) };
-        let changed = if self.plain.pool == 0 {
-            mbufs
-                .iter_mut()
-                .position(|mbuf| !mbuf.data_mut().is_some_and(&mut change))
-        } else {
-            mbufs.iter_mut().position(|mbuf| {
+        let known = self.plain.pool != 0;
+        // `change` is called from one place only, so that the compiler puts it there.
+        for (index, mbuf) in mbufs.iter_mut().enumerate() {
+            let data = if known {
                 // SAFETY: one owner and its own buffer, by the contract of `set_plain`.
-                !change(unsafe { mbuf.own_data_mut() })
-            })
-        };
-        changed.unwrap_or(self.len)
+                unsafe { mbuf.own_data_mut() }
+            } else {
+                match mbuf.data_mut() {
+                    Some(data) => data,
+                    None => return index,
+                }
+            };
+            if !change(data) {
+                return index;
+            }
+        }
+        self.len
     }
 
     /// Looks at each mbuf of a burst that was just received, once for all who come after: gives it the

@@ -72,6 +72,45 @@ impl Stamp {
     }
 }
 
+/// The stamps of frames of one lane that leave together, one after the other: only the sequence number differs, so all
+/// else is worked out once.
+#[derive(Debug, Clone)]
+pub(crate) struct Series {
+    /// The first eight bytes, with zeros for the sequence number, and the next eight.
+    head: u64,
+    sent: [u8; 8],
+    /// The sum of all of that.
+    sum: u32,
+    sequence: u32,
+}
+
+impl Series {
+    /// Begins with `first`.
+    pub(crate) fn new(first: Stamp) -> Self {
+        let head = u64::from(MAGIC) << 48 | u64::from(first.lane) << 32;
+        Self {
+            head,
+            sent: first.sent_ns.to_be_bytes(),
+            sum: sum(u128::from(head) << 64 | u128::from(first.sent_ns)).into(),
+            sequence: first.sequence,
+        }
+    }
+
+    /// Writes the next to the end of a frame, if there is room, and goes on.
+    #[inline(always)]
+    pub(crate) fn put_at_end_of(&mut self, frame: &mut [u8]) {
+        if let Some(to) = frame.last_chunk_mut::<LEN>() {
+            let sum = self.sum + (self.sequence >> 16) + (self.sequence & 0xffff);
+            let sum = (sum >> 16) + (sum & 0xffff);
+            let sum = ((sum >> 16) + (sum & 0xffff)) as u16;
+            to[..8].copy_from_slice(&(self.head | u64::from(self.sequence)).to_be_bytes());
+            to[8..16].copy_from_slice(&self.sent);
+            to[16..].copy_from_slice(&(!sum).to_be_bytes());
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+}
+
 /// The one's complement sum of eight words: never zero, as one of them is the magic number.
 #[inline(always)]
 fn sum(words: u128) -> u16 {
@@ -103,6 +142,19 @@ mod tests {
             let after = linecard_wire::checksum(&frame);
             // 0 and 0xffff are the same number in one's complement.
             prop_assert!(before == after || before ^ after == 0xffff && before.is_multiple_of(0xffff));
+        }
+
+        #[test]
+        fn a_series_is_one_stamp_after_the_other(lane: u16, sequence: u32, sent_ns: u64, wraps: bool) {
+            let sequence = if wraps { sequence | 0xffff_fff8 } else { sequence };
+            let mut series = Series::new(Stamp { lane, sequence, sent_ns });
+            for n in 0..20 {
+                let (mut one, mut other) = ([1; LEN + 2], [1; LEN + 2]);
+                series.put_at_end_of(&mut one);
+                let stamp = Stamp { lane, sequence: sequence.wrapping_add(n), sent_ns };
+                prop_assert!(stamp.put_at_end_of(&mut other));
+                prop_assert_eq!(one, other);
+            }
         }
 
         #[test]

@@ -26,7 +26,7 @@ use linecard_wire::describe::Headers;
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::SeedableRng;
 
-use crate::fields::{Program, Sums, Wheel, Writer, fold};
+use crate::fields::{Program, Sum, Sums, Wheel, Writer};
 use crate::stamp;
 use crate::stream::StreamSpec;
 
@@ -39,7 +39,7 @@ use complete::flows;
 use draft::Draft;
 
 /// A frame that is longer than this is copied as far as it is not zeros, in pieces of 64 bytes.
-const SHORT: usize = 128;
+pub(crate) const SHORT: usize = 128;
 
 /// Whose addresses frames have if nobody says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(crate) struct Template {
     /// By size, in the order of [`sizes`](Self::sizes).
     variants: Vec<Variant>,
     sizes: Vec<u16>,
-    checksums: Vec<Sum>,
+    pub(crate) checksums: Vec<Sum>,
     programs: Vec<(Program, Vec<Writer>)>,
     pub(crate) stamped: bool,
 }
@@ -67,17 +67,9 @@ pub(crate) struct Variant {
     /// Bytes without FCS.
     pub(crate) len: u16,
     /// The frame, or all of it behind which there are only zeros.
-    image: Box<[u8]>,
+    pub(crate) image: Box<[u8]>,
     /// What the checksums that change are over, without the fields that change.
-    sums: Sums,
-}
-
-/// A checksum that changes.
-#[derive(Debug, Clone, Copy)]
-struct Sum {
-    at: u16,
-    /// Zero says that there is none (UDP).
-    zero_is_none: bool,
+    pub(crate) sums: Sums,
 }
 
 impl Template {
@@ -132,6 +124,18 @@ impl Template {
         dice: &mut Pcg64,
     ) {
         copy(&variant.image, frame);
+        self.change(variant, frame, wheels, dice);
+    }
+
+    /// Writes the fields that change, and the checksums that follow them, into a copy of the variant's image.
+    #[inline(always)]
+    pub(crate) fn change(
+        &self,
+        variant: &Variant,
+        frame: &mut [u8],
+        wheels: &mut [Wheel],
+        dice: &mut Pcg64,
+    ) {
         if wheels.is_empty() {
             return;
         }
@@ -148,24 +152,10 @@ impl Template {
     }
 }
 
-impl Sum {
-    #[inline(always)]
-    fn finish(self, words: u64) -> u16 {
-        let words = (words >> 32) + (words & 0xffff_ffff);
-        let words = fold(words);
-        let words = (words >> 16) + (words & 0xffff);
-        let words = (words >> 16) + (words & 0xffff);
-        match !(words as u16) {
-            0 if self.zero_is_none => 0xffff,
-            checksum => checksum,
-        }
-    }
-}
-
 /// Copies an image and fills the rest with zeros. Of a short frame, two pieces that may overlap, each of a
 /// length that the compiler knows.
 #[inline(always)]
-fn copy(image: &[u8], frame: &mut [u8]) {
+pub(crate) fn copy(image: &[u8], frame: &mut [u8]) {
     if frame.len() > SHORT {
         if let Some((head, rest)) = frame.split_at_mut_checked(image.len()) {
             head.copy_from_slice(image);
@@ -179,7 +169,7 @@ fn copy(image: &[u8], frame: &mut [u8]) {
 }
 
 #[inline(always)]
-fn ends<const N: usize>(from: &[u8], to: &mut [u8]) {
+pub(crate) fn ends<const N: usize>(from: &[u8], to: &mut [u8]) {
     if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
         *to = *from;
     }

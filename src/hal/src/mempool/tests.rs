@@ -115,6 +115,40 @@ proptest! {
 }
 
 #[test]
+fn frames_of_one_length_are_plain_and_known() {
+    let (pool, mut burst) = (pool(8, 0), Burst::with_capacity(8));
+    assert_eq!(
+        pool.alloc_frames(&mut burst, 8, 49),
+        0,
+        "more than the data room"
+    );
+    assert_eq!(pool.alloc_frames(&mut burst, 3, 48), 3);
+    let token = burst.as_slice()[0].pool_token();
+    let known = burst.plain().expect("known");
+    assert_eq!((known.pool, known.bytes), (token, 3 * 48));
+    assert_eq!(burst.change_data(|frame| frame.len() == 48), 3);
+    for mbuf in burst.iter() {
+        assert!(mbuf.is_plain());
+        assert_eq!(
+            (mbuf.frame_len(), mbuf.headroom(), mbuf.port()),
+            (48, 16, NO_PORT)
+        );
+    }
+    assert_eq!(pool.alloc_frames(&mut burst, 1, 48), 0, "not empty");
+    burst.clear();
+    assert_eq!(pool.alloc_frames(&mut burst, 100, 0), 8);
+    assert_eq!(pool.alloc_burst(&mut Burst::with_capacity(1), 1), 0);
+    burst.clear();
+    books_balance(&pool, 0);
+    let fresh = pool.alloc().unwrap();
+    assert_eq!(
+        (fresh.frame_len(), fresh.data().len()),
+        (0, 0),
+        "no length is left"
+    );
+}
+
+#[test]
 fn an_empty_pool_gives_none_and_counts_it() {
     let pool = pool(2, 0);
     let held = [pool.alloc().unwrap(), pool.alloc().unwrap()];

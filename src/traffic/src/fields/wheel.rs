@@ -12,6 +12,28 @@ pub(crate) const MOST_CHECKSUMS: usize = 8;
 /// Sums in the making: congruent to the sums of 16-bit words that the checksums are over.
 pub(crate) type Sums = [u64; MOST_CHECKSUMS];
 
+/// A checksum that changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sum {
+    pub(crate) at: u16,
+    /// Zero says that there is none (UDP).
+    pub(crate) zero_is_none: bool,
+}
+
+impl Sum {
+    #[inline(always)]
+    pub(crate) fn finish(self, words: u64) -> u16 {
+        let words = (words >> 32) + (words & 0xffff_ffff);
+        let words = fold(words);
+        let words = (words >> 16) + (words & 0xffff);
+        let words = (words >> 16) + (words & 0xffff);
+        match !(words as u16) {
+            0 if self.zero_is_none => 0xffff,
+            checksum => checksum,
+        }
+    }
+}
+
 /// Where a number lies in a frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Place {
@@ -90,16 +112,16 @@ pub(crate) fn fold(number: u64) -> u64 {
 /// A [`Program`] at work for one worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Wheel {
-    steps: Box<[Cog]>,
-    cycle: u64,
+    pub(super) steps: Box<[Cog]>,
+    pub(super) cycle: u64,
     /// Values are taken every so many: other workers have those between.
-    stride: u64,
-    at: u64,
+    pub(super) stride: u64,
+    pub(super) at: u64,
 }
 
 #[derive(Debug, Clone)]
-struct Cog {
-    fields: Box<[(Source, Writer)]>,
+pub(super) struct Cog {
+    pub(super) fields: Box<[(Source, Writer)]>,
     len: u64,
     at: u64,
 }
@@ -149,6 +171,15 @@ impl Wheel {
                 first.at += self.stride;
             }
             _ => self.set(),
+        }
+    }
+
+    /// Goes on from there, within a cycle, if it has one step.
+    pub(crate) fn turn_to(&mut self, at: u64) {
+        debug_assert!(at < self.cycle && self.steps.len() == 1);
+        self.at = at;
+        if let Some(first) = self.steps.first_mut() {
+            first.at = at;
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Run {
     pub(super) trains: Box<[Train]>,
     /// When each paced train is due, if there are several.
     pub(super) queue: BinaryHeap<Reverse<(u64, u32)>>,
-    /// By frame of this turn: the stream.
+    /// By frame of this turn: the stream, if there are several.
     pub(super) planned: Vec<u32>,
     pub(super) burst: Burst,
     pub(super) gaps: Histogram<u64>,
@@ -98,43 +98,6 @@ pub(super) struct Train {
 }
 
 impl Lane {
-    /// Makes the next frames. If all have one size, that is looked up once.
-    #[inline(always)]
-    fn fill_all(&mut self, mbufs: &mut [Mbuf], now_ns: u64) -> u64 {
-        let only = match self.sizes[..] {
-            [index] => index,
-            _ => return mbufs.iter_mut().map(|mbuf| self.fill(mbuf, now_ns)).sum(),
-        };
-        let Self {
-            template,
-            wheels,
-            dice,
-            next,
-            ..
-        } = self;
-        let Some(variant) = template.variant(only) else {
-            return 0;
-        };
-        let mut stamp = Stamp {
-            lane: self.lane,
-            sequence: *next as u32,
-            sent_ns: now_ns,
-        };
-        for mbuf in &mut *mbufs {
-            if mbuf.set_data(mbuf.headroom() as u16, variant.len)
-                && let Some(frame) = mbuf.data_mut()
-            {
-                template.write(variant, frame, wheels, dice);
-                let _ = template.stamped && stamp.put_at_end_of(frame);
-            }
-            stamp.sequence = stamp.sequence.wrapping_add(1);
-        }
-        *next += mbufs.len() as u64;
-        let bytes = u64::from(variant.len + FCS_BYTES) * mbufs.len() as u64;
-        self.bytes += bytes;
-        bytes
-    }
-
     /// Makes the next frame.
     #[inline(always)]
     fn fill(&mut self, mbuf: &mut Mbuf, now_ns: u64) -> u64 {
@@ -182,6 +145,25 @@ impl Train {
         stream
     }
 
+    /// How many frames are due, up to `most`; goes on to the one behind them.
+    #[inline(always)]
+    fn count_due(&mut self, now: u64, end_ns: u64, most: usize, counts: &mut Counts) -> usize {
+        let Some(pacer) = &mut self.pacer else {
+            return if now < end_ns { most } else { 0 };
+        };
+        let mut due = 0;
+        while due < most {
+            let due_ns = pacer.due_ns();
+            if due_ns > now || due_ns >= end_ns {
+                break;
+            }
+            pacer.advance();
+            counts.lateness(now, due_ns, (pacer.due_ns() - due_ns).max(self.patience_ns));
+            due += 1;
+        }
+        due
+    }
+
     /// When its next frame is due, if that is before `end_ns`.
     #[inline(always)]
     fn due_ns(&self, end_ns: u64) -> Option<u64> {
@@ -224,25 +206,11 @@ impl Run {
         }
         self.give_up(now);
         let room = cx.burst_size().saturating_sub(cx.waiting(port));
-        self.planned.clear();
-        if let [train] = &mut self.trains[..] {
-            let (end, left) = (self.end_ns, &mut self.left);
-            plan_one(
-                train,
-                now,
-                end,
-                room,
-                left,
-                &mut self.planned,
-                &mut self.counts,
-            );
-        } else {
-            self.plan_many(now, room);
-        }
-        if self.planned.is_empty() {
+        let wanted = self.plan(now, room);
+        if wanted == 0 {
             return self.is_over(now, port, cx);
         }
-        self.send(now, port, cx);
+        self.send(wanted, now, port, cx);
         if now >= self.publish_ns {
             self.publish_ns = now + PUBLISH_NS;
             self.publish(progress);
@@ -311,6 +279,24 @@ impl Run {
         self.queue = queue;
     }
 
+    /// How many frames leave now; if there are several streams, [`planned`](Self::planned) says which.
+    #[inline(always)]
+    fn plan(&mut self, now: u64, room: usize) -> usize {
+        let [train] = &mut self.trains[..] else {
+            self.planned.clear();
+            self.plan_many(now, room);
+            return self.planned.len();
+        };
+        let most = room.min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let due = train.count_due(now, self.end_ns, most, &mut self.counts);
+        self.left -= due as u64;
+        if self.streams.len() > 1 {
+            self.planned.clear();
+            self.planned.extend((0..due).map(|_| train.stream()));
+        }
+        due
+    }
+
     /// Which streams send now, of several schedules: in the order in which they are due; then those without any.
     fn plan_many(&mut self, now: u64, room: usize) {
         while self.planned.len() < room && self.left > 0 {
@@ -344,14 +330,17 @@ impl Run {
     }
 
     #[inline(always)]
-    fn send(&mut self, now: u64, port: PortIndex, cx: &mut Context) {
-        let wanted = self.planned.len();
-        let got = cx.pool().alloc_burst(&mut self.burst, wanted);
+    fn send(&mut self, wanted: usize, now: u64, port: PortIndex, cx: &mut Context) {
         let bytes = match &mut self.streams[..] {
-            [only] => only.fill_all(self.burst.as_mut_slice(), now),
+            [only] if only.has_one_size() => {
+                only.fill_burst(cx.pool(), &mut self.burst, wanted, now)
+            }
             streams => {
+                cx.pool().alloc_burst(&mut self.burst, wanted);
                 let mut bytes = 0;
-                for (mbuf, stream) in self.burst.iter_mut().zip(&self.planned) {
+                // If there is one stream only, nobody plans.
+                let planned = self.planned.iter().chain(std::iter::repeat(&0));
+                for (mbuf, stream) in self.burst.iter_mut().zip(planned) {
                     if let Some(lane) = streams.get_mut(*stream as usize) {
                         bytes += lane.fill(mbuf, now);
                     }
@@ -359,6 +348,7 @@ impl Run {
                 bytes
             }
         };
+        let got = self.burst.len();
         cx.emit_burst(port, &mut self.burst);
         let counts = &mut self.counts;
         if counts.frames == 0 {
@@ -458,36 +448,4 @@ impl Run {
 
 fn set(to: &AtomicU64, value: u64) {
     to.store(value, Ordering::Relaxed);
-}
-
-/// Which streams send now, of one schedule.
-#[inline(always)]
-fn plan_one(
-    train: &mut Train,
-    now: u64,
-    end_ns: u64,
-    room: usize,
-    left: &mut u64,
-    planned: &mut Vec<u32>,
-    counts: &mut Counts,
-) {
-    let most = room.min(usize::try_from(*left).unwrap_or(usize::MAX));
-    let patience = train.patience_ns;
-    if let (None, [only]) = (&train.pacer, &train.order[..]) {
-        planned.resize(if now < end_ns { most } else { 0 }, *only);
-    }
-    while planned.len() < most {
-        if let Some(pacer) = &mut train.pacer {
-            let due = pacer.due_ns();
-            if due > now || due >= end_ns {
-                break;
-            }
-            pacer.advance();
-            counts.lateness(now, due, (pacer.due_ns() - due).max(patience));
-        } else if now >= end_ns {
-            break;
-        }
-        planned.push(train.stream());
-    }
-    *left -= planned.len() as u64;
 }

@@ -3,8 +3,8 @@
 use linecard_wire::describe::{Algorithm, Expression, Headers, Role};
 
 use super::complete::complete;
-use super::{Addresses, SHORT, Sum, Template, Variant};
-use crate::fields::{Changing, MOST_CHECKSUMS, Place, Program, Sums, Writer, fold};
+use super::{Addresses, SHORT, Template, Variant};
+use crate::fields::{Changing, MOST_CHECKSUMS, Place, Program, Sum, Sums, Writer, fold};
 use crate::stream::StreamSpec;
 use crate::{FCS_BYTES, size, stamp};
 

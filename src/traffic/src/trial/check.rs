@@ -63,6 +63,8 @@ pub enum Fault {
     },
     /// Frames sent, received and lost do not add up.
     Account,
+    /// Frames came so far behind that it is not known whether they are among those counted as lost.
+    Astray(u64),
     /// Many frames were changed or none of ours.
     Foreign(u64),
     /// A port's link went down.
@@ -99,6 +101,10 @@ impl fmt::Display for Fault {
                 write!(f, "{received} different frames came, but {sent} were sent")
             }
             Self::Account => f.write_str("frames received and lost are not those that were sent"),
+            Self::Astray(frames) => write!(
+                f,
+                "{frames} frames came further behind than the receiver remembers, so what was lost is not known"
+            ),
             Self::Foreign(frames) => {
                 write!(f, "{frames} frames came back changed or were none of ours")
             }
@@ -147,6 +153,9 @@ pub fn check(trial: &Trial, tolerance: &Tolerance) -> Vec<Fault> {
         });
     } else if counts.sent - counts.received != counts.lost {
         faults.push(Fault::Account);
+    }
+    if counts.astray > 0 {
+        faults.push(Fault::Astray(counts.astray));
     }
     if counts.foreign > 10 + (counts.sent as f64 * tolerance.foreign) as u64 {
         faults.push(Fault::Foreign(counts.foreign));
@@ -231,6 +240,8 @@ mod tests {
         );
         assert_eq!(faults(|t| t.counts.lost = 0), [Fault::Account]);
         assert_eq!(faults(|t| t.counts.foreign = 12), [Fault::Foreign(12)]);
+        // They may be those that were lost, which then were not.
+        assert_eq!(faults(|t| t.counts.astray = 1), [Fault::Astray(1)]);
         assert_eq!(
             faults(|t| t.counts = Counts::default()),
             [Fault::NothingSent]

@@ -54,6 +54,8 @@ pub struct Tally {
 pub struct TesterConfig {
     /// What is sent: a packet expression, and how it varies. Size and rate are the trial's.
     pub stream: StreamSpec,
+    /// The longest that a trial [waits](super::Waits::settle) for a frame, by which the receiver's memory is made.
+    pub settle: Duration,
     /// Ends a trial early.
     pub stop: Arc<AtomicBool>,
 }

@@ -265,7 +265,9 @@ pub fn run(args: &Rfc2544Args) -> anyhow::Result<ExitCode> {
     let began = (SystemTime::now(), Instant::now());
     let mut described = args.describe(began.0);
     let stop = asked_to_stop()?;
-    let (mut tester, ports) = args.rig.tester(&args.subject(), stop)?;
+    let (mut tester, ports) = args
+        .rig
+        .tester(&args.subject(settings.waits.settle), stop)?;
     described.ports = ports;
     let link_fps = tester.max_fps(64);
     let plan = Plan::of(&settings, link_fps.map(|fps| fps * 8.0 * 84.0));
@@ -321,12 +323,13 @@ impl Rfc2544Args {
         settings
     }
 
-    fn subject(&self) -> Subject<'_> {
+    fn subject(&self, settle: Duration) -> Subject<'_> {
         let ports = self.port.as_deref().zip(self.receive.as_deref());
         Subject {
             simulated: self.simulate.as_ref().map(|device| &device.spec),
             ports: ports.map(|(send, receive)| [send, receive]),
             reset_command: self.reset_command.as_deref(),
+            settle,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use clap::Args;
 use linecard::engine::topology::Topology;
@@ -58,6 +59,8 @@ pub struct Subject<'a> {
     pub ports: Option<[&'a str; 2]>,
     /// What resets the device.
     pub reset_command: Option<&'a str>,
+    /// How long a trial waits for its frames.
+    pub settle: Duration,
 }
 
 /// A tester, and its ports as results have them.
@@ -91,7 +94,11 @@ impl RigArgs {
             vary: self.vary.clone(),
             ..StreamSpec::default()
         };
-        let tester = TesterConfig { stream, stop };
+        let tester = TesterConfig {
+            stream,
+            settle: subject.settle,
+            stop,
+        };
         if let Some(spec) = subject.simulated {
             let tester = SimTester::new(spec, tester)?;
             let port = Port {

@@ -11,6 +11,8 @@ pub struct Tolerance {
     pub rate: f64,
     /// Of frames that are none of ours, as a share of those sent; ten are always allowed.
     pub foreign: f64,
+    /// Frames that a sender who was held up may send at once to catch up: a few of its bursts.
+    pub burst: u64,
 }
 
 impl Default for Tolerance {
@@ -18,6 +20,7 @@ impl Default for Tolerance {
         Self {
             rate: 0.001,
             foreign: 0.001,
+            burst: 256,
         }
     }
 }
@@ -36,6 +39,13 @@ pub enum Fault {
     },
     /// Frames were due and not sent.
     Unsent(u64),
+    /// We were held up, sent what was due at once, and so few were lost that this may be why.
+    CaughtUp {
+        /// Frames sent at once.
+        burst: u64,
+        /// Frames.
+        lost: u64,
+    },
     /// Another number of frames left than the burst was to have.
     Frames {
         /// Frames.
@@ -82,6 +92,10 @@ impl fmt::Display for Fault {
                 "asked for {asked:.0} frames a second, {achieved:.0} were sent"
             ),
             Self::Unsent(frames) => write!(f, "{frames} frames were due and not sent"),
+            Self::CaughtUp { burst, lost } => write!(
+                f,
+                "the generator was held up and sent up to {burst} frames at once, which may be why {lost} were lost; give it a core of its own"
+            ),
             Self::Frames { asked, sent } => {
                 write!(
                     f,
@@ -132,6 +146,7 @@ pub fn check(trial: &Trial, tolerance: &Tolerance) -> Vec<Fault> {
     let mut faults = Vec::new();
     if let Some(asked) = trial.asked_fps {
         check_pace(trial, asked, tolerance, &mut faults);
+        faults.extend(check_bursts(trial, asked, tolerance));
     }
     if let Some(asked) = trial.asked_frames
         && asked != counts.sent
@@ -176,6 +191,19 @@ fn check_pace(trial: &Trial, asked: f64, tolerance: &Tolerance, faults: &mut Vec
     }
 }
 
+/// The device is only made worse by what we send at once to catch up: who lost nothing is believed, and so is who lost
+/// many times as much. Where loss is what is looked for, the trial says when it was last, and is believed as well.
+fn check_bursts(trial: &Trial, asked: f64, tolerance: &Tolerance) -> Option<Fault> {
+    let (lost, pacing) = (trial.counts.lost, &trial.pacing);
+    let burst = (pacing.latest_ns as f64 / 1e9 * asked) as u64;
+    let most = burst.saturating_mul(MANY_TIMES).min(pacing.late_frames);
+    let is_why = burst > tolerance.burst && lost > 0 && lost <= most;
+    (is_why && trial.last_loss_ns.is_none()).then_some(Fault::CaughtUp { burst, lost })
+}
+
+/// Losses of so many of the longest catch-up bursts have another reason.
+const MANY_TIMES: u64 = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +238,28 @@ mod tests {
         assert_eq!(faults(|t| t.counts.reordered = 5), []);
         assert_eq!(faults(|t| t.counts.foreign = 10), []);
         assert_eq!(faults(|t| t.achieved_fps = 999.1), []);
+    }
+
+    #[test]
+    fn loss_after_a_burst_of_our_own_is_not_the_devices() {
+        let late = |latest_ns, lost| {
+            faults(|t| {
+                (t.asked_fps, t.achieved_fps) = (Some(1e6), 1e6);
+                t.counts = Counts {
+                    sent: 1_000_000,
+                    received: 1_000_000 - lost,
+                    lost,
+                    ..Counts::default()
+                };
+                t.pacing.latest_ns = latest_ns;
+                t.pacing.late_frames = 500_000;
+            })
+        };
+        let (burst, lost) = (8700, 2000);
+        assert_eq!(late(8_700_000, lost), [Fault::CaughtUp { burst, lost }]);
+        assert_eq!(late(8_700_000, 0), []);
+        assert_eq!(late(8_700_000, 100_000), []);
+        assert_eq!(late(250_000, 100), []);
     }
 
     #[test]

@@ -187,10 +187,6 @@ impl Bench<'_> {
         let repetitions: Vec<f64> = found.iter().filter_map(|found| found.fps).collect();
         let whole = repetitions.len() == found.len();
         let last = found.last().copied().unwrap_or_default();
-        let between = stats::interval(&repetitions).or(match (last.fps, last.above) {
-            (Some(low), high) => Some((low, high.unwrap_or(low))),
-            _ => None,
-        });
         let line = self.tester.max_fps(size);
         let limit = match (last.above, ceiling.is_generator) {
             (Some(_), _) => "device",
@@ -208,7 +204,7 @@ impl Bench<'_> {
             frame_bytes: size,
             loss_goal: goal,
             fps: (whole && !repetitions.is_empty()).then(|| mean(&repetitions)),
-            between: between.filter(|_| whole),
+            between: between(found),
             line_fps: line,
             repetitions,
             trials,
@@ -387,6 +383,18 @@ impl Bench<'_> {
         }
         self.results.reset.push(recovery(size, "reset", all));
         Ok(())
+    }
+}
+
+/// Where the throughput is: each search says only that it is from a rate that met the goal up to one that did not. So
+/// it is from the lower end of what chance makes of the ones to the upper end of what it makes of the others.
+fn between(found: &[Found]) -> Option<(f64, f64)> {
+    let lows: Vec<f64> = found.iter().map(|one| one.fps).collect::<Option<_>>()?;
+    let high = |one: &Found| one.above.or(one.fps);
+    let highs: Vec<f64> = found.iter().map(high).collect::<Option<_>>()?;
+    match (stats::interval(&lows), stats::interval(&highs)) {
+        (Some((low, _)), Some((_, high))) => Some((low, high)),
+        _ => Some((*lows.first()?, *highs.first()?)),
     }
 }
 

@@ -95,8 +95,13 @@ fn quick_finds_both_goals_in_seconds_of_trials() {
         "{pdr:?}"
     );
     assert_eq!(ndr.repetitions.len(), 3);
-    let (low, high) = ndr.between.unwrap();
-    assert!(low <= ndr.fps.unwrap() && ndr.fps.unwrap() <= high);
+    // The truth is in the interval, though each search says the same.
+    for (found, right) in [(ndr, 1e6), (pdr, right)] {
+        let (low, high) = found.between.unwrap();
+        assert!(low <= found.fps.unwrap() && found.fps.unwrap() <= high);
+        // A buffer of 64 frames lets a little more through.
+        assert!(low <= right && right * 1.0001 <= high, "{found:?}");
+    }
     assert!(took < Duration::from_secs(600), "{took:?}");
 
     let plan = Plan::of(&quick, Some(10e9));

@@ -51,8 +51,26 @@ impl Bench<'_> {
                 Ceiling::new(trial.achieved_fps * 0.99, true)
             }
         };
+        self.refuse_few(ceiling.fps)?;
         self.keep_ceiling(size, ceiling);
         Ok(ceiling)
+    }
+
+    /// Whether trials at this rate have too few frames to tell anything.
+    fn is_few(&self, fps: f64, time: Duration) -> bool {
+        (fps * time.as_secs_f64()).round() < self.settings.least_frames()
+    }
+
+    fn refuse_few(&self, fps: f64) -> Result<(), Halt> {
+        let time = self.settings.trial;
+        if !self.is_few(fps, time) {
+            return Ok(());
+        }
+        Err(Halt::Refused(format!(
+            "a trial of {time:?} at {fps:.0} frames a second has {:.0} frames, from which nothing can be told; {:.0} are the least, so give it longer with --trial",
+            fps * time.as_secs_f64(),
+            self.settings.least_frames()
+        )))
     }
 
     fn keep_ceiling(&mut self, size: u16, ceiling: Ceiling) {
@@ -71,6 +89,15 @@ impl Bench<'_> {
         fps: f64,
         time: Duration,
     ) -> Result<Measured, Halt> {
+        let time = if self.is_few(fps, time) {
+            self.settings.trial
+        } else {
+            time
+        };
+        if self.is_few(fps, time) {
+            // A rate of which so few frames are sent is none that could be found.
+            return Ok(Measured::Loss(1.0));
+        }
         let spec = self.spec(test, size, Load::Rate(fps), time);
         match self.trial(&spec) {
             Ok(trial) => {
@@ -251,6 +278,8 @@ impl Bench<'_> {
             if share < self.settings.loss_step / 2.0 {
                 break;
             }
+            // The rows of higher rates stay.
+            self.refuse_few(highest.fps * share)?;
             let spec = self.spec(Test::FrameLoss, size, Load::Rate(highest.fps * share), time);
             let trial = match self.trial(&spec) {
                 // Only the highest rate can be out of reach; then there is a lower one.

@@ -188,6 +188,12 @@ impl Settings {
             || test == Test::Throughput && self.tests.iter().any(|t| t.needs_throughput())
     }
 
+    /// Frames of a trial from which a loss goal and the precision can be told: one frame is no more than they are.
+    pub fn least_frames(&self) -> f64 {
+        let of = |goal: &f64| 1.0 / goal.max(self.precision);
+        self.loss_goals.iter().map(of).fold(1.0, f64::max)
+    }
+
     /// Refuses what cannot work, with the remedy.
     pub fn check(&self) -> Result<(), String> {
         let positive = |what: &str, time: Duration| {

@@ -143,6 +143,40 @@ fn the_generators_limit_is_never_taken_for_the_devices() {
 }
 
 #[test]
+fn trials_of_a_few_frames_are_refused() {
+    for time in [Duration::from_nanos(1), Duration::from_micros(10)] {
+        let short = settings(|s| {
+            s.tests = vec![Test::Throughput, Test::FrameLoss];
+            (s.trial, s.first_trial) = (time, time);
+        });
+        let (results, _) = run(Model::default(), short);
+        assert!(results.throughput.is_empty() && results.frame_loss.is_empty());
+        assert!(results.trials.is_empty());
+        let why = &results.warnings[0];
+        assert!(
+            why.contains("is refused") && why.contains("200 are"),
+            "{why}"
+        );
+    }
+    // Nor does a search end at a rate of which too few are sent for one of them to be lost.
+    let quick = Settings {
+        sizes: vec![64],
+        tests: vec![Test::Throughput],
+        ..Settings::quick()
+    };
+    let slow = Model {
+        capacity_fps: 10.0,
+        buffer: 0,
+        ..Model::default()
+    };
+    let (results, _) = run(slow, quick);
+    assert!(results.throughput.iter().all(|found| found.fps.is_none()));
+    for trial in &results.trials {
+        assert!(trial.counts.sent >= 200, "{trial:?}");
+    }
+}
+
+#[test]
 fn a_link_is_a_limit_too() {
     let model = Model {
         capacity_fps: 20e6,

@@ -83,6 +83,22 @@ impl RigArgs {
         if let Some(peer) = self.peer {
             settings.insert("peer".to_owned(), peer.to_string());
         }
+        settings.insert("answer".to_owned(), self.answer.to_string());
+        let engine = self.engine.config(Idle::Spin);
+        let mut insert = |name: &str, value: String| settings.insert(name.to_owned(), value);
+        if let Some(workers) = engine.workers {
+            insert("workers", workers.to_string());
+        }
+        if let Some(lcores) = engine.lcores {
+            insert("lcores", format!("{lcores:?}"));
+        }
+        if let Some(mbufs) = engine.pool_size {
+            insert("pool_size", mbufs.to_string());
+        }
+        insert("oversubscribe", engine.oversubscribe.to_string());
+        insert("promiscuous", engine.promiscuous.to_string());
+        insert("engine_burst", engine.burst.to_string());
+        insert("idle", format!("{:?}", engine.idle).to_lowercase());
         settings
     }
 

@@ -305,6 +305,38 @@ fn a_bad_trial_is_repeated_and_a_test_of_bad_trials_is_refused() {
 }
 
 #[test]
+fn one_stall_does_not_lower_the_ceiling() {
+    /// Its first trial is cut short, or its link was down meanwhile.
+    struct Stalled(Model, u32, Option<&'static str>);
+    impl Tester for Stalled {
+        fn run(&mut self, spec: &TrialSpec) -> Result<Trial, TesterError> {
+            let mut trial = self.0.run(spec)?;
+            if self.1 > 0 {
+                self.1 -= 1;
+                trial.achieved_fps /= 2.0;
+                trial.faults.extend(self.2.map(str::to_owned));
+            }
+            Ok(trial)
+        }
+
+        fn max_fps(&self, frame_bytes: u16) -> Option<f64> {
+            self.0.max_fps(frame_bytes)
+        }
+    }
+    let model = Model {
+        capacity_fps: 20e6,
+        ..Model::default()
+    };
+    for (stalls, why) in [(1, None), (2, Some("the link of eth1 was down"))] {
+        let mut tester = Stalled(model.clone(), stalls, why);
+        let only = settings(|s| s.tests = vec![Test::Throughput]);
+        let (results, _) = Bench::new(only, &mut tester, &mut ()).run();
+        let found = &results.throughput[0];
+        assert_eq!((found.fps, found.limit.as_str()), (Some(LINE), "link"));
+    }
+}
+
+#[test]
 fn who_goes_on_repeats_nothing_and_comes_to_the_same_end() {
     let all = settings(|s| s.tests = Test::ALL.to_vec());
     let mut whole = flaky(0, u32::MAX);

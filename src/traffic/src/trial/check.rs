@@ -83,6 +83,9 @@ pub enum Fault {
     Clock,
 }
 
+/// How [`Fault::LinkDown`] begins in a trial's faults, which are text.
+const LINK_DOWN: &str = "the link of ";
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -122,7 +125,7 @@ impl fmt::Display for Fault {
             Self::Foreign(frames) => {
                 write!(f, "{frames} frames came back changed or were none of ours")
             }
-            Self::LinkDown(port) => write!(f, "the link of {port} was down"),
+            Self::LinkDown(port) => write!(f, "{LINK_DOWN}{port} was down"),
             Self::Clock => {
                 f.write_str("frames were on their way for longer than the trial took, by the clock")
             }
@@ -130,11 +133,14 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Whether the trial's sender was slower than asked: what the device would have made of that rate is not known.
+/// Whether the trial's sender was slower than asked: what the device would have made of that rate is not known. A link
+/// that was down says nothing of the sender.
 pub fn is_too_slow(trial: &Trial, tolerance: &Tolerance) -> bool {
-    trial
-        .asked_fps
-        .is_some_and(|asked| trial.achieved_fps < asked * (1.0 - tolerance.rate))
+    let is_down = |fault: &String| fault.starts_with(LINK_DOWN);
+    !trial.faults.iter().any(is_down)
+        && trial
+            .asked_fps
+            .is_some_and(|asked| trial.achieved_fps < asked * (1.0 - tolerance.rate))
 }
 
 /// Every reason in the figures of a trial not to believe it.
@@ -274,6 +280,8 @@ mod tests {
         slow(&mut trial);
         assert!(is_too_slow(&trial, &Tolerance::default()));
         assert!(!is_too_slow(&good(), &Tolerance::default()));
+        trial.faults = vec![Fault::LinkDown("uring:eth1".to_owned()).to_string()];
+        assert!(!is_too_slow(&trial, &Tolerance::default()));
 
         assert!(matches!(
             faults(|t| t.achieved_fps = 1002.0)[..],

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::figures::{mean, together};
 use super::search::{self, Ceiling, Found, Goal, Measured};
 use super::{Bench, Halt, Known, Search, Test};
-use crate::results::{BackToBack, LatencyAt, LossAt, Recovery, Throughput};
+use crate::results::{BackToBack, LatencyAt, LossAt, Recovery, Throughput, Trial};
 use crate::stats;
 use crate::trial::{Load, TrialSpec};
 
@@ -101,15 +101,21 @@ impl Bench<'_> {
         let spec = self.spec(test, size, Load::Rate(fps), time);
         match self.trial(&spec) {
             Ok(trial) => {
-                if trial.counts.received == 0 && !self.is_alive {
-                    self.ask_for_life(test, size, fps)?;
-                }
-                self.is_alive |= trial.counts.received > 0;
+                self.see_life(&trial, test, size, fps)?;
                 Ok(Measured::Loss(trial.counts.loss_ratio()))
             }
             Err(Halt::TooSlow(achieved)) => Ok(Measured::TooSlow(achieved)),
             Err(halt) => Err(halt),
         }
+    }
+
+    /// Notes that something came back, or asks whether anything ever does.
+    fn see_life(&mut self, trial: &Trial, test: Test, size: u16, fps: f64) -> Result<(), Halt> {
+        if trial.counts.received == 0 && !self.is_alive {
+            self.ask_for_life(test, size, fps)?;
+        }
+        self.is_alive |= trial.counts.received > 0;
+        Ok(())
     }
 
     /// Nothing came back: a device that is swamped, or none at all? Some frames at a hundredth of the rate will tell, and
@@ -290,6 +296,7 @@ impl Bench<'_> {
                 }
                 trial => trial?,
             };
+            self.see_life(&trial, Test::FrameLoss, size, highest.fps * share)?;
             without = if trial.counts.lost == 0 {
                 without + 1
             } else {

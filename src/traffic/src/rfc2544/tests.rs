@@ -212,6 +212,19 @@ fn a_dead_device_is_said_to_be_one() {
 }
 
 #[test]
+fn a_dead_device_has_no_loss_rate() {
+    let model = Model {
+        capacity_fps: 0.0,
+        buffer: 0,
+        ..Model::default()
+    };
+    let (results, _) = run(model, settings(|s| s.tests = vec![Test::FrameLoss]));
+    assert!(results.frame_loss.is_empty(), "{:?}", results.frame_loss);
+    let why = &results.warnings[0];
+    assert!(why.contains("anything between the ports"), "{why}");
+}
+
+#[test]
 fn a_device_that_always_loses_some_has_no_throughput() {
     struct Leaky(Model);
     impl Tester for Leaky {

@@ -167,6 +167,7 @@ pub(super) fn parts(
         sender: Handle::new(setup(TRANSMIT, 0, to_mac.unwrap_or(macs[1]))),
         teacher: Handle::new(setup(RECEIVE, LANES, macs[0])),
         receiver,
+        lanes: workers_of(plan, TRANSMIT).len(),
     };
     (parts, receivers)
 }

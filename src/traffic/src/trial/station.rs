@@ -69,6 +69,8 @@ pub(super) struct Parts {
     pub(super) teacher: generator::Handle,
     /// Receives.
     pub(super) receiver: receiver::Handle,
+    /// Lanes of the stream: one for each worker that sends.
+    pub(super) lanes: usize,
 }
 
 /// A tester with a real generator and a real receiver.
@@ -145,17 +147,25 @@ impl<R: Rig> StationTester<R> {
         config: TesterConfig,
         link_bits_per_second: Option<f64>,
     ) -> Result<Self, TesterError> {
+        let next = vec![0; parts.lanes];
         let tester = Self {
             rig,
             parts,
             config,
-            next: Vec::new(),
+            // So that the first trial need not learn where its lanes begin, which a device that copies frames makes hard.
+            next,
             link_bits_per_second,
         };
         // A stream that cannot be sent is said before anything is.
         let job = tester.job(64, Rate::FramesPerSecond(1.0), Limit::Frames(1));
         tester.parts.sender.check(&job).map_err(failed)?;
         Ok(tester)
+    }
+
+    /// By lane: the sequence number at which the next trial begins.
+    #[cfg(test)]
+    pub(super) fn begins_at(&self) -> &[u64] {
+        &self.next
     }
 
     pub(super) fn rig(&self) -> &R {

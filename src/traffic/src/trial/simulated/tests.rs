@@ -103,6 +103,14 @@ fn copies_do_not_make_up_for_what_is_lost() {
 }
 
 #[test]
+fn no_trial_has_to_learn_where_its_lanes_begin() {
+    let mut tester = tester("capacity=20kpps");
+    assert_eq!(tester.begins_at(), [0]);
+    run(&mut tester, 1000.0, MS * 100);
+    assert_eq!(tester.begins_at(), [100]);
+}
+
+#[test]
 fn disorder_is_told_and_is_no_loss() {
     let counts = run(&mut tester("reorder=100"), 1000.0, MS * 1000).counts;
     assert_eq!((counts.lost, counts.duplicated), (0, 0));

@@ -369,7 +369,7 @@ fn changed<'a>(
 fn dry_run(args: &Rfc2544Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     let link = args.simulate.as_ref();
     let link = link.map(|device| device.spec.link_bits_per_second);
-    let plan = Plan::of(settings, link.or(Some(10e9)));
+    let plan = Plan::of(settings, link.or(args.rig.link_speed).or(Some(10e9)));
     if args.json {
         let tests: serde_json::Map<_, _> = plan
             .tests

@@ -45,8 +45,8 @@ pub struct RigArgs {
     )]
     answer: Addresses,
     /// The speed of the sending link, where the port does not know it or is wrong: 10G, 2.5G, 100M.
-    #[arg(long, value_name = "SPEED", value_parser = parse_speed)]
-    link_speed: Option<f64>,
+    #[arg(long, value_name = "SPEED", value_parser = parse_speed, conflicts_with = "simulate")]
+    pub(super) link_speed: Option<f64>,
     #[command(flatten)]
     engine: EngineArgs,
 }

@@ -342,6 +342,19 @@ mod tests {
     }
 
     #[test]
+    fn repetitions_that_do_not_vary_are_no_proof() {
+        let same = |fps, between| throughput(fps, &[fps; 3], between);
+        let figure = only(same(100.0, None), same(100.001, None));
+        assert_eq!(figure.verdict, Verdict::Unknown);
+        assert!(figure.remark.starts_with("repetitions did not vary"));
+        // Each search came as close as half a per cent.
+        let near = |fps: f64| same(fps, Some((fps, fps * 1.005)));
+        assert_eq!(only(near(100.0), near(100.4)).verdict, Verdict::Same);
+        assert_eq!(only(near(100.0), near(101.0)).verdict, Verdict::Better);
+        assert_eq!(only(near(101.0), near(100.0)).verdict, Verdict::Worse);
+    }
+
+    #[test]
     fn intervals_of_searches_differ_if_they_do_not_overlap() {
         let low = || throughput(100.0, &[], Some((99.0, 101.0)));
         let near = throughput(101.5, &[], Some((100.5, 102.5)));

@@ -27,6 +27,8 @@ struct Known<'a> {
     value: f64,
     repetitions: &'a [f64],
     between: Option<(f64, f64)>,
+    /// How much more each repetition may truly have been, as a search only comes so close.
+    within: f64,
 }
 
 impl<'a> Known<'a> {
@@ -39,14 +41,21 @@ impl<'a> Known<'a> {
             value,
             repetitions,
             between: None,
+            within: 0.0,
         }
     }
 
+    /// Its interval has what chance does, and beyond that what the search left open.
     fn searched(value: f64, found: &'a Throughput) -> Self {
+        let chance = stats::interval(&found.repetitions);
+        let open = found
+            .between
+            .zip(chance)
+            .map(|(all, chance)| all.1 - chance.1);
         Self {
-            value,
-            repetitions: &found.repetitions,
             between: found.between,
+            within: open.unwrap_or(0.0).max(0.0),
+            ..Self::often(value, &found.repetitions)
         }
     }
 }
@@ -190,7 +199,11 @@ impl Found<'_> {
             let (of_a, of_b) = (frames(&a.repetitions), frames(&b.repetitions));
             let name = "longest burst".to_owned();
             let mut figure = figure("back_to_back", a.frame_bytes, name, Unit::Frames);
-            let (was, is) = (Known::often(a.frames, &of_a), Known::often(b.frames, &of_b));
+            let known = |frames, all| Known {
+                within: 1.0,
+                ..Known::often(frames, all)
+            };
+            let (was, is) = (known(a.frames, &of_a), known(b.frames, &of_b));
             figure.judge(was, is, Better::More);
             self.figures.push(figure);
         }
@@ -271,7 +284,10 @@ impl Figure {
         self.between = difference
             .filter(|_| is_relative)
             .map(|d| (of_base(d.between.0), of_base(d.between.1)));
+        // Who repeats and sees no chance at work knows nothing of how large it is.
+        let is_exact = difference.is_some_and(|d| d.between.0 == d.between.1);
         self.verdict = match difference {
+            _ if is_exact && a.value != b.value => Verdict::Unknown,
             _ if a.value == b.value => Verdict::Same,
             None => Verdict::Unknown,
             Some(difference) if !difference.is_significant() => Verdict::Same,
@@ -280,16 +296,23 @@ impl Figure {
             }
             Some(_) => Verdict::Worse,
         };
-        let is_exact = difference.is_some_and(|d| d.between.0 == d.between.1);
         if method == Method::Welch && is_exact && a.value != b.value {
-            self.remark = "repetitions did not vary".to_owned();
+            self.remark = "repetitions did not vary, so what chance does is not known".to_owned();
         }
     }
 }
 
 fn difference(a: Known<'_>, b: Known<'_>) -> (Method, Option<Difference>) {
     if let Some(difference) = stats::welch(a.repetitions, b.repetitions) {
-        return (Method::Welch, Some(difference));
+        let (low, high) = difference.between;
+        let between = (low - a.within, high + b.within);
+        return (
+            Method::Welch,
+            Some(Difference {
+                between,
+                ..difference
+            }),
+        );
     }
     match (a.between, b.between) {
         (Some(a_between), Some(b_between)) => {

@@ -143,16 +143,21 @@ fn not_results(path: &Path, reason: String) -> FileError {
 }
 
 /// JSON has no word for a figure that is not a number: it is written as null, and read as if it had been left out.
-/// So one division by zero does not make an hour's results unreadable.
+/// So one division by zero does not make an hour's results unreadable. A list with one such figure is left out whole,
+/// as it may be a pair of which one alone is nothing.
 fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|_, field| !field.is_null());
             fields.values_mut().for_each(drop_nulls);
+            fields.retain(|_, field| !field.is_null());
         }
         Value::Array(items) => {
-            items.retain(|item| !item.is_null());
+            if items.iter().any(Value::is_null) {
+                *value = Value::Null;
+                return;
+            }
             items.iter_mut().for_each(drop_nulls);
+            items.retain(|item| !item.is_null());
         }
         _ => (),
     }
@@ -194,7 +199,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::{LossAt, Trial};
+    use crate::results::{LossAt, Throughput, Trial};
 
     fn some() -> Results {
         Results {
@@ -259,7 +264,16 @@ mod tests {
             share: 0.5,
             ..LossAt::default()
         });
+        results.throughput.push(Throughput {
+            fps: Some(7.0),
+            between: Some((f64::NAN, 8.0)),
+            repetitions: vec![6.0, f64::NAN],
+            ..Throughput::default()
+        });
         let read = parse(Path::new("run.json"), results.to_json().as_bytes()).unwrap();
+        let found = &read.throughput[0];
+        assert_eq!((found.fps, found.between), (Some(7.0), None));
+        assert_eq!(found.repetitions, [0.0; 0]);
         assert_eq!(read.frame_loss[0].fps, 0.0);
         assert_eq!(read.frame_loss[0].share, 0.5);
     }

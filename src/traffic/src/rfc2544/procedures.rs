@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::figures::{mean, together};
 use super::search::{self, Ceiling, Found, Goal, Measured};
 use super::{Bench, Halt, Known, Search, Test};
-use crate::results::{BackToBack, LatencyAt, LossAt, Recovery, Throughput};
+use crate::results::{BackToBack, LatencyAt, LossAt, Recovery, Throughput, Trial};
 use crate::stats;
 use crate::trial::{Load, TrialSpec};
 
@@ -51,8 +51,26 @@ impl Bench<'_> {
                 Ceiling::new(trial.achieved_fps * 0.99, true)
             }
         };
+        self.refuse_few(ceiling.fps)?;
         self.keep_ceiling(size, ceiling);
         Ok(ceiling)
+    }
+
+    /// Whether trials at this rate have too few frames to tell anything.
+    fn is_few(&self, fps: f64, time: Duration) -> bool {
+        (fps * time.as_secs_f64()).round() < self.settings.least_frames()
+    }
+
+    fn refuse_few(&self, fps: f64) -> Result<(), Halt> {
+        let time = self.settings.trial;
+        if !self.is_few(fps, time) {
+            return Ok(());
+        }
+        Err(Halt::Refused(format!(
+            "a trial of {time:?} at {fps:.0} frames a second has {:.0} frames, from which nothing can be told; {:.0} are the least, so give it longer with --trial",
+            fps * time.as_secs_f64(),
+            self.settings.least_frames()
+        )))
     }
 
     fn keep_ceiling(&mut self, size: u16, ceiling: Ceiling) {
@@ -71,18 +89,33 @@ impl Bench<'_> {
         fps: f64,
         time: Duration,
     ) -> Result<Measured, Halt> {
+        let time = if self.is_few(fps, time) {
+            self.settings.trial
+        } else {
+            time
+        };
+        if self.is_few(fps, time) {
+            // A rate of which so few frames are sent is none that could be found.
+            return Ok(Measured::Loss(1.0));
+        }
         let spec = self.spec(test, size, Load::Rate(fps), time);
         match self.trial(&spec) {
             Ok(trial) => {
-                if trial.counts.received == 0 && !self.is_alive {
-                    self.ask_for_life(test, size, fps)?;
-                }
-                self.is_alive |= trial.counts.received > 0;
+                self.see_life(&trial, test, size, fps)?;
                 Ok(Measured::Loss(trial.counts.loss_ratio()))
             }
             Err(Halt::TooSlow(achieved)) => Ok(Measured::TooSlow(achieved)),
             Err(halt) => Err(halt),
         }
+    }
+
+    /// Notes that something came back, or asks whether anything ever does.
+    fn see_life(&mut self, trial: &Trial, test: Test, size: u16, fps: f64) -> Result<(), Halt> {
+        if trial.counts.received == 0 && !self.is_alive {
+            self.ask_for_life(test, size, fps)?;
+        }
+        self.is_alive |= trial.counts.received > 0;
+        Ok(())
     }
 
     /// Nothing came back: a device that is swamped, or none at all? Some frames at a hundredth of the rate will tell, and
@@ -187,10 +220,6 @@ impl Bench<'_> {
         let repetitions: Vec<f64> = found.iter().filter_map(|found| found.fps).collect();
         let whole = repetitions.len() == found.len();
         let last = found.last().copied().unwrap_or_default();
-        let between = stats::interval(&repetitions).or(match (last.fps, last.above) {
-            (Some(low), high) => Some((low, high.unwrap_or(low))),
-            _ => None,
-        });
         let line = self.tester.max_fps(size);
         let limit = match (last.above, ceiling.is_generator) {
             (Some(_), _) => "device",
@@ -208,7 +237,7 @@ impl Bench<'_> {
             frame_bytes: size,
             loss_goal: goal,
             fps: (whole && !repetitions.is_empty()).then(|| mean(&repetitions)),
-            between: between.filter(|_| whole),
+            between: between(found),
             line_fps: line,
             repetitions,
             trials,
@@ -255,6 +284,8 @@ impl Bench<'_> {
             if share < self.settings.loss_step / 2.0 {
                 break;
             }
+            // The rows of higher rates stay.
+            self.refuse_few(highest.fps * share)?;
             let spec = self.spec(Test::FrameLoss, size, Load::Rate(highest.fps * share), time);
             let trial = match self.trial(&spec) {
                 // Only the highest rate can be out of reach; then there is a lower one.
@@ -265,6 +296,7 @@ impl Bench<'_> {
                 }
                 trial => trial?,
             };
+            self.see_life(&trial, Test::FrameLoss, size, highest.fps * share)?;
             without = if trial.counts.lost == 0 {
                 without + 1
             } else {
@@ -387,6 +419,18 @@ impl Bench<'_> {
         }
         self.results.reset.push(recovery(size, "reset", all));
         Ok(())
+    }
+}
+
+/// Where the throughput is: each search says only that it is from a rate that met the goal up to one that did not. So
+/// it is from the lower end of what chance makes of the ones to the upper end of what it makes of the others.
+fn between(found: &[Found]) -> Option<(f64, f64)> {
+    let lows: Vec<f64> = found.iter().map(|one| one.fps).collect::<Option<_>>()?;
+    let high = |one: &Found| one.above.or(one.fps);
+    let highs: Vec<f64> = found.iter().map(high).collect::<Option<_>>()?;
+    match (stats::interval(&lows), stats::interval(&highs)) {
+        (Some((low, _)), Some((_, high))) => Some((low, high)),
+        _ => Some((*lows.first()?, *highs.first()?)),
     }
 }
 

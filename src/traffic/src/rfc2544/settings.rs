@@ -127,6 +127,21 @@ pub struct Settings {
     pub tolerance: Tolerance,
 }
 
+/// The longest trial or wait; RFC 2544 has two minutes.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Most repetitions of anything. All trials are kept.
+const MOST_REPETITIONS: u32 = 1000;
+
+fn longest(what: &str, time: Duration) -> Result<(), String> {
+    if time > LONGEST {
+        return Err(format!(
+            "{what} of {time:?} is longer than a day; 60s is RFC 2544's trial"
+        ));
+    }
+    Ok(())
+}
+
 impl Settings {
     /// As the RFC has it, to the letter.
     pub fn strict() -> Self {
@@ -188,14 +203,24 @@ impl Settings {
             || test == Test::Throughput && self.tests.iter().any(|t| t.needs_throughput())
     }
 
+    /// Frames of a trial from which a loss goal and the precision can be told: one frame is no more than they are.
+    pub fn least_frames(&self) -> f64 {
+        let of = |goal: &f64| 1.0 / goal.max(self.precision);
+        self.loss_goals.iter().map(of).fold(1.0, f64::max)
+    }
+
     /// Refuses what cannot work, with the remedy.
     pub fn check(&self) -> Result<(), String> {
         let positive = |what: &str, time: Duration| {
+            longest(what, time)?;
             if time.is_zero() {
                 return Err(format!("{what} of no time; 1s is short, 60s is RFC 2544's"));
             }
             Ok(())
         };
+        longest("a wait before a trial", self.waits.before)?;
+        longest("a wait for frames to settle", self.waits.settle)?;
+        longest("a rest after a trial", self.waits.after)?;
         positive("a trial", self.trial)?;
         positive("a first trial", self.first_trial)?;
         positive("a latency trial", self.latency_trial)?;
@@ -246,6 +271,11 @@ impl Settings {
         ];
         if counts.contains(&0) {
             return Err("a number of repetitions or attempts is 0; 1 is the least".to_owned());
+        }
+        if let Some(count) = counts.iter().find(|count| **count > MOST_REPETITIONS) {
+            return Err(format!(
+                "{count} repetitions or attempts are more than {MOST_REPETITIONS}; RFC 2544 has 50 at most"
+            ));
         }
         Ok(())
     }

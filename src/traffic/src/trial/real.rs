@@ -13,6 +13,7 @@ use super::simulated::mac_of;
 use super::station::{Parts, Rig, StationTester, Tally, TesterConfig, failed};
 use crate::FCS_BYTES;
 use crate::generator::{Handle, Setup};
+use crate::rate::line_rate;
 use crate::receiver::{Config, Receiver, receivers};
 use crate::responder::{self, Addresses, Responder};
 use crate::sink::Sink;
@@ -30,6 +31,12 @@ const AROUND: u32 = 18 + FCS_BYTES as u32;
 
 /// Lanes of streams; those of the learning frames follow.
 const LANES: u16 = 512;
+
+/// Frames that the receiver remembers of a lane, at least and at most: 512 KiB of bits, and only of lanes in use.
+const WINDOW: [usize; 2] = [1 << 16, 1 << 22];
+
+/// The fastest rate of a link that does not say its speed: 10 Gbit/s of the smallest frames.
+const FASTEST_FPS: f64 = 14.9e6;
 
 /// How real ports are used.
 #[derive(Debug, Clone, Default)]
@@ -75,7 +82,8 @@ impl PortTester {
     pub fn new(engine: Engine, config: PortTesterConfig) -> Result<Self, TesterError> {
         let ports = engine.ports();
         let link = config.link_bits_per_second.or_else(|| link_of(&ports[0]));
-        let (parts, mut receivers) = parts(engine.plan(), &ports, config.to_mac, link);
+        let settle = config.tester.settle;
+        let (parts, mut receivers) = parts(engine.plan(), &ports, config.to_mac, link, settle);
         let receiving = workers_of(engine.plan(), RECEIVE);
         let responder = Responder::new(responder::Config {
             port: RECEIVE,
@@ -130,6 +138,7 @@ pub(super) fn parts(
     ports: &[PortInfo],
     to_mac: Option<MacAddr>,
     link_bits_per_second: Option<f64>,
+    settle: Duration,
 ) -> (Parts, Vec<Receiver>) {
     let macs = [mac_of(&ports[0], 1), mac_of(&ports[1], 2)];
     let setup = |port: PortIndex, first_lane, peer| {
@@ -149,6 +158,7 @@ pub(super) fn parts(
     let (receiver, receivers) = receivers(
         Config {
             lanes: u32::from(LANES),
+            window: window(link_bits_per_second, settle),
             ..Config::default()
         },
         workers_of(plan, RECEIVE).len(),
@@ -157,8 +167,16 @@ pub(super) fn parts(
         sender: Handle::new(setup(TRANSMIT, 0, to_mac.unwrap_or(macs[1]))),
         teacher: Handle::new(setup(RECEIVE, LANES, macs[0])),
         receiver,
+        lanes: workers_of(plan, TRANSMIT).len(),
     };
     (parts, receivers)
+}
+
+/// As many frames as may be sent while one that is waited for is on its way: it is then late at most, never astray.
+fn window(link_bits_per_second: Option<f64>, settle: Duration) -> usize {
+    let fastest = link_bits_per_second.map_or(FASTEST_FPS, |bits| line_rate(bits, 64.0));
+    let frames = fastest * settle.as_secs_f64();
+    (frames as usize).clamp(WINDOW[0], WINDOW[1])
 }
 
 /// What ports have counted that is nobody else's fault.

@@ -54,6 +54,8 @@ pub struct Tally {
 pub struct TesterConfig {
     /// What is sent: a packet expression, and how it varies. Size and rate are the trial's.
     pub stream: StreamSpec,
+    /// The longest that a trial [waits](super::Waits::settle) for a frame, by which the receiver's memory is made.
+    pub settle: Duration,
     /// Ends a trial early.
     pub stop: Arc<AtomicBool>,
 }
@@ -67,6 +69,8 @@ pub(super) struct Parts {
     pub(super) teacher: generator::Handle,
     /// Receives.
     pub(super) receiver: receiver::Handle,
+    /// Lanes of the stream: one for each worker that sends.
+    pub(super) lanes: usize,
 }
 
 /// A tester with a real generator and a real receiver.
@@ -97,6 +101,8 @@ struct Underway {
     /// What was sent when the rate changed.
     changed: Option<(Sent, u64)>,
     is_reset: bool,
+    /// Whether a link was down behind the reset.
+    was_down: bool,
     losses: Losses,
     link_down: Option<String>,
 }
@@ -141,17 +147,25 @@ impl<R: Rig> StationTester<R> {
         config: TesterConfig,
         link_bits_per_second: Option<f64>,
     ) -> Result<Self, TesterError> {
+        let next = vec![0; parts.lanes];
         let tester = Self {
             rig,
             parts,
             config,
-            next: Vec::new(),
+            // So that the first trial need not learn where its lanes begin, which a device that copies frames makes hard.
+            next,
             link_bits_per_second,
         };
         // A stream that cannot be sent is said before anything is.
         let job = tester.job(64, Rate::FramesPerSecond(1.0), Limit::Frames(1));
         tester.parts.sender.check(&job).map_err(failed)?;
         Ok(tester)
+    }
+
+    /// By lane: the sequence number at which the next trial begins.
+    #[cfg(test)]
+    pub(super) fn begins_at(&self) -> &[u64] {
+        &self.next
     }
 
     pub(super) fn rig(&self) -> &R {
@@ -248,6 +262,7 @@ impl<R: Rig> StationTester<R> {
             before,
             changed: None,
             is_reset: false,
+            was_down: false,
             losses: Losses::default(),
             link_down,
         })
@@ -279,6 +294,9 @@ impl<R: Rig> StationTester<R> {
         {
             self.rig.reset()?;
             underway.is_reset = true;
+        }
+        if underway.is_reset && !underway.was_down {
+            underway.was_down = self.rig.link_down().is_some();
         }
         if spec.then.is_some() || spec.reset_after.is_some() {
             underway.losses.look(&self.parts.receiver.snapshot());
@@ -324,10 +342,15 @@ impl<R: Rig> StationTester<R> {
         counts.receiver_misses = tally.misses - underway.before.misses.min(tally.misses);
         let refused = tally.refused - underway.before.refused.min(tally.refused);
         counts.unsent = sent.unsent + refused;
-        // A device that restarts takes its links down: what could not leave meanwhile is lost as well.
-        let kept_back = match spec.reset_after {
-            Some(_) => std::mem::take(&mut counts.unsent),
-            None => 0,
+        // What of the frames that left is not known to be lost as yet: those at the very end.
+        let at_end = counts.lost.saturating_sub(underway.losses.most);
+        // A device that restarts takes its links down: what could not leave meanwhile is lost as well. If they stayed up,
+        // it is our own shortfall as ever.
+        let down = self.rig.link_down();
+        let kept_back = if spec.reset_after.is_some() && (underway.was_down || down.is_some()) {
+            std::mem::take(&mut counts.unsent)
+        } else {
+            0
         };
         counts.sent += kept_back.saturating_sub(refused);
         counts.lost += kept_back.saturating_sub(refused);
@@ -350,7 +373,10 @@ impl<R: Rig> StationTester<R> {
         let latency = (spec.latency && times.count() > 0).then(|| times.latency(figures.jitter_ns));
         let losses = underway.losses;
         let watched = spec.then.is_some() || spec.reset_after.is_some();
-        let last_loss_ns = if watched && counts.lost > losses.most {
+        let last_loss_ns = if spec.reset_after.is_some() && down.is_some() {
+            // It is not back.
+            Some(spec.duration.as_nanos() as u64)
+        } else if watched && at_end > 0 {
             // Those at the very end are missed when it is over.
             Some(stream_ns)
         } else {
@@ -362,7 +388,7 @@ impl<R: Rig> StationTester<R> {
             fault(Fault::NotSettled);
         }
         // A device that restarts takes its links down.
-        let down = underway.link_down.or_else(|| self.rig.link_down());
+        let down = underway.link_down.or(down);
         if let Some(port) = down.filter(|_| spec.reset_after.is_none()) {
             fault(Fault::LinkDown(port));
         }

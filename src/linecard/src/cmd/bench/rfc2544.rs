@@ -265,7 +265,9 @@ pub fn run(args: &Rfc2544Args) -> anyhow::Result<ExitCode> {
     let began = (SystemTime::now(), Instant::now());
     let mut described = args.describe(began.0);
     let stop = asked_to_stop()?;
-    let (mut tester, ports) = args.rig.tester(&args.subject(), stop)?;
+    let (mut tester, ports) = args
+        .rig
+        .tester(&args.subject(settings.waits.settle), stop)?;
     described.ports = ports;
     let link_fps = tester.max_fps(64);
     let plan = Plan::of(&settings, link_fps.map(|fps| fps * 8.0 * 84.0));
@@ -321,12 +323,13 @@ impl Rfc2544Args {
         settings
     }
 
-    fn subject(&self) -> Subject<'_> {
+    fn subject(&self, settle: Duration) -> Subject<'_> {
         let ports = self.port.as_deref().zip(self.receive.as_deref());
         Subject {
             simulated: self.simulate.as_ref().map(|device| &device.spec),
             ports: ports.map(|(send, receive)| [send, receive]),
             reset_command: self.reset_command.as_deref(),
+            settle,
         }
     }
 }
@@ -341,21 +344,32 @@ fn resumed(path: &Path, settings: &Settings, args: &Rfc2544Args) -> anyhow::Resu
     );
     let mut now = settings.to_map();
     now.extend(args.surroundings());
-    for (name, value) in &now {
-        let before = earlier.settings.get(name).map_or("nothing", String::as_str);
-        anyhow::ensure!(
-            before == value,
-            "{} was measured with {name} = {before}, which is now {value}; to go on, settings must be the same",
+    if let Some((name, before, now)) = changed(&earlier.settings, &now) {
+        anyhow::bail!(
+            "{} was measured with {name} = {before}, which is now {now}; to go on, settings must be the same",
             path.display()
         );
     }
     Ok(earlier)
 }
 
+/// The first setting that is not as it was, also if only one of the two has it: its name, and what it was and is.
+fn changed<'a>(
+    before: &'a BTreeMap<String, String>,
+    now: &'a BTreeMap<String, String>,
+) -> Option<(&'a str, &'a str, &'a str)> {
+    fn of<'a>(settings: &'a BTreeMap<String, String>, name: &str) -> &'a str {
+        settings.get(name).map_or("nothing", String::as_str)
+    }
+    let mut names = before.keys().chain(now.keys());
+    let name = names.find(|name| before.get(*name) != now.get(*name))?;
+    Some((name, of(before, name), of(now, name)))
+}
+
 fn dry_run(args: &Rfc2544Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     let link = args.simulate.as_ref();
     let link = link.map(|device| device.spec.link_bits_per_second);
-    let plan = Plan::of(settings, link.or(Some(10e9)));
+    let plan = Plan::of(settings, link.or(args.rig.link_speed).or(Some(10e9)));
     if args.json {
         let tests: serde_json::Map<_, _> = plan
             .tests
@@ -421,6 +435,22 @@ fn finish(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_setting_that_is_gone_has_changed_too() {
+        let settings = |all: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            all.iter().map(own).collect()
+        };
+        let few = settings(&[("flows", "1")]);
+        let more = settings(&[("flows", "1"), ("vary", "udp.dport=1..9")]);
+        assert_eq!(changed(&few, &few), None);
+        let vary = "udp.dport=1..9";
+        assert_eq!(changed(&more, &few), Some(("vary", vary, "nothing")));
+        assert_eq!(changed(&few, &more), Some(("vary", "nothing", vary)));
+        let other = settings(&[("flows", "2")]);
+        assert_eq!(changed(&few, &other), Some(("flows", "1", "2")));
+    }
 
     #[test]
     fn shares_and_sizes_are_text() {

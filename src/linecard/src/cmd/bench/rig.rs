@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use clap::Args;
 use linecard::engine::topology::Topology;
@@ -44,8 +45,8 @@ pub struct RigArgs {
     )]
     answer: Addresses,
     /// The speed of the sending link, where the port does not know it or is wrong: 10G, 2.5G, 100M.
-    #[arg(long, value_name = "SPEED", value_parser = parse_speed)]
-    link_speed: Option<f64>,
+    #[arg(long, value_name = "SPEED", value_parser = parse_speed, conflicts_with = "simulate")]
+    pub(super) link_speed: Option<f64>,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -58,6 +59,8 @@ pub struct Subject<'a> {
     pub ports: Option<[&'a str; 2]>,
     /// What resets the device.
     pub reset_command: Option<&'a str>,
+    /// How long a trial waits for its frames.
+    pub settle: Duration,
 }
 
 /// A tester, and its ports as results have them.
@@ -80,6 +83,22 @@ impl RigArgs {
         if let Some(peer) = self.peer {
             settings.insert("peer".to_owned(), peer.to_string());
         }
+        settings.insert("answer".to_owned(), self.answer.to_string());
+        let engine = self.engine.config(Idle::Spin);
+        let mut insert = |name: &str, value: String| settings.insert(name.to_owned(), value);
+        if let Some(workers) = engine.workers {
+            insert("workers", workers.to_string());
+        }
+        if let Some(lcores) = engine.lcores {
+            insert("lcores", format!("{lcores:?}"));
+        }
+        if let Some(mbufs) = engine.pool_size {
+            insert("pool_size", mbufs.to_string());
+        }
+        insert("oversubscribe", engine.oversubscribe.to_string());
+        insert("promiscuous", engine.promiscuous.to_string());
+        insert("engine_burst", engine.burst.to_string());
+        insert("idle", format!("{:?}", engine.idle).to_lowercase());
         settings
     }
 
@@ -91,7 +110,11 @@ impl RigArgs {
             vary: self.vary.clone(),
             ..StreamSpec::default()
         };
-        let tester = TesterConfig { stream, stop };
+        let tester = TesterConfig {
+            stream,
+            settle: subject.settle,
+            stop,
+        };
         if let Some(spec) = subject.simulated {
             let tester = SimTester::new(spec, tester)?;
             let port = Port {

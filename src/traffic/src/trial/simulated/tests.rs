@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::results::{Results, Trial};
 use crate::rfc2544::{Bench, Settings, Test};
-use crate::trial::{Load, Tester, Tolerance, TrialSpec, Waits, check};
+use crate::trial::{Fault, Load, Tester, Tolerance, TrialSpec, Waits, check};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -103,10 +103,40 @@ fn copies_do_not_make_up_for_what_is_lost() {
 }
 
 #[test]
+fn no_trial_has_to_learn_where_its_lanes_begin() {
+    let mut tester = tester("capacity=20kpps");
+    assert_eq!(tester.begins_at(), [0]);
+    run(&mut tester, 1000.0, MS * 100);
+    assert_eq!(tester.begins_at(), [100]);
+}
+
+#[test]
 fn disorder_is_told_and_is_no_loss() {
     let counts = run(&mut tester("reorder=100"), 1000.0, MS * 1000).counts;
     assert_eq!((counts.lost, counts.duplicated), (0, 0));
     assert!((9..=10).contains(&counts.reordered), "{counts:?}");
+}
+
+#[test]
+fn a_frame_far_behind_is_not_taken_for_a_lost_one() {
+    // 100 ms behind, which at this rate is further than the least window.
+    let far = "capacity=1Mpps,reorder=1000";
+    let spec = spec(Load::Rate(900_000.0), MS * 150);
+    let mut forgetful = tester(far);
+    let trial = forgetful.run(&spec).unwrap();
+    assert!(trial.counts.astray > 0, "{:?}", trial.counts);
+    let faults = check(&trial, &Tolerance::default());
+    assert_eq!(faults, [Fault::Astray(trial.counts.astray)]);
+
+    let config = TesterConfig {
+        settle: spec.waits.settle,
+        ..TesterConfig::default()
+    };
+    let mut tester = SimTester::new(&far.parse().unwrap(), config).unwrap();
+    let trial = tester.run(&spec).unwrap();
+    assert_eq!((trial.counts.lost, trial.counts.astray), (0, 0));
+    assert!(trial.counts.reordered > 100, "{:?}", trial.counts);
+    assert_eq!(check(&trial, &Tolerance::default()), []);
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub struct Sent {
     pub unsent: u64,
     /// Frames a second that were asked for; none for as many as possible.
     pub asked_fps: Option<f64>,
-    /// Frames a second between the first burst and the last one.
+    /// Frames a second between the first burst and the last one, of all workers.
     pub achieved_fps: f64,
     /// When the first burst left, by the engine's clock.
     pub first_ns: u64,
@@ -253,7 +253,7 @@ impl Control {
 }
 
 impl Armed {
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self {
             parts: Box::default(),
             start_ns: AtomicU64::new(UNSET),
@@ -264,13 +264,15 @@ impl Armed {
         }
     }
 
-    fn sent(&self, setup: &Setup) -> Sent {
+    pub(super) fn sent(&self, setup: &Setup) -> Sent {
         let mut sent = Sent {
             asked_fps: self.asked_fps,
             first_ns: u64::MAX,
             ..Sent::default()
         };
         let mut gaps: Option<Histogram<u64>> = None;
+        // Frames of the bursts that were the last ones.
+        let mut tail = 0;
         for (worker, part) in self.parts.iter().enumerate() {
             let p = &part.progress;
             let is_over = p.state.load(Ordering::Acquire) == OVER;
@@ -283,12 +285,10 @@ impl Armed {
             sent.pacing.latest_ns = sent.pacing.latest_ns.max(load(&p.latest_ns));
             if frames > 0 {
                 sent.first_ns = sent.first_ns.min(first);
-                sent.last_ns = sent.last_ns.max(last);
-            }
-            if last > first {
-                // The last burst's frames belong to the time after it.
-                let between = frames.saturating_sub(load(&p.tail));
-                sent.achieved_fps += between as f64 * 1e9 / (last - first) as f64;
+                if last >= sent.last_ns {
+                    let kept = if last == sent.last_ns { tail } else { 0 };
+                    (sent.last_ns, tail) = (last, kept + load(&p.tail));
+                }
             }
             for (stream, [first, next, bytes]) in p.lanes.iter().enumerate() {
                 sent.lanes.push(LaneSent {
@@ -307,6 +307,12 @@ impl Armed {
             }
         }
         sent.first_ns = sent.first_ns.min(sent.last_ns);
+        if sent.last_ns > sent.first_ns {
+            // Over the time of all workers: rates of some that did not run at the same time are not to be added. The
+            // last burst's frames belong to the time after it.
+            let between = sent.frames.saturating_sub(tail);
+            sent.achieved_fps = between as f64 * 1e9 / (sent.last_ns - sent.first_ns) as f64;
+        }
         sent.pacing.gaps = gaps.filter(|g| !g.is_empty()).map(|g| distribution(&g));
         sent
     }

@@ -155,6 +155,42 @@ fn each_frame_leaves_when_it_is_due() {
     }
 }
 
+/// What a worker says that has sent so many frames in this time, 10 of them at its end.
+fn part(frames: u64, first_ns: u64, last_ns: u64) -> Part {
+    let progress = Progress {
+        frames: frames.into(),
+        first_ns: first_ns.into(),
+        last_ns: last_ns.into(),
+        tail: 10.into(),
+        ..Progress::default()
+    };
+    Part {
+        run: Mutex::new(None),
+        progress,
+    }
+}
+
+#[test]
+fn a_rate_is_that_of_the_time_of_all_workers() {
+    let fps = |parts: Vec<Part>| {
+        let parts = parts.into();
+        let armed = Armed {
+            parts,
+            ..Armed::none()
+        };
+        armed.sent(&setup(2)).achieved_fps
+    };
+    // One after the other, as on one processor.
+    let after = fps(vec![part(1000, 0, 500_000), part(1010, 500_000, 1_000_000)]);
+    assert_eq!(after, 2e6);
+    // At the same time, to the same moment.
+    let beside = fps(vec![part(1010, 0, 1_000_000), part(1010, 0, 1_000_000)]);
+    assert_eq!(beside, 2e6);
+    // One that sends once, and one that sends nothing.
+    assert_eq!(fps(vec![part(1000, 0, 10), part(10, 1000, 1000)]), 1e9);
+    assert_eq!(fps(vec![part(1010, 7, 1_000_007), part(0, 0, 0)]), 1e6);
+}
+
 #[test]
 fn sequence_numbers_go_on_from_job_to_job() {
     let mut lab = Lab::new(2);

@@ -105,6 +105,8 @@ pub(super) struct Outcome {
     passed: bool,
     /// By how much the rate differs from what was asked for, as a share.
     error: f64,
+    /// Frames that the port had taken and then refused: in `streams` they are sent, unless there is only one.
+    refused: u64,
     bits_per_second: Bits,
     streams: Vec<Stream>,
     engine: Report,
@@ -151,23 +153,23 @@ impl Outcome {
         } = done;
         let mut sent = handle.sent();
         let port = &engine.ports[usize::from(handle.setup().port)];
-        // What the port had taken and did not send, or never took, is not sent, whatever was thought before.
         let refused: u64 = NOT_SENT.iter().filter_map(|why| port.drops.get(*why)).sum();
-        sent.frames -= refused.min(sent.frames);
-        sent.unsent += refused;
-        let seconds = sent.last_ns.saturating_sub(sent.first_ns) as f64 * 1e-9;
         let mean_bytes = sent.bytes as f64 / sent.frames.max(1) as f64;
+        let refused = take_out(&mut sent, refused);
+        let seconds = sent.last_ns.saturating_sub(sent.first_ns) as f64 * 1e-9;
         let mut trial = trial(job, &sent, seconds, mean_bytes, complete);
         let snapshot = done.back.figures().map(receiver::Handle::snapshot);
         if let (Some(figures), Some(snapshot), Some(port)) =
             (done.back.figures(), &snapshot, receive)
         {
             let port = &engine.ports[usize::from(port)];
+            let counts = snapshot.counts(Some(&sent_by(&sent.lanes)));
             trial.counts = Counts {
                 sent: sent.frames,
                 unsent: sent.unsent,
+                lost: counts.lost.saturating_sub(refused),
                 receiver_misses: port.rx_misses,
-                ..snapshot.counts(Some(&sent_by(&sent.lanes)))
+                ..counts
             };
             if port.rx_misses > 0 {
                 let what =
@@ -184,7 +186,8 @@ impl Outcome {
                 layer_1: sent.achieved_fps * Layer::One.bits(mean_bytes),
                 layer_2: sent.achieved_fps * Layer::Two.bits(mean_bytes),
             },
-            streams: streams(job, &sent, snapshot.as_ref()),
+            refused,
+            streams: streams(job, &sent, refused, snapshot.as_ref()),
             results: Results {
                 format: results::FORMAT,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -235,6 +238,12 @@ impl Outcome {
             );
         }
         text += &self.by_stream(paint);
+        if self.refused > 0 && self.streams.len() > 1 {
+            text += &format!(
+                "the port refused {} frames and does not say of which stream: here they are sent\n",
+                self.refused
+            );
+        }
         let a = &self.engine.account;
         if a.unaccounted != 0 || !self.engine.is_clean() {
             let line = format!(
@@ -337,6 +346,19 @@ impl Outcome {
     }
 }
 
+/// What the port had taken and did not send, or never took, is not sent, whatever was thought before. Returns how
+/// many frames those are.
+fn take_out(sent: &mut Sent, refused: u64) -> u64 {
+    let refused = refused.min(sent.frames);
+    let left = sent.frames - refused;
+    let share = left as f64 / sent.frames.max(1) as f64;
+    sent.bytes = (sent.bytes as f64 * share).round() as u64;
+    sent.achieved_fps *= share;
+    sent.frames = left;
+    sent.unsent += refused;
+    refused
+}
+
 fn trial(job: &Job, sent: &Sent, seconds: f64, mean_bytes: f64, complete: bool) -> Trial {
     let mut faults = Vec::new();
     let asked_s = asked_seconds(job, sent.asked_fps).unwrap_or(seconds);
@@ -390,7 +412,7 @@ fn trial(job: &Job, sent: &Sent, seconds: f64, mean_bytes: f64, complete: bool) 
     }
 }
 
-fn streams(job: &Job, sent: &Sent, snapshot: Option<&Snapshot>) -> Vec<Stream> {
+fn streams(job: &Job, sent: &Sent, refused: u64, snapshot: Option<&Snapshot>) -> Vec<Stream> {
     let mut streams: Vec<_> = job
         .streams
         .iter()
@@ -405,6 +427,11 @@ fn streams(job: &Job, sent: &Sent, snapshot: Option<&Snapshot>) -> Vec<Stream> {
             stream.sent += lane.next - lane.first;
             stream.bytes += lane.bytes;
         }
+    }
+    // Of which stream the refused frames are is plain if there is only one.
+    if let [only] = &mut streams[..] {
+        only.sent = only.sent.saturating_sub(refused);
+        only.bytes = sent.bytes;
     }
     let Some(snapshot) = snapshot else {
         return streams;
@@ -489,5 +516,51 @@ fn time(ns: u64) -> String {
         0..10_000 => format!("{ns} ns"),
         10_000..10_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
         _ => format!("{:.1} ms", ns as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use linecard_traffic::generator::LaneSent;
+
+    /// 3000 frames of 64 bytes, as asked.
+    fn sent() -> Sent {
+        let lane = LaneSent {
+            lane: 0,
+            stream: 0,
+            first: 0,
+            next: 3000,
+            bytes: 192_000,
+        };
+        Sent {
+            frames: 3000,
+            bytes: 192_000,
+            asked_fps: Some(1e4),
+            achieved_fps: 1e4,
+            first_ns: 5,
+            last_ns: 300_000_005,
+            lanes: vec![lane],
+            ..Sent::default()
+        }
+    }
+
+    #[test]
+    fn what_the_port_refused_is_nowhere_sent() {
+        let job = Job::default();
+        let mut all = sent();
+        assert_eq!(take_out(&mut all, 5000), 3000);
+        let of = |sent: &Sent| (sent.frames, sent.bytes, sent.unsent, sent.achieved_fps);
+        assert_eq!(of(&all), (0, 0, 3000, 0.0));
+        let nothing = Snapshot::default();
+        let streams = streams(&job, &all, 3000, Some(&nothing));
+        let lost = streams[0].back.as_ref().map(|back| back.lost);
+        assert_eq!((streams[0].sent, streams[0].bytes, lost), (0, 0, Some(0)));
+        let mut half = sent();
+        assert_eq!(take_out(&mut half, 1500), 1500);
+        assert_eq!(of(&half), (1500, 96_000, 1500, 5e3));
+        let trial = trial(&job, &half, 0.3, 64.0, true);
+        assert_eq!((trial.counts.sent, trial.counts.unsent), (1500, 1500));
+        assert!(!trial.is_valid());
     }
 }

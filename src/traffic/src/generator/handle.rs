@@ -65,7 +65,8 @@ pub struct Sent {
     pub bytes: u64,
     /// Frames that were due and that the port did not take in time.
     pub unsent: u64,
-    /// Frames a second that were asked for; none for as many as possible.
+    /// Frames a second that were asked for; none for as many as possible, and of a job whose rate was changed: what
+    /// it was asked for is its schedule.
     pub asked_fps: Option<f64>,
     /// Frames a second between the first burst and the last one, of all workers.
     pub achieved_fps: f64,
@@ -195,6 +196,7 @@ impl Handle {
         }
         let link = self.inner.setup.link_bits_per_second;
         let fps = rate.frames_per_second(control.mean_bytes, link)?;
+        check_rate(rate, fps)?;
         let armed = &**control.publisher;
         armed
             .rate
@@ -265,8 +267,9 @@ impl Armed {
     }
 
     pub(super) fn sent(&self, setup: &Setup) -> Sent {
+        let is_changed = self.rate_version.load(Ordering::Relaxed) > 0;
         let mut sent = Sent {
-            asked_fps: self.asked_fps,
+            asked_fps: self.asked_fps.filter(|_| !is_changed),
             first_ns: u64::MAX,
             ..Sent::default()
         };
@@ -570,6 +573,16 @@ fn sizes(spec: &StreamSpec, template: &Template, seed: u64) -> Arc<[u16]> {
     pattern.filter_map(|size| template.index_of(size)).collect()
 }
 
+/// A schedule is kept in nanoseconds, and in integers that are not without end.
+fn check_rate(rate: Rate, fps: Option<f64>) -> Result<(), JobError> {
+    if fps.is_none_or(|fps| (1e-3..=1e9).contains(&fps)) {
+        return Ok(());
+    }
+    Err(JobError::Job(format!(
+        "a rate of {rate} is not between one frame in a thousand seconds and one a nanosecond"
+    )))
+}
+
 fn plan(
     rate: Rate,
     spacing: Spacing,
@@ -578,11 +591,7 @@ fn plan(
 ) -> Result<Option<Plan>, JobError> {
     let fps = rate.frames_per_second(bytes, link)?;
     let wrong = |what: String| Err(JobError::Job(what));
-    if fps.is_some_and(|fps| !(1e-3..=1e9).contains(&fps)) {
-        return wrong(format!(
-            "a rate of {rate} is not between one frame in a thousand seconds and one a nanosecond"
-        ));
-    }
+    check_rate(rate, fps)?;
     let Some(fps) = fps else {
         return match spacing {
             Spacing::Constant => Ok(None),

@@ -248,8 +248,16 @@ fn the_rate_changes_while_it_sends() {
         lab.stepped.turn();
         lab.clock.advance_to_ns(lab.stepped.deadline_ns().unwrap());
     }
+    assert_eq!(lab.handle.sent().asked_fps, Some(1e3));
+    for wrong in [1e-30, 1e10, f64::INFINITY, f64::NAN] {
+        let error = lab.handle.set_rate(Rate::FramesPerSecond(wrong));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("one a nanosecond"), "{error}");
+    }
     lab.handle.set_rate(Rate::FramesPerSecond(1e4)).unwrap();
-    assert_eq!(lab.run().frames, 20);
+    let sent = lab.run();
+    assert_eq!((sent.frames, sent.unsent), (20, 0));
+    assert_eq!((sent.asked_fps, sent.error()), (None, 0.0));
     let gaps: Vec<_> = lab
         .notes
         .stamps()

@@ -96,10 +96,13 @@ pub struct LaneSent {
 }
 
 impl Sent {
-    /// By how much the rate differs from what was asked for, as a share of that; 0 if nothing was asked for.
+    /// By how much the rate differs from what was asked for, as a share of that; 0 if nothing was asked for, or all was
+    /// one burst, which has no rate.
     pub fn error(&self) -> f64 {
-        self.asked_fps
-            .map_or(0.0, |asked| self.achieved_fps / asked - 1.0)
+        match self.asked_fps {
+            Some(asked) if self.last_ns > self.first_ns => self.achieved_fps / asked - 1.0,
+            _ => 0.0,
+        }
     }
 }
 

@@ -334,6 +334,10 @@ impl Outcome {
         if let Some(asked) = trial.asked_fps {
             table.row(row("asked", asked, String::new()));
         }
+        if trial.sent_s == 0.0 {
+            // One burst has no rate.
+            return table;
+        }
         let error = trial
             .asked_fps
             .map(|_| format!("{:+.4}%", self.error * 100.0));
@@ -543,6 +547,17 @@ mod tests {
             lanes: vec![lane],
             ..Sent::default()
         }
+    }
+
+    #[test]
+    fn one_burst_has_no_error() {
+        let once = Sent {
+            last_ns: 5,
+            achieved_fps: 0.0,
+            ..sent()
+        };
+        assert_eq!(once.error(), 0.0);
+        assert!(trial(&Job::default(), &once, 0.0, 64.0, true).is_valid());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The control plane's side of a generator.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hdrhistogram::Histogram;
-use linecard_engine::WorkerIndex;
 use linecard_engine::publish::{Publisher, Reader, publish};
+use linecard_engine::{Engine, PortIndex, WorkerIndex};
 use linecard_hal::Burst;
 use linecard_wire::MacAddr;
 use rand_pcg::Pcg64;
@@ -14,11 +14,13 @@ use rand_pcg::rand_core::SeedableRng;
 
 use super::run::{Counts, Lane, Run, Train};
 use super::{Armed, Generator, OVER, Part, Progress, SENDING, Setup, UNSET, lock};
+use crate::FCS_BYTES;
 use crate::pace::{Pacer, Plan};
 use crate::rate::Rate;
 use crate::results::{Distribution, Pacing};
+use crate::size::gcd;
 use crate::stream::{Job, JobError, Limit, Spacing, StreamSpec};
-use crate::template::Template;
+use crate::template::{Addresses, Template};
 
 /// The control plane's side of a generator. Clones are the same one.
 #[derive(Clone)]
@@ -41,6 +43,15 @@ struct Control {
     has_shared_rate: bool,
     /// Who is at the other end, found out since.
     peer: Option<MacAddr>,
+    /// What was worked out to see whether it can be done: most likely it is done next.
+    checked: Option<Checked>,
+}
+
+/// A job worked out, to be sent to this address.
+struct Checked {
+    job: Job,
+    peer: MacAddr,
+    compiled: Compiled,
 }
 
 /// What a generator is doing.
@@ -65,9 +76,10 @@ pub struct Sent {
     pub bytes: u64,
     /// Frames that were due and that the port did not take in time.
     pub unsent: u64,
-    /// Frames a second that were asked for; none for as many as possible.
+    /// Frames a second that were asked for; none for as many as possible, and of a job whose rate was changed: what
+    /// it was asked for is its schedule.
     pub asked_fps: Option<f64>,
-    /// Frames a second between the first burst and the last one.
+    /// Frames a second between the first burst and the last one, of all workers.
     pub achieved_fps: f64,
     /// When the first burst left, by the engine's clock.
     pub first_ns: u64,
@@ -77,6 +89,21 @@ pub struct Sent {
     pub pacing: Pacing,
     /// What was sent of each lane.
     pub lanes: Vec<LaneSent>,
+    /// What was sent by each schedule: first that of the streams which share the job's rate, if there are any.
+    pub trains: Vec<TrainSent>,
+}
+
+/// What was asked of streams that share a schedule, and sent of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainSent {
+    /// The streams, by their places in the job.
+    pub streams: Vec<usize>,
+    /// Frames a second that were asked for: see [`Sent::asked_fps`].
+    pub asked_fps: Option<f64>,
+    /// Whether gaps were to be equal. Any other schedule has its rate only in the long run.
+    pub is_even: bool,
+    /// Frames that were given to the port.
+    pub frames: u64,
 }
 
 /// What was sent of one lane.
@@ -95,10 +122,51 @@ pub struct LaneSent {
 }
 
 impl Sent {
-    /// By how much the rate differs from what was asked for, as a share of that; 0 if nothing was asked for.
+    /// By how much the rate differs from what was asked for, as a share of that; 0 if nothing was asked for, or all was
+    /// one burst, which has no rate.
     pub fn error(&self) -> f64 {
-        self.asked_fps
-            .map_or(0.0, |asked| self.achieved_fps / asked - 1.0)
+        match self.asked_fps {
+            Some(asked) if self.last_ns > self.first_ns => self.achieved_fps / asked - 1.0,
+            _ => 0.0,
+        }
+    }
+
+    /// The same of one of several schedules; 0 as well if its gaps were not to be equal, for then it is only asked that
+    /// nothing is left out.
+    pub fn error_of(&self, train: &TrainSent) -> f64 {
+        let asked = train.asked_fps.filter(|_| train.is_even);
+        let seconds = self.last_ns.saturating_sub(self.first_ns) as f64 * 1e-9;
+        match asked {
+            Some(_) if self.trains.len() == 1 => self.error(),
+            Some(asked) if seconds > 0.0 => {
+                // Others may begin and end: a frame more or less is no difference.
+                let more = train.frames as f64 - asked * seconds;
+                (more.abs() - 1.0).max(0.0).copysign(more) / (asked * seconds)
+            }
+            _ => 0.0,
+        }
+    }
+}
+
+impl Setup {
+    /// Of a port of an engine: by all workers that serve it, from lane 0 on, as fast as the port says that its link is.
+    pub fn of_port(engine: &Engine, port: PortIndex, addresses: Addresses) -> Self {
+        let infos = engine.ports();
+        let info = infos.get(usize::from(port));
+        let workers = engine.plan().workers_of_port(port.into());
+        let room = engine.pools().iter().map(|pool| pool.config().data_room);
+        // The largest packet, the header of Ethernet, and the FCS that no mbuf has.
+        let by_mtu = info.map_or(0, |info| info.mtu.saturating_add(14 + u32::from(FCS_BYTES)));
+        let by_room = u32::from(room.min().unwrap_or(u16::MAX)) + u32::from(FCS_BYTES);
+        let speed = info.and_then(|info| info.speed_mbps);
+        Self {
+            port,
+            workers: workers.map(|worker| worker.id).collect(),
+            first_lane: 0,
+            addresses,
+            link_bits_per_second: speed.map(|mbps| f64::from(mbps) * 1e6),
+            max_frame: u16::try_from(by_mtu.min(by_room)).unwrap_or(u16::MAX),
+        }
     }
 }
 
@@ -113,6 +181,7 @@ impl Handle {
             mean_bytes: 0.0,
             has_shared_rate: false,
             peer: None,
+            checked: None,
         };
         let control = Mutex::new(control);
         Self {
@@ -149,7 +218,14 @@ impl Handle {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn check(&self, job: &Job) -> Result<(), JobError> {
-        Compiled::new(&self.inner.setup, job).map(|_| ())
+        let mut control = lock(&self.inner.control);
+        let setup = control.setup(&self.inner.setup);
+        control.checked = Some(Checked {
+            compiled: Compiled::new(&setup, job)?,
+            peer: setup.addresses.peer,
+            job: job.clone(),
+        });
+        Ok(())
     }
 
     /// Begins a job as soon as the workers see it.
@@ -158,10 +234,13 @@ impl Handle {
     /// What is wrong with the job, or that the one before is not over.
     pub fn start(&self, job: &Job) -> Result<(), JobError> {
         let mut control = lock(&self.inner.control);
-        let mut setup = self.inner.setup.clone();
-        setup.addresses.peer = control.peer.unwrap_or(setup.addresses.peer);
-        let setup = &setup;
-        let compiled = Compiled::new(setup, job)?;
+        let setup = &control.setup(&self.inner.setup);
+        let compiled = match control.checked.take() {
+            Some(known) if known.job == *job && known.peer == setup.addresses.peer => {
+                known.compiled
+            }
+            _ => Compiled::new(setup, job)?,
+        };
         if !control.publisher.is_over() {
             return Err(JobError::Busy);
         }
@@ -178,6 +257,7 @@ impl Handle {
         control.publisher.publish(Arc::new(Armed {
             parts,
             asked_fps: compiled.asked_fps,
+            trains: compiled.trains.iter().map(Schedule::asked).collect(),
             rate: AtomicU64::new(compiled.shared_fps.unwrap_or(0.0).to_bits()),
             ..Armed::none()
         }));
@@ -195,6 +275,7 @@ impl Handle {
         }
         let link = self.inner.setup.link_bits_per_second;
         let fps = rate.frames_per_second(control.mean_bytes, link)?;
+        check_rate(rate, fps)?;
         let armed = &**control.publisher;
         armed
             .rate
@@ -238,6 +319,13 @@ impl Handle {
 }
 
 impl Control {
+    /// Where it sends, by what is known now.
+    fn setup(&self, setup: &Setup) -> Setup {
+        let mut setup = setup.clone();
+        setup.addresses.peer = self.peer.unwrap_or(setup.addresses.peer);
+        setup
+    }
+
     /// Keeps the sequence numbers at which the last job ended.
     fn remember(&mut self) {
         let workers = self.publisher.parts.len();
@@ -253,7 +341,7 @@ impl Control {
 }
 
 impl Armed {
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self {
             parts: Box::default(),
             start_ns: AtomicU64::new(UNSET),
@@ -261,16 +349,20 @@ impl Armed {
             rate: AtomicU64::new(0),
             rate_version: AtomicU64::new(0),
             asked_fps: None,
+            trains: Box::default(),
         }
     }
 
-    fn sent(&self, setup: &Setup) -> Sent {
+    pub(super) fn sent(&self, setup: &Setup) -> Sent {
+        let is_changed = self.rate_version.load(Ordering::Relaxed) > 0;
         let mut sent = Sent {
-            asked_fps: self.asked_fps,
+            asked_fps: self.asked_fps.filter(|_| !is_changed),
             first_ns: u64::MAX,
             ..Sent::default()
         };
         let mut gaps: Option<Histogram<u64>> = None;
+        // Frames of the bursts that were the last ones.
+        let mut tail = 0;
         for (worker, part) in self.parts.iter().enumerate() {
             let p = &part.progress;
             let is_over = p.state.load(Ordering::Acquire) == OVER;
@@ -283,12 +375,10 @@ impl Armed {
             sent.pacing.latest_ns = sent.pacing.latest_ns.max(load(&p.latest_ns));
             if frames > 0 {
                 sent.first_ns = sent.first_ns.min(first);
-                sent.last_ns = sent.last_ns.max(last);
-            }
-            if last > first {
-                // The last burst's frames belong to the time after it.
-                let between = frames.saturating_sub(load(&p.tail));
-                sent.achieved_fps += between as f64 * 1e9 / (last - first) as f64;
+                if last >= sent.last_ns {
+                    let kept = if last == sent.last_ns { tail } else { 0 };
+                    (sent.last_ns, tail) = (last, kept + load(&p.tail));
+                }
             }
             for (stream, [first, next, bytes]) in p.lanes.iter().enumerate() {
                 sent.lanes.push(LaneSent {
@@ -306,7 +396,25 @@ impl Armed {
                 }
             }
         }
+        sent.trains = self.trains.to_vec();
+        if let Some(shared) = sent.trains.first_mut().filter(|_| is_changed) {
+            shared.asked_fps = None;
+        }
+        let mut by_stream = BTreeMap::new();
+        for lane in &sent.lanes {
+            *by_stream.entry(lane.stream).or_insert(0) += lane.next - lane.first;
+        }
+        for train in &mut sent.trains {
+            let frames = train.streams.iter().filter_map(|s| by_stream.get(s));
+            train.frames = frames.sum();
+        }
         sent.first_ns = sent.first_ns.min(sent.last_ns);
+        if sent.last_ns > sent.first_ns {
+            // Over the time of all workers: rates of some that did not run at the same time are not to be added. The
+            // last burst's frames belong to the time after it.
+            let between = sent.frames.saturating_sub(tail);
+            sent.achieved_fps = between as f64 * 1e9 / (sent.last_ns - sent.first_ns) as f64;
+        }
         sent.pacing.gaps = gaps.filter(|g| !g.is_empty()).map(|g| distribution(&g));
         sent
     }
@@ -534,6 +642,19 @@ impl Schedule {
             patience_ns,
         }
     }
+
+    /// What it is asked for, of which nothing is sent.
+    fn asked(&self) -> TrainSent {
+        let mut streams: Vec<_> = self.order.iter().map(|stream| *stream as usize).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        TrainSent {
+            streams,
+            asked_fps: self.plan.map(Plan::rate),
+            is_even: matches!(self.plan, Some(Plan::Even(_))),
+            frames: 0,
+        }
+    }
 }
 
 /// Nothing but a constant can be wrong here, and the smallest histogram has no constants.
@@ -564,6 +685,16 @@ fn sizes(spec: &StreamSpec, template: &Template, seed: u64) -> Arc<[u16]> {
     pattern.filter_map(|size| template.index_of(size)).collect()
 }
 
+/// A schedule is kept in nanoseconds, and in integers that are not without end.
+fn check_rate(rate: Rate, fps: Option<f64>) -> Result<(), JobError> {
+    if fps.is_none_or(|fps| (1e-3..=1e9).contains(&fps)) {
+        return Ok(());
+    }
+    Err(JobError::Job(format!(
+        "a rate of {rate} is not between one frame in a thousand seconds and one a nanosecond"
+    )))
+}
+
 fn plan(
     rate: Rate,
     spacing: Spacing,
@@ -572,11 +703,7 @@ fn plan(
 ) -> Result<Option<Plan>, JobError> {
     let fps = rate.frames_per_second(bytes, link)?;
     let wrong = |what: String| Err(JobError::Job(what));
-    if fps.is_some_and(|fps| !(1e-3..=1e9).contains(&fps)) {
-        return wrong(format!(
-            "a rate of {rate} is not between one frame in a thousand seconds and one a nanosecond"
-        ));
-    }
+    check_rate(rate, fps)?;
     let Some(fps) = fps else {
         return match spacing {
             Spacing::Constant => Ok(None),
@@ -634,10 +761,6 @@ fn order(streams: &[(u32, &StreamSpec)]) -> Result<Box<[u32]>, String> {
         }
     }
     Ok(order.into())
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 impl core::fmt::Debug for Handle {

@@ -156,6 +156,42 @@ fn each_frame_leaves_when_it_is_due() {
     }
 }
 
+/// What a worker says that has sent so many frames in this time, 10 of them at its end.
+fn part(frames: u64, first_ns: u64, last_ns: u64) -> Part {
+    let progress = Progress {
+        frames: frames.into(),
+        first_ns: first_ns.into(),
+        last_ns: last_ns.into(),
+        tail: 10.into(),
+        ..Progress::default()
+    };
+    Part {
+        run: Mutex::new(None),
+        progress,
+    }
+}
+
+#[test]
+fn a_rate_is_that_of_the_time_of_all_workers() {
+    let fps = |parts: Vec<Part>| {
+        let parts = parts.into();
+        let armed = Armed {
+            parts,
+            ..Armed::none()
+        };
+        armed.sent(&setup(2)).achieved_fps
+    };
+    // One after the other, as on one processor.
+    let after = fps(vec![part(1000, 0, 500_000), part(1010, 500_000, 1_000_000)]);
+    assert_eq!(after, 2e6);
+    // At the same time, to the same moment.
+    let beside = fps(vec![part(1010, 0, 1_000_000), part(1010, 0, 1_000_000)]);
+    assert_eq!(beside, 2e6);
+    // One that sends once, and one that sends nothing.
+    assert_eq!(fps(vec![part(1000, 0, 10), part(10, 1000, 1000)]), 1e9);
+    assert_eq!(fps(vec![part(1010, 7, 1_000_007), part(0, 0, 0)]), 1e6);
+}
+
 #[test]
 fn sequence_numbers_go_on_from_job_to_job() {
     let mut lab = Lab::new(2);
@@ -213,8 +249,16 @@ fn the_rate_changes_while_it_sends() {
         lab.stepped.turn();
         lab.clock.advance_to_ns(lab.stepped.deadline_ns().unwrap());
     }
+    assert_eq!(lab.handle.sent().asked_fps, Some(1e3));
+    for wrong in [1e-30, 1e10, f64::INFINITY, f64::NAN] {
+        let error = lab.handle.set_rate(Rate::FramesPerSecond(wrong));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("one a nanosecond"), "{error}");
+    }
     lab.handle.set_rate(Rate::FramesPerSecond(1e4)).unwrap();
-    assert_eq!(lab.run().frames, 20);
+    let sent = lab.run();
+    assert_eq!((sent.frames, sent.unsent), (20, 0));
+    assert_eq!((sent.asked_fps, sent.error()), (None, 0.0));
     let gaps: Vec<_> = lab
         .notes
         .stamps()
@@ -290,6 +334,47 @@ fn streams_have_their_share_and_their_own_rates() {
     assert_eq!(frames, [600, 2400, 700]);
     assert_eq!(sent.pacing.latest_ns, 0);
     assert_eq!(sent.asked_fps, Some(37_000.0));
+    let trains: Vec<_> = sent
+        .trains
+        .iter()
+        .map(|t| (&t.streams[..], t.asked_fps, t.frames, t.is_even))
+        .collect();
+    assert_eq!(
+        trains,
+        [
+            (&[0, 1][..], Some(30_000.0), 3000, true),
+            (&[2][..], Some(7_000.0), 700, true)
+        ]
+    );
+    let mut errors = sent.trains.iter().map(|train| sent.error_of(train));
+    assert!(errors.all(|error| error.abs() < 1e-9));
+    lab.end();
+}
+
+#[test]
+fn each_schedule_is_judged_by_its_own_spacing() {
+    let stream = |rate: &str, spacing| StreamSpec {
+        rate: Some(rate.parse().unwrap()),
+        spacing,
+        ..StreamSpec::default()
+    };
+    let mut lab = Lab::new(1);
+    let mut job = job("max", Limit::Time(Duration::from_millis(100)));
+    job.streams = vec![
+        stream("10kpps", Spacing::Poisson),
+        stream("20kpps", Spacing::Constant),
+    ];
+    lab.handle.start(&job).unwrap();
+    let mut sent = lab.run();
+    assert!(sent.error() != 0.0, "dice do not throw exactly the mean");
+    let errors = |sent: &Sent| -> Vec<_> { sent.trains.iter().map(|t| sent.error_of(t)).collect() };
+    assert!(errors(&sent).iter().all(|error| error.abs() < 1e-9));
+    for train in &mut sent.trains {
+        train.frames -= 100;
+    }
+    let errors = errors(&sent);
+    assert_eq!(errors[0], 0.0);
+    assert!((-0.051..-0.048).contains(&errors[1]), "{errors:?}");
     lab.end();
 }
 
@@ -310,6 +395,48 @@ fn bursts_come_all_at_once() {
         assert_eq!(stamp.sent_ns, start + n / 8 * 1_000_000);
     }
     lab.end();
+}
+
+#[test]
+fn what_was_checked_is_sent_to_whoever_was_found_since() {
+    let mut lab = Lab::new(1);
+    let mut job = job("1Mpps", Limit::Frames(1));
+    job.streams[0].sizes = "64..70".parse().unwrap();
+    lab.handle.check(&job).unwrap();
+    lab.handle.start(&job).unwrap();
+    lab.run();
+    lab.handle.check(&job).unwrap();
+    lab.handle.set_peer(MacAddr([2, 9, 9, 9, 9, 9]));
+    lab.handle.start(&job).unwrap();
+    lab.run();
+    lab.handle.check(&Job::default()).unwrap();
+    lab.handle.start(&job).unwrap();
+    lab.run();
+    let notes = lab.notes.0.lock().unwrap().clone();
+    let peers: Vec<_> = notes.iter().map(|(_, frame)| frame[1]).collect();
+    assert_eq!(peers, [0, 9, 9]);
+    lab.end();
+}
+
+#[test]
+fn a_port_takes_what_its_link_carries_and_its_mbufs_hold() {
+    for (mtu, most) in [(1500, 1518), (9000, 2052)] {
+        let config = LinkConfig {
+            mtu,
+            ..LinkConfig::default()
+        };
+        let (a, b) = Link::pair(config).unwrap();
+        let topology = Topology::synthetic("core:2 pu:1").unwrap();
+        let config = EngineConfig {
+            workers: Some(2),
+            pin: false,
+            ..EngineConfig::default()
+        };
+        let engine = Engine::on(&topology, vec![Box::new(a), Box::new(b)], config).unwrap();
+        let built = Setup::of_port(&engine, 0, setup(1).addresses);
+        assert_eq!((built.max_frame, built.first_lane), (most, 0));
+        assert_eq!(built.workers, [0, 1]);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use linecard::{Engine, PortInfo, Report};
-use linecard_traffic::generator::{Handle, Job, Limit, Sent};
+use linecard_traffic::generator::{Handle, Job, Limit, Sent, TrainSent};
 use linecard_traffic::rate::Layer;
 use linecard_traffic::receiver::{self, Figures, Snapshot};
 use linecard_traffic::results::{self, Counts, Results, Trial};
@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::back::sent_by;
 use super::{Done, EXIT_NOT_HELD, GenArgs, asked_seconds, name_of};
+use crate::cmd::far::time;
 use crate::cmd::forward::EXIT_UNCLEAN;
 use crate::cmd::table::{Cell, Paint, Table, Tone};
 
@@ -105,6 +106,8 @@ pub(super) struct Outcome {
     passed: bool,
     /// By how much the rate differs from what was asked for, as a share.
     error: f64,
+    /// Frames that the port had taken and then refused: in `streams` they are sent, unless there is only one.
+    refused: u64,
     bits_per_second: Bits,
     streams: Vec<Stream>,
     engine: Report,
@@ -151,23 +154,23 @@ impl Outcome {
         } = done;
         let mut sent = handle.sent();
         let port = &engine.ports[usize::from(handle.setup().port)];
-        // What the port had taken and did not send, or never took, is not sent, whatever was thought before.
         let refused: u64 = NOT_SENT.iter().filter_map(|why| port.drops.get(*why)).sum();
-        sent.frames -= refused.min(sent.frames);
-        sent.unsent += refused;
-        let seconds = sent.last_ns.saturating_sub(sent.first_ns) as f64 * 1e-9;
         let mean_bytes = sent.bytes as f64 / sent.frames.max(1) as f64;
+        let refused = take_out(&mut sent, refused);
+        let seconds = sent.last_ns.saturating_sub(sent.first_ns) as f64 * 1e-9;
         let mut trial = trial(job, &sent, seconds, mean_bytes, complete);
         let snapshot = done.back.figures().map(receiver::Handle::snapshot);
         if let (Some(figures), Some(snapshot), Some(port)) =
             (done.back.figures(), &snapshot, receive)
         {
             let port = &engine.ports[usize::from(port)];
+            let counts = snapshot.counts(Some(&sent_by(&sent.lanes)));
             trial.counts = Counts {
                 sent: sent.frames,
                 unsent: sent.unsent,
+                lost: counts.lost.saturating_sub(refused),
                 receiver_misses: port.rx_misses,
-                ..snapshot.counts(Some(&sent_by(&sent.lanes)))
+                ..counts
             };
             if port.rx_misses > 0 {
                 let what =
@@ -184,7 +187,8 @@ impl Outcome {
                 layer_1: sent.achieved_fps * Layer::One.bits(mean_bytes),
                 layer_2: sent.achieved_fps * Layer::Two.bits(mean_bytes),
             },
-            streams: streams(job, &sent, snapshot.as_ref()),
+            refused,
+            streams: streams(job, &sent, refused, snapshot.as_ref()),
             results: Results {
                 format: results::FORMAT,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -218,23 +222,29 @@ impl Outcome {
             "\nunsent {}, late {} (latest by {}), mean frame {:.1} bytes\n",
             trial.counts.unsent,
             trial.pacing.late_frames,
-            time(trial.pacing.latest_ns),
+            time(trial.pacing.latest_ns as f64),
             trial.frame_bytes
         );
         if let Some(gaps) = &trial.pacing.gaps {
             let quantiles: Vec<_> = gaps
                 .quantiles
                 .iter()
-                .map(|(share, ns)| format!("{}% {}", share * 100.0, time(*ns)))
+                .map(|(share, ns)| format!("{}% {}", share * 100.0, time(*ns as f64)))
                 .collect();
             text += &format!(
                 "gaps between bursts: mean {}, deviation {}; {}\n",
-                time(gaps.mean_ns as u64),
-                time(gaps.deviation_ns as u64),
+                time(gaps.mean_ns),
+                time(gaps.deviation_ns),
                 quantiles.join(", ")
             );
         }
         text += &self.by_stream(paint);
+        if self.refused > 0 && self.streams.len() > 1 {
+            text += &format!(
+                "the port refused {} frames and does not say of which stream: here they are sent\n",
+                self.refused
+            );
+        }
         let a = &self.engine.account;
         if a.unaccounted != 0 || !self.engine.is_clean() {
             let line = format!(
@@ -295,10 +305,10 @@ impl Outcome {
                 bad(back.lost),
                 bad(back.duplicated),
                 bad(back.reordered),
-                Cell::from(time(back.mean_ns as u64)),
-                Cell::from(time(back.min_ns)),
-                Cell::from(time(back.max_ns)),
-                Cell::from(time(back.jitter_ns as u64)),
+                Cell::from(time(back.mean_ns)),
+                Cell::from(time(back.min_ns as f64)),
+                Cell::from(time(back.max_ns as f64)),
+                Cell::from(time(back.jitter_ns)),
             ]);
         }
         format!("\n{}", table.render(paint))
@@ -325,6 +335,10 @@ impl Outcome {
         if let Some(asked) = trial.asked_fps {
             table.row(row("asked", asked, String::new()));
         }
+        if trial.sent_s == 0.0 {
+            // One burst has no rate.
+            return table;
+        }
         let error = trial
             .asked_fps
             .map(|_| format!("{:+.4}%", self.error * 100.0));
@@ -335,6 +349,19 @@ impl Outcome {
         ));
         table
     }
+}
+
+/// What the port had taken and did not send, or never took, is not sent, whatever was thought before. Returns how
+/// many frames those are.
+fn take_out(sent: &mut Sent, refused: u64) -> u64 {
+    let refused = refused.min(sent.frames);
+    let left = sent.frames - refused;
+    let share = left as f64 / sent.frames.max(1) as f64;
+    sent.bytes = (sent.bytes as f64 * share).round() as u64;
+    sent.achieved_fps *= share;
+    sent.frames = left;
+    sent.unsent += refused;
+    refused
 }
 
 fn trial(job: &Job, sent: &Sent, seconds: f64, mean_bytes: f64, complete: bool) -> Trial {
@@ -349,19 +376,11 @@ fn trial(job: &Job, sent: &Sent, seconds: f64, mean_bytes: f64, complete: bool) 
             sent.unsent
         ));
     }
-    // What a random spacing asks for is its schedule, of which nothing was left out.
-    let is_even = matches!(job.spacing, linecard_traffic::stream::Spacing::Constant);
-    if let Some(asked) = sent.asked_fps
-        && is_even
-        && sent.last_ns > sent.first_ns
-        && sent.error().abs() > TOLERANCE
-    {
-        faults.push(format!(
-            "asked for {asked:.1} frames a second, {:.1} were sent: {:+.3} per cent",
-            sent.achieved_fps,
-            sent.error() * 100.0
-        ));
-    }
+    faults.extend(
+        sent.trains
+            .iter()
+            .filter_map(|train| rate_fault(job, sent, train)),
+    );
     if let Limit::Frames(frames) = job.limit
         && complete
         && sent.frames + sent.unsent != frames
@@ -390,7 +409,26 @@ fn trial(job: &Job, sent: &Sent, seconds: f64, mean_bytes: f64, complete: bool) 
     }
 }
 
-fn streams(job: &Job, sent: &Sent, snapshot: Option<&Snapshot>) -> Vec<Stream> {
+/// What is wrong with the rate of streams that share a schedule.
+fn rate_fault(job: &Job, sent: &Sent, train: &TrainSent) -> Option<String> {
+    let (asked, error) = (train.asked_fps?, sent.error_of(train));
+    if error.abs() <= TOLERANCE {
+        return None;
+    }
+    let names = train.streams.iter().take(8);
+    let names = names.filter_map(|index| Some(name_of((*index, job.streams.get(*index)?))));
+    let whose = match sent.trains.len() {
+        1 => String::new(),
+        _ => format!(" of stream {}", names.collect::<Vec<_>>().join(", ")),
+    };
+    Some(format!(
+        "asked for {asked:.1} frames a second{whose}, {:.1} were sent: {:+.3} per cent",
+        asked * (1.0 + error),
+        error * 100.0
+    ))
+}
+
+fn streams(job: &Job, sent: &Sent, refused: u64, snapshot: Option<&Snapshot>) -> Vec<Stream> {
     let mut streams: Vec<_> = job
         .streams
         .iter()
@@ -405,6 +443,11 @@ fn streams(job: &Job, sent: &Sent, snapshot: Option<&Snapshot>) -> Vec<Stream> {
             stream.sent += lane.next - lane.first;
             stream.bytes += lane.bytes;
         }
+    }
+    // Of which stream the refused frames are is plain if there is only one.
+    if let [only] = &mut streams[..] {
+        only.sent = only.sent.saturating_sub(refused);
+        only.bytes = sent.bytes;
     }
     let Some(snapshot) = snapshot else {
         return streams;
@@ -484,10 +527,77 @@ fn settings(args: &GenArgs, job: &Job) -> BTreeMap<String, String> {
     settings
 }
 
-fn time(ns: u64) -> String {
-    match ns {
-        0..10_000 => format!("{ns} ns"),
-        10_000..10_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        _ => format!("{:.1} ms", ns as f64 / 1e6),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use linecard_traffic::generator::LaneSent;
+
+    /// 3000 frames of 64 bytes, as asked.
+    fn sent() -> Sent {
+        let lane = LaneSent {
+            lane: 0,
+            stream: 0,
+            first: 0,
+            next: 3000,
+            bytes: 192_000,
+        };
+        Sent {
+            frames: 3000,
+            bytes: 192_000,
+            asked_fps: Some(1e4),
+            achieved_fps: 1e4,
+            first_ns: 5,
+            last_ns: 300_000_005,
+            lanes: vec![lane],
+            trains: vec![TrainSent {
+                streams: vec![0],
+                asked_fps: Some(1e4),
+                is_even: true,
+                frames: 3000,
+            }],
+            ..Sent::default()
+        }
+    }
+
+    #[test]
+    fn a_rate_that_is_not_held_is_a_fault() {
+        let job = Job::default();
+        assert!(trial(&job, &sent(), 0.3, 64.0, true).is_valid());
+        let mut slow = sent();
+        slow.achieved_fps = 9950.0;
+        let faults = trial(&job, &slow, 0.3, 64.0, true).faults;
+        assert!(faults[0].contains("-0.500 per cent"), "{faults:?}");
+        slow.trains[0].is_even = false;
+        assert!(trial(&job, &slow, 0.3, 64.0, true).is_valid());
+    }
+
+    #[test]
+    fn one_burst_has_no_error() {
+        let once = Sent {
+            last_ns: 5,
+            achieved_fps: 0.0,
+            ..sent()
+        };
+        assert_eq!(once.error(), 0.0);
+        assert!(trial(&Job::default(), &once, 0.0, 64.0, true).is_valid());
+    }
+
+    #[test]
+    fn what_the_port_refused_is_nowhere_sent() {
+        let job = Job::default();
+        let mut all = sent();
+        assert_eq!(take_out(&mut all, 5000), 3000);
+        let of = |sent: &Sent| (sent.frames, sent.bytes, sent.unsent, sent.achieved_fps);
+        assert_eq!(of(&all), (0, 0, 3000, 0.0));
+        let nothing = Snapshot::default();
+        let streams = streams(&job, &all, 3000, Some(&nothing));
+        let lost = streams[0].back.as_ref().map(|back| back.lost);
+        assert_eq!((streams[0].sent, streams[0].bytes, lost), (0, 0, Some(0)));
+        let mut half = sent();
+        assert_eq!(take_out(&mut half, 1500), 1500);
+        assert_eq!(of(&half), (1500, 96_000, 1500, 5e3));
+        let trial = trial(&job, &half, 0.3, 64.0, true);
+        assert_eq!((trial.counts.sent, trial.counts.unsent), (1500, 1500));
+        assert!(!trial.is_valid());
     }
 }

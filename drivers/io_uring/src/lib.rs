@@ -43,8 +43,8 @@
 //! | `tx=ring` | frames without requests by the mapped ring (TPACKET_V2), the others as with `uring` |
 //! | `tx=uring`, `tx=mmsg` | one `io_uring_enter`, or one `sendmmsg`, a burst |
 //! | `queues=N` | refuse any other number of queues |
-//! | `blocks=N`, `block_kib=N` | the ring: 128 blocks of 256 KiB a queue with 1,024 descriptors |
-//! | `retire_ms=N` | hand over a block that is not full after so long: 1 ms |
+//! | `blocks=N`, `block_kib=N` | the ring: 128 blocks of 256 KiB a queue with 1,024 descriptors; as much in blocks of 1 MiB where frames may be [gathered](linecard_hal::PortConfig::rx_gather) |
+//! | `retire_ms=N` | hand over a block that is not full after so long: 1 ms, or as long as frames may be gathered |
 //!
 //! and `tap:NAME`, with `queues=N`. What cannot be had is replaced and noted in
 //! [`PortInfo::notes`](linecard_hal::PortInfo::notes), with the reason: without io_uring the ring is

@@ -1,7 +1,9 @@
 //! A port's options, from its name.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 use linecard_hal::{PortError, PortErrorKind, PortName};
 
@@ -9,6 +11,9 @@ use crate::sys::block::RingSize;
 
 /// All options, for the error about an unknown one.
 const KNOWN: [&str; 6] = ["rx", "tx", "queues", "block_kib", "blocks", "retire_ms"];
+
+/// What is sensible for `retire_ms`.
+const RETIRE_MS: RangeInclusive<u32> = 1..=100;
 
 /// How frames are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +87,7 @@ pub(crate) struct Options {
     pub(crate) queues: Option<u16>,
     pub(crate) block_kib: Option<u32>,
     pub(crate) blocks: Option<u32>,
-    pub(crate) retire_ms: u32,
+    pub(crate) retire_ms: Option<u32>,
 }
 
 impl Options {
@@ -93,7 +98,7 @@ impl Options {
             queues: take_queues(name)?,
             block_kib: name.take("block_kib")?,
             blocks: name.take("blocks")?,
-            retire_ms: name.take("retire_ms")?.unwrap_or(1),
+            retire_ms: name.take("retire_ms")?,
         };
         name.finish(&KNOWN)?;
         let refuse = |what: String, remedy: &str| {
@@ -115,22 +120,34 @@ impl Options {
                 "try blocks=128",
             );
         }
-        if !(1..=100).contains(&options.retire_ms) {
-            let what = format!("retire_ms={} is not between 1 and 100", options.retire_ms);
+        if let Some(ms) = options.retire_ms
+            && !RETIRE_MS.contains(&ms)
+        {
             return refuse(
-                what,
+                format!("retire_ms={ms} is not between 1 and 100"),
                 "it is the longest that a frame waits for a block to fill; try retire_ms=1",
             );
         }
         Ok(options)
     }
 
-    /// The ring for so many receive descriptors.
-    pub(crate) fn ring_size(&self, descriptors: u32) -> RingSize {
+    /// The ring for so many receive descriptors. Where frames may be gathered, its blocks are larger: each
+    /// costs a wake-up.
+    pub(crate) fn ring_size(&self, descriptors: u32, gather: Option<Duration>) -> RingSize {
+        let kib = self.block_kib.unwrap_or(match gather {
+            Some(_) => 1024,
+            None => 256,
+        });
+        // As much memory, whatever the size of a block.
+        let blocks = (descriptors / 8).clamp(32, 512) * 256 / kib;
+        let gather_ms = gather.map_or(1, |time| {
+            let ms = time.as_millis().min(u128::from(*RETIRE_MS.end()));
+            (ms as u32).max(*RETIRE_MS.start())
+        });
         RingSize {
-            block_size: self.block_kib.unwrap_or(256) as usize * 1024,
-            blocks: self.blocks.unwrap_or((descriptors / 8).clamp(32, 512)) as usize,
-            retire_ms: self.retire_ms,
+            block_size: kib as usize * 1024,
+            blocks: self.blocks.unwrap_or(blocks.max(8)) as usize,
+            retire_ms: self.retire_ms.unwrap_or(gather_ms),
         }
     }
 }
@@ -145,5 +162,27 @@ pub(crate) fn take_queues(name: &mut PortName) -> Result<Option<u16>, PortError>
             format!("queues={n} is not between 1 and {}", crate::MAX_QUEUES),
         )),
         _ => Ok(queues),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_frames_may_be_gathered_blocks_are_larger_and_the_ring_is_not() {
+        let size = |name: &str, gather_ms: Option<u64>| {
+            let mut name: PortName = name.parse().unwrap();
+            let options = Options::take(&mut name).unwrap();
+            let size = options.ring_size(1024, gather_ms.map(Duration::from_millis));
+            (size.block_size >> 10, size.blocks, size.retire_ms)
+        };
+        assert_eq!(size("uring:a", None), (256, 128, 1));
+        assert_eq!(size("uring:a", Some(10)), (1024, 32, 10));
+        assert_eq!(size("uring:a", Some(0)), (1024, 32, 1));
+        assert_eq!(size("uring:a", Some(1 << 40)), (1024, 32, 100));
+        // What the name says goes first.
+        let said = "uring:a?retire_ms=2&blocks=9&block_kib=256";
+        assert_eq!(size(said, Some(10)), (256, 9, 2));
     }
 }

@@ -86,7 +86,7 @@ impl UringPort {
     fn engine(&self) -> Engine {
         let descriptors = self.config.rx_descriptors;
         let multishot = self.uring.is_ok() && kernel_at_least(6, 0);
-        let ring = Engine::Ring(self.options.ring_size(descriptors));
+        let ring = Engine::Ring(self.options.ring_size(descriptors, self.config.rx_gather));
         let many = descriptors.clamp(16, MULTISHOT_BUFFERS).next_power_of_two() as u16;
         match self.options.rx {
             RxMode::Auto | RxMode::Ring if self.can.ring => ring,

@@ -11,8 +11,8 @@
 //! waits.
 //!
 //! In a block, each frame is a record laid out as an Enhanced Packet Block of a pcapng file
-//! (draft-ietf-opsawg-pcapng, section 4.3), little-endian, with a time in nanoseconds and the direction in its flags: so the
-//! bytes of a block can be written to such a file as they are.
+//! (draft-ietf-opsawg-pcapng, section 4.3), little-endian, with a time in nanoseconds and the direction, if it is known, in
+//! its flags: so the bytes of a block can be written to such a file as they are.
 
 use linecard_hal::ring::{Consumer, Producer, spsc};
 
@@ -21,8 +21,11 @@ use crate::sync::{Arc, AtomicBool, Ordering};
 /// Bytes of a record in front of the frame.
 const HEAD: usize = 28;
 
-/// Bytes of a record behind the frame and its padding: the option `epb_flags`, the end of options, the length again.
-const TAIL: usize = 12 + 4;
+/// Bytes of the options behind the frame and its padding, if it is said which way it went: `epb_flags`, end of options.
+const OPTIONS: usize = 12;
+
+/// Bytes at the end of a record: the length again.
+const TAIL: usize = 4;
 
 /// The type of an Enhanced Packet Block.
 const ENHANCED_PACKET: u32 = 6;
@@ -58,10 +61,10 @@ pub struct Block {
     frames: usize,
 }
 
-/// Bytes that a record of so many bytes of a frame takes.
+/// Bytes that a record of so many bytes of a frame takes at most.
 #[inline(always)]
 pub const fn record_len(frame_len: usize) -> usize {
-    HEAD + frame_len.next_multiple_of(4) + TAIL
+    HEAD + frame_len.next_multiple_of(4) + OPTIONS + TAIL
 }
 
 impl Block {
@@ -100,7 +103,9 @@ impl Block {
     /// Adds a frame of `len` bytes, which `fill` writes. `false` if it does not fit.
     #[inline]
     pub fn push(&mut self, about: &About, len: usize, fill: impl FnOnce(&mut [u8])) -> bool {
-        let total = record_len(len);
+        let padded = len.next_multiple_of(4);
+        let is_told = about.way != Way::Unknown;
+        let total = HEAD + padded + if is_told { OPTIONS } else { 0 } + TAIL;
         let Some(record) = self.bytes.get_mut(self.len..self.len + total) else {
             return false;
         };
@@ -119,15 +124,21 @@ impl Block {
         for (to, field) in head.as_chunks_mut::<4>().0.iter_mut().zip(fields) {
             *to = field.to_le_bytes();
         }
-        let (data, tail) = rest.split_at_mut(len);
-        fill(data);
-        let (padding, tail) = tail.split_at_mut(len.next_multiple_of(4) - len);
-        padding.fill(0);
-        // epb_flags is option 2 with 4 bytes; option 0 ends the list.
-        let fields = [2 | 4 << 16, about.way as u32, 0, total as u32];
-        for (to, field) in tail.as_chunks_mut::<4>().0.iter_mut().zip(fields) {
-            *to = field.to_le_bytes();
+        let (data, tail) = rest.split_at_mut(padded);
+        // The padding, in one piece whatever its length.
+        if let Some(last) = data.last_chunk_mut::<4>() {
+            *last = [0; 4];
         }
+        fill(&mut data[..len]);
+        let (options, tail) = tail.split_at_mut(tail.len() - TAIL);
+        if let Some(options) = options.first_chunk_mut::<OPTIONS>() {
+            // epb_flags is option 2 with 4 bytes; option 0 ends the list.
+            let fields = [2 | 4 << 16, about.way as u32, 0];
+            for (to, field) in options.as_chunks_mut::<4>().0.iter_mut().zip(fields) {
+                *to = field.to_le_bytes();
+            }
+        }
+        tail.copy_from_slice(&(total as u32).to_le_bytes());
         self.len += total;
         self.frames += 1;
         true
@@ -195,14 +206,15 @@ impl<'a> Iterator for Records<'a> {
         let word = |at: usize| u32::from_le_bytes(words[at]);
         let len = word(5) as usize;
         let data = rest.get(..len)?;
-        let flags = rest.get(len.next_multiple_of(4) + 4)?;
-        self.offset += record_len(len);
+        let options = rest.get(len.next_multiple_of(4)..(word(1) as usize).checked_sub(HEAD)?)?;
+        let flags = options.get(4).filter(|_| options.len() > TAIL);
+        self.offset += word(1) as usize;
         Some(Record {
             about: About {
                 interface: word(2),
                 way: match flags {
-                    1 => Way::In,
-                    2 => Way::Out,
+                    Some(1) => Way::In,
+                    Some(2) => Way::Out,
                     _ => Way::Unknown,
                 },
                 time_ns: u64::from(word(3)) << 32 | u64::from(word(4)),
@@ -229,6 +241,7 @@ pub fn lane(blocks: usize, block_bytes: usize) -> (Filler, Emptier) {
     let closed = Arc::new(AtomicBool::new(false));
     let filler = Filler {
         block: None,
+        spare: Vec::with_capacity(blocks),
         full: full_in,
         empty,
         closed: closed.clone(),
@@ -245,6 +258,8 @@ pub fn lane(blocks: usize, block_bytes: usize) -> (Filler, Emptier) {
 pub struct Filler {
     /// The one in hand.
     block: Option<Block>,
+    /// Empty ones, the one that came back last at the end. There is room for all.
+    spare: Vec<Block>,
     full: Producer<Block>,
     empty: Consumer<Block>,
     closed: Arc<AtomicBool>,
@@ -258,10 +273,19 @@ impl Filler {
         if self.block.as_ref().is_none_or(|b| b.room() < bytes) {
             self.send();
             if self.block.is_none() {
-                self.block = self.empty.pop();
+                self.block = self.warmest();
             }
         }
         self.block.as_mut().filter(|block| block.room() >= bytes)
+    }
+
+    /// The empty block that came back last, whose memory is likely to be in a cache still: a reader that keeps up has
+    /// a few blocks go round, of however many.
+    fn warmest(&mut self) -> Option<Block> {
+        while let Some(block) = self.empty.pop() {
+            self.spare.push(block);
+        }
+        self.spare.pop()
     }
 
     /// The block in hand.
@@ -377,6 +401,46 @@ mod tests {
         let first = block.records().next().unwrap();
         let rest: Vec<_> = Records::from(&block, first.end).collect();
         assert_eq!(rest.len(), put.len() - 1);
+    }
+
+    #[test]
+    fn a_record_that_does_not_say_which_way_is_shorter_and_reads_the_same() {
+        let mut block = Block::with_capacity(400);
+        for (n, way) in [Way::Unknown, Way::In, Way::Unknown]
+            .into_iter()
+            .enumerate()
+        {
+            let about = About {
+                way,
+                ..about(n as u64)
+            };
+            assert!(block.push(&about, 13 + n, |to| to.fill(7)));
+        }
+        assert_eq!(block.bytes().len(), 3 * record_len(16) - 2 * OPTIONS);
+        assert_eq!(
+            block.bytes()[HEAD..][..16],
+            [[7; 13].as_slice(), &[0; 3]].concat()
+        );
+        let got = block.records().map(|r| (r.about.way, r.data.to_vec()));
+        let put = [(Way::Unknown, 13), (Way::In, 14), (Way::Unknown, 15)];
+        assert!(got.eq(put.map(|(way, len)| (way, vec![7; len]))));
+        assert_eq!(block.records().last().unwrap().end, block.bytes().len());
+    }
+
+    #[test]
+    fn the_block_that_came_back_last_is_filled_next() {
+        let (mut filler, mut emptier) = lane(8, 256);
+        let mut memory = Vec::new();
+        for _ in 0..20 {
+            let block = filler.with_room(100).unwrap();
+            assert!(block.push(&about(1), 60, |to| to.fill(7)));
+            filler.send();
+            let block = emptier.pop().unwrap();
+            memory.push(block.bytes().as_ptr());
+            emptier.give_back(block);
+        }
+        memory.dedup();
+        assert_eq!(memory.len(), 1, "a reader that keeps up needs no second");
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub struct TapConfig {
     pub directions: Vec<Direction>,
     /// Bytes that are copied of a frame at most.
     pub snaplen: usize,
+    /// Whether each copy says which way the frame went: it takes 12 bytes.
+    pub tell_way: bool,
     /// Which frames are wanted; all, if nothing is said.
     pub select: Option<Arc<dyn Select>>,
     /// Blocks for each worker.
@@ -86,6 +88,7 @@ impl Default for TapConfig {
         Self {
             directions: Vec::new(),
             snaplen: MOST_BYTES,
+            tell_way: true,
             select: None,
             blocks: 16,
             block_bytes: 1 << 20,
@@ -502,6 +505,10 @@ impl Active {
         if let Some(select) = &self.config.select {
             select.select(frames, wanted);
         }
+        let told = match self.config.tell_way {
+            true => way,
+            false => Way::Unknown,
+        };
         // All of it in one block, so that it can be taken back.
         let snaplen = self.config.snaplen;
         let lens = frames
@@ -517,7 +524,17 @@ impl Active {
             self.counts[self.port].seen += 1;
             if self.wanted[at] {
                 let done = match self.filler.in_hand() {
-                    Some(block) => copy(frame, (port, way), now_ns, snaplen, block),
+                    Some(block) => {
+                        // What is transmitted may carry the time at which it was received, which is not when it left.
+                        let received = frame.timestamp_ns().filter(|_| way == Way::In);
+                        copy(
+                            frame,
+                            (port, told),
+                            received.unwrap_or(now_ns),
+                            snaplen,
+                            block,
+                        )
+                    }
                     None => false,
                 };
                 let counts = &mut self.counts[self.port];
@@ -585,8 +602,15 @@ pub fn head_of<'a>(frame: &'a Mbuf, scratch: &'a mut [u8; HEAD_BYTES]) -> &'a [u
 }
 
 /// Copies as much of a frame as fits, with its tag; returns how much.
+#[inline]
 fn copy_tagged(frame: &Mbuf, to: &mut [u8]) -> usize {
     match tag_of(frame) {
+        None if frame.segment_count() == 1 => {
+            let data = frame.data();
+            let n = to.len().min(data.len());
+            to[..n].copy_from_slice(&data[..n]);
+            n
+        }
         Some(tag) if to.len() >= 16 && frame.frame_len() >= 12 => {
             frame.copy_out(0, &mut to[..12]);
             to[12..16].copy_from_slice(&tag);
@@ -597,20 +621,19 @@ fn copy_tagged(frame: &Mbuf, to: &mut [u8]) -> usize {
 }
 
 /// Copies a frame into a block. `false` if it does not fit.
+#[inline]
 fn copy(
     frame: &Mbuf,
     (port, way): (PortIndex, Way),
-    now_ns: u64,
+    time_ns: u64,
     snaplen: usize,
     block: &mut Block,
 ) -> bool {
-    // What is transmitted may carry the time at which it was received, which is not when it left.
-    let received = frame.timestamp_ns().filter(|_| way == Way::In);
     let original_len = tagged_len(frame);
     let about = About {
         interface: u32::from(port),
         way,
-        time_ns: received.unwrap_or(now_ns),
+        time_ns,
         original_len: original_len as u32,
     };
     block.push(&about, original_len.min(snaplen), |to| {

@@ -14,6 +14,7 @@
 //! ```
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,9 @@ pub struct PortConfig {
     pub promiscuous: bool,
     /// What to switch on, of [`PortInfo::offloads`].
     pub offloads: Offloads,
+    /// How long the device or the kernel may gather received frames before it hands them over, if it gathers at all;
+    /// if nothing is said, as long as suits traffic that somebody waits for.
+    pub rx_gather: Option<Duration>,
 }
 
 impl Default for PortConfig {
@@ -105,6 +109,7 @@ impl Default for PortConfig {
             burst: 32,
             promiscuous: true,
             offloads: Offloads::usual(),
+            rx_gather: None,
         }
     }
 }

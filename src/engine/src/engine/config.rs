@@ -1,5 +1,7 @@
 //! How an engine is to run, and why it cannot.
 
+use std::time::Duration;
+
 use linecard_hal::{MempoolError, Offloads, PortConfig, PortError};
 
 use super::flows::PortRule;
@@ -35,6 +37,8 @@ pub struct EngineConfig {
     /// What ports do for a frame, of all that each can. Receive times have to be asked for
     /// ([`Offloads::usual`]).
     pub offloads: Offloads,
+    /// How long ports may gather received frames ([`PortConfig::rx_gather`]).
+    pub rx_gather: Option<Duration>,
     /// Flow rules, in the order in which they are created.
     pub flows: Vec<PortRule>,
     /// Stop when this many frames were received in all, or a burst later.
@@ -60,6 +64,7 @@ impl Default for EngineConfig {
             tx_descriptors: port.tx_descriptors,
             promiscuous: true,
             offloads: port.offloads,
+            rx_gather: port.rx_gather,
             flows: Vec::new(),
             packet_limit: None,
             pin: true,

@@ -81,6 +81,7 @@ impl Engine {
                 burst: config.burst,
                 promiscuous: config.promiscuous,
                 offloads: config.offloads,
+                rx_gather: config.rx_gather,
             })?;
         }
         let sum = Holders::new(&ports, &config);

@@ -21,7 +21,11 @@ use super::forward::EXIT_UNCLEAN;
 use super::watched::ControlArgs;
 
 /// How often to look whether it is over.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a port may gather frames: they come with their times, and nobody waits for one, so fewer wake-ups
+/// are better than early ones.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Captures what ports receive to a file, a ring of files or a pipe, until the count, the duration or
 /// Ctrl-C.
@@ -124,6 +128,10 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     let server = prepared.serve("capture", Box::new(running.remote()))?;
     watch(&session, &running, &asked, args.stats_interval);
     drop(server);
+    if !session.is_finished() {
+        // What came before it was asked to end is still to be handed over.
+        std::thread::sleep(2 * GATHER);
+    }
     let capture = session.stop();
     let report = running.finish();
     say(&capture, &report, args.json, to_stdout)?;
@@ -164,6 +172,7 @@ fn engine_config(args: &CaptureArgs) -> EngineConfig {
     let mut config = args.engine.config(Idle::Adaptive);
     // When each frame came, if the port knows.
     config.offloads |= Offloads::RX_TIMESTAMP;
+    config.rx_gather = Some(GATHER);
     config
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use linecard_engine::PortIndex;
 use linecard_engine::blocks::{Block, Records};
-use linecard_engine::tap::{Select, Tap, TapConfig, TapHandle};
+use linecard_engine::tap::{Direction, Select, Tap, TapConfig, TapHandle};
 
 use super::file::{Beginning, Files, InterfaceCounts, Stop};
 use super::{CaptureConfig, CaptureError, CaptureStats, Ended};
@@ -15,8 +15,11 @@ use super::{CaptureConfig, CaptureError, CaptureStats, Ended};
 /// Bytes of a block, unless the buffer is too small for several of them.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// How long the thread sleeps when there is nothing to write: a small part of what a buffer holds of.
-const NAP: Duration = Duration::from_millis(1);
+/// How fast frames may come, in bytes a second, for a buffer never to be full after one [`nap`].
+const FLOOD: f64 = 8e9;
+
+/// The shortest nap and the longest.
+const NAP: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
 
 /// How often the figures are told.
 const TELL: Duration = Duration::from_millis(100);
@@ -56,6 +59,8 @@ impl Session {
             .map_err(|(path, source)| CaptureError::File { path, source })?;
         let block_bytes = BLOCK_BYTES.min(config.buffer_bytes / 4);
         let tap = engine.attach(&TapConfig {
+            // If all frames went the same way, nobody needs to be told at each.
+            tell_way: !config.directions.iter().all(|d| one_way(*d)),
             directions: config.directions,
             snaplen: config.snaplen,
             select: config.filter.map(|f| Arc::new(f) as Arc<dyn Select>),
@@ -71,6 +76,7 @@ impl Session {
             engine: engine.clone(),
             misses,
             files,
+            nap: nap(config.buffer_bytes),
             count: config.count.unwrap_or(u64::MAX),
             written: 0,
             lost: 0,
@@ -140,6 +146,8 @@ struct Writer {
     /// By port: what had been missed before.
     misses: Vec<u64>,
     files: Files,
+    /// How long to sleep when there is nothing to write.
+    nap: Duration,
     /// Frames to be written at most.
     count: u64,
     written: u64,
@@ -162,7 +170,7 @@ impl Writer {
                     self.tap.give_back(lane, block);
                 }
                 None if self.tap.is_over() || self.is_given_up() => break,
-                None => std::thread::sleep(NAP),
+                None => std::thread::sleep(self.nap),
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
@@ -274,7 +282,7 @@ impl Writer {
                     self.lost += if is_wanted { block.frames() as u64 } else { 0 };
                     self.tap.give_back(lane, block);
                 }
-                None => std::thread::sleep(NAP),
+                None => std::thread::sleep(self.nap),
             }
         }
     }
@@ -309,6 +317,15 @@ impl Writer {
         };
         *self.shared.stats() = stats;
     }
+}
+
+/// How long a buffer of so many bytes lets the thread sleep. Waking up costs as much as some hundred frames.
+fn nap(buffer_bytes: usize) -> Duration {
+    Duration::from_secs_f64(buffer_bytes as f64 / FLOOD).clamp(NAP.0, NAP.1)
+}
+
+fn one_way(direction: Direction) -> bool {
+    matches!(direction, Direction::None | Direction::Received)
 }
 
 /// Whether to go on waiting for a reader: until some time after the capture is to end.

@@ -285,7 +285,8 @@ impl Figure {
             .filter(|_| is_relative)
             .map(|d| (of_base(d.between.0), of_base(d.between.1)));
         // Who repeats and sees no chance at work knows nothing of how large it is.
-        let is_exact = difference.is_some_and(|d| d.between.0 == d.between.1);
+        let rounding = 1e-9 * a.value.abs().max(b.value.abs());
+        let is_exact = difference.is_some_and(|d| d.between.1 - d.between.0 <= rounding);
         self.verdict = match difference {
             _ if is_exact && a.value != b.value => Verdict::Unknown,
             _ if a.value == b.value => Verdict::Same,

@@ -1,6 +1,6 @@
 //! The control plane's side of a generator.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -78,6 +78,21 @@ pub struct Sent {
     pub pacing: Pacing,
     /// What was sent of each lane.
     pub lanes: Vec<LaneSent>,
+    /// What was sent by each schedule: first that of the streams which share the job's rate, if there are any.
+    pub trains: Vec<TrainSent>,
+}
+
+/// What was asked of streams that share a schedule, and sent of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainSent {
+    /// The streams, by their places in the job.
+    pub streams: Vec<usize>,
+    /// Frames a second that were asked for: see [`Sent::asked_fps`].
+    pub asked_fps: Option<f64>,
+    /// Whether gaps were to be equal. Any other schedule has its rate only in the long run.
+    pub is_even: bool,
+    /// Frames that were given to the port.
+    pub frames: u64,
 }
 
 /// What was sent of one lane.
@@ -101,6 +116,22 @@ impl Sent {
     pub fn error(&self) -> f64 {
         match self.asked_fps {
             Some(asked) if self.last_ns > self.first_ns => self.achieved_fps / asked - 1.0,
+            _ => 0.0,
+        }
+    }
+
+    /// The same of one of several schedules; 0 as well if its gaps were not to be equal, for then it is only asked that
+    /// nothing is left out.
+    pub fn error_of(&self, train: &TrainSent) -> f64 {
+        let asked = train.asked_fps.filter(|_| train.is_even);
+        let seconds = self.last_ns.saturating_sub(self.first_ns) as f64 * 1e-9;
+        match asked {
+            Some(_) if self.trains.len() == 1 => self.error(),
+            Some(asked) if seconds > 0.0 => {
+                // Others may begin and end: a frame more or less is no difference.
+                let more = train.frames as f64 - asked * seconds;
+                (more.abs() - 1.0).max(0.0).copysign(more) / (asked * seconds)
+            }
             _ => 0.0,
         }
     }
@@ -182,6 +213,7 @@ impl Handle {
         control.publisher.publish(Arc::new(Armed {
             parts,
             asked_fps: compiled.asked_fps,
+            trains: compiled.trains.iter().map(Schedule::asked).collect(),
             rate: AtomicU64::new(compiled.shared_fps.unwrap_or(0.0).to_bits()),
             ..Armed::none()
         }));
@@ -266,6 +298,7 @@ impl Armed {
             rate: AtomicU64::new(0),
             rate_version: AtomicU64::new(0),
             asked_fps: None,
+            trains: Box::default(),
         }
     }
 
@@ -311,6 +344,18 @@ impl Armed {
                     None => gaps = Some(run.gaps.clone()),
                 }
             }
+        }
+        sent.trains = self.trains.to_vec();
+        if let Some(shared) = sent.trains.first_mut().filter(|_| is_changed) {
+            shared.asked_fps = None;
+        }
+        let mut by_stream = BTreeMap::new();
+        for lane in &sent.lanes {
+            *by_stream.entry(lane.stream).or_insert(0) += lane.next - lane.first;
+        }
+        for train in &mut sent.trains {
+            let frames = train.streams.iter().filter_map(|s| by_stream.get(s));
+            train.frames = frames.sum();
         }
         sent.first_ns = sent.first_ns.min(sent.last_ns);
         if sent.last_ns > sent.first_ns {
@@ -544,6 +589,19 @@ impl Schedule {
             plan,
             order,
             patience_ns,
+        }
+    }
+
+    /// What it is asked for, of which nothing is sent.
+    fn asked(&self) -> TrainSent {
+        let mut streams: Vec<_> = self.order.iter().map(|stream| *stream as usize).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        TrainSent {
+            streams,
+            asked_fps: self.plan.map(Plan::rate),
+            is_even: matches!(self.plan, Some(Plan::Even(_))),
+            frames: 0,
         }
     }
 }

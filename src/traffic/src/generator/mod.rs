@@ -38,7 +38,7 @@ use linecard_engine::{Context, PortIndex, WorkerIndex};
 use crate::template::Addresses;
 
 pub use crate::stream::{Job, JobError, Limit};
-pub use handle::{Handle, LaneSent, Sent, State};
+pub use handle::{Handle, LaneSent, Sent, State, TrainSent};
 use run::Run;
 
 /// Where a generator sends, and as whom.
@@ -69,8 +69,9 @@ struct Armed {
     /// The rate in frames a second as bits of a float, 0 for as many as possible, and how often it was changed.
     rate: AtomicU64,
     rate_version: AtomicU64,
-    /// What was asked for.
+    /// What was asked for, of all and of each schedule.
     asked_fps: Option<f64>,
+    trains: Box<[TrainSent]>,
 }
 
 /// Not yet: no clock says so.

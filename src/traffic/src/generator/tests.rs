@@ -333,6 +333,48 @@ fn streams_have_their_share_and_their_own_rates() {
     assert_eq!(frames, [600, 2400, 700]);
     assert_eq!(sent.pacing.latest_ns, 0);
     assert_eq!(sent.asked_fps, Some(37_000.0));
+    let trains: Vec<_> = sent
+        .trains
+        .iter()
+        .map(|t| (&t.streams[..], t.asked_fps, t.frames, t.is_even))
+        .collect();
+    assert_eq!(
+        trains,
+        [
+            (&[0, 1][..], Some(30_000.0), 3000, true),
+            (&[2][..], Some(7_000.0), 700, true)
+        ]
+    );
+    // Frames are due in whole nanoseconds.
+    let mut errors = sent.trains.iter().map(|train| sent.error_of(train));
+    assert!(errors.all(|error| error.abs() < 1e-6));
+    lab.end();
+}
+
+#[test]
+fn each_schedule_is_judged_by_its_own_spacing() {
+    let stream = |rate: &str, spacing| StreamSpec {
+        rate: Some(rate.parse().unwrap()),
+        spacing,
+        ..StreamSpec::default()
+    };
+    let mut lab = Lab::new(1);
+    let mut job = job("max", Limit::Time(Duration::from_millis(100)));
+    job.streams = vec![
+        stream("10kpps", Spacing::Poisson),
+        stream("20kpps", Spacing::Constant),
+    ];
+    lab.handle.start(&job).unwrap();
+    let mut sent = lab.run();
+    assert!(sent.error() != 0.0, "dice do not throw exactly the mean");
+    let errors = |sent: &Sent| -> Vec<_> { sent.trains.iter().map(|t| sent.error_of(t)).collect() };
+    assert!(errors(&sent).iter().all(|error| error.abs() < 1e-9));
+    for train in &mut sent.trains {
+        train.frames -= 100;
+    }
+    let errors = errors(&sent);
+    assert_eq!(errors[0], 0.0);
+    assert!((-0.051..-0.048).contains(&errors[1]), "{errors:?}");
     lab.end();
 }
 

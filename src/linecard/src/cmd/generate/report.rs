@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use linecard::{Engine, PortInfo, Report};
-use linecard_traffic::generator::{Handle, Job, Limit, Sent};
+use linecard_traffic::generator::{Handle, Job, Limit, Sent, TrainSent};
 use linecard_traffic::rate::Layer;
 use linecard_traffic::receiver::{self, Figures, Snapshot};
 use linecard_traffic::results::{self, Counts, Results, Trial};
@@ -375,19 +375,11 @@ fn trial(job: &Job, sent: &Sent, seconds: f64, mean_bytes: f64, complete: bool) 
             sent.unsent
         ));
     }
-    // What a random spacing asks for is its schedule, of which nothing was left out.
-    let is_even = matches!(job.spacing, linecard_traffic::stream::Spacing::Constant);
-    if let Some(asked) = sent.asked_fps
-        && is_even
-        && sent.last_ns > sent.first_ns
-        && sent.error().abs() > TOLERANCE
-    {
-        faults.push(format!(
-            "asked for {asked:.1} frames a second, {:.1} were sent: {:+.3} per cent",
-            sent.achieved_fps,
-            sent.error() * 100.0
-        ));
-    }
+    faults.extend(
+        sent.trains
+            .iter()
+            .filter_map(|train| rate_fault(job, sent, train)),
+    );
     if let Limit::Frames(frames) = job.limit
         && complete
         && sent.frames + sent.unsent != frames
@@ -414,6 +406,25 @@ fn trial(job: &Job, sent: &Sent, seconds: f64, mean_bytes: f64, complete: bool) 
         faults,
         ..Trial::default()
     }
+}
+
+/// What is wrong with the rate of streams that share a schedule.
+fn rate_fault(job: &Job, sent: &Sent, train: &TrainSent) -> Option<String> {
+    let (asked, error) = (train.asked_fps?, sent.error_of(train));
+    if error.abs() <= TOLERANCE {
+        return None;
+    }
+    let names = train.streams.iter().take(8);
+    let names = names.filter_map(|index| Some(name_of((*index, job.streams.get(*index)?))));
+    let whose = match sent.trains.len() {
+        1 => String::new(),
+        _ => format!(" of stream {}", names.collect::<Vec<_>>().join(", ")),
+    };
+    Some(format!(
+        "asked for {asked:.1} frames a second{whose}, {:.1} were sent: {:+.3} per cent",
+        asked * (1.0 + error),
+        error * 100.0
+    ))
 }
 
 fn streams(job: &Job, sent: &Sent, refused: u64, snapshot: Option<&Snapshot>) -> Vec<Stream> {
@@ -545,8 +556,26 @@ mod tests {
             first_ns: 5,
             last_ns: 300_000_005,
             lanes: vec![lane],
+            trains: vec![TrainSent {
+                streams: vec![0],
+                asked_fps: Some(1e4),
+                is_even: true,
+                frames: 3000,
+            }],
             ..Sent::default()
         }
+    }
+
+    #[test]
+    fn a_rate_that_is_not_held_is_a_fault() {
+        let job = Job::default();
+        assert!(trial(&job, &sent(), 0.3, 64.0, true).is_valid());
+        let mut slow = sent();
+        slow.achieved_fps = 9950.0;
+        let faults = trial(&job, &slow, 0.3, 64.0, true).faults;
+        assert!(faults[0].contains("-0.500 per cent"), "{faults:?}");
+        slow.trains[0].is_even = false;
+        assert!(trial(&job, &slow, 0.3, 64.0, true).is_valid());
     }
 
     #[test]

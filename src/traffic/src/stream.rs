@@ -193,7 +193,7 @@ pub enum Limit {
 }
 
 /// What is to be sent from now on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// What.
     pub streams: Vec<StreamSpec>,

@@ -100,7 +100,7 @@ impl Template {
 
     /// The variant of a size.
     pub(crate) fn index_of(&self, size: u16) -> Option<u16> {
-        let found = self.sizes.iter().position(|known| *known == size);
+        let found = self.sizes.binary_search(&size).ok();
         found.map(|index| index as u16)
     }
 

@@ -41,6 +41,15 @@ struct Control {
     has_shared_rate: bool,
     /// Who is at the other end, found out since.
     peer: Option<MacAddr>,
+    /// What was worked out to see whether it can be done: most likely it is done next.
+    checked: Option<Checked>,
+}
+
+/// A job worked out, to be sent to this address.
+struct Checked {
+    job: Job,
+    peer: MacAddr,
+    compiled: Compiled,
 }
 
 /// What a generator is doing.
@@ -148,6 +157,7 @@ impl Handle {
             mean_bytes: 0.0,
             has_shared_rate: false,
             peer: None,
+            checked: None,
         };
         let control = Mutex::new(control);
         Self {
@@ -184,7 +194,14 @@ impl Handle {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn check(&self, job: &Job) -> Result<(), JobError> {
-        Compiled::new(&self.inner.setup, job).map(|_| ())
+        let mut control = lock(&self.inner.control);
+        let setup = control.setup(&self.inner.setup);
+        control.checked = Some(Checked {
+            compiled: Compiled::new(&setup, job)?,
+            peer: setup.addresses.peer,
+            job: job.clone(),
+        });
+        Ok(())
     }
 
     /// Begins a job as soon as the workers see it.
@@ -193,10 +210,13 @@ impl Handle {
     /// What is wrong with the job, or that the one before is not over.
     pub fn start(&self, job: &Job) -> Result<(), JobError> {
         let mut control = lock(&self.inner.control);
-        let mut setup = self.inner.setup.clone();
-        setup.addresses.peer = control.peer.unwrap_or(setup.addresses.peer);
-        let setup = &setup;
-        let compiled = Compiled::new(setup, job)?;
+        let setup = &control.setup(&self.inner.setup);
+        let compiled = match control.checked.take() {
+            Some(known) if known.job == *job && known.peer == setup.addresses.peer => {
+                known.compiled
+            }
+            _ => Compiled::new(setup, job)?,
+        };
         if !control.publisher.is_over() {
             return Err(JobError::Busy);
         }
@@ -275,6 +295,13 @@ impl Handle {
 }
 
 impl Control {
+    /// Where it sends, by what is known now.
+    fn setup(&self, setup: &Setup) -> Setup {
+        let mut setup = setup.clone();
+        setup.addresses.peer = self.peer.unwrap_or(setup.addresses.peer);
+        setup
+    }
+
     /// Keeps the sequence numbers at which the last job ended.
     fn remember(&mut self) {
         let workers = self.publisher.parts.len();

@@ -398,6 +398,27 @@ fn bursts_come_all_at_once() {
 }
 
 #[test]
+fn what_was_checked_is_sent_to_whoever_was_found_since() {
+    let mut lab = Lab::new(1);
+    let mut job = job("1Mpps", Limit::Frames(1));
+    job.streams[0].sizes = "64..70".parse().unwrap();
+    lab.handle.check(&job).unwrap();
+    lab.handle.start(&job).unwrap();
+    lab.run();
+    lab.handle.check(&job).unwrap();
+    lab.handle.set_peer(MacAddr([2, 9, 9, 9, 9, 9]));
+    lab.handle.start(&job).unwrap();
+    lab.run();
+    lab.handle.check(&Job::default()).unwrap();
+    lab.handle.start(&job).unwrap();
+    lab.run();
+    let notes = lab.notes.0.lock().unwrap().clone();
+    let peers: Vec<_> = notes.iter().map(|(_, frame)| frame[1]).collect();
+    assert_eq!(peers, [0, 9, 9]);
+    lab.end();
+}
+
+#[test]
 fn what_cannot_be_sent_is_said() {
     let handle = Handle::new(setup(1));
     let with = |change: fn(&mut Job)| {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hdrhistogram::Histogram;
-use linecard_engine::WorkerIndex;
 use linecard_engine::publish::{Publisher, Reader, publish};
+use linecard_engine::{Engine, PortIndex, WorkerIndex};
 use linecard_hal::Burst;
 use linecard_wire::MacAddr;
 use rand_pcg::Pcg64;
@@ -14,11 +14,12 @@ use rand_pcg::rand_core::SeedableRng;
 
 use super::run::{Counts, Lane, Run, Train};
 use super::{Armed, Generator, OVER, Part, Progress, SENDING, Setup, UNSET, lock};
+use crate::FCS_BYTES;
 use crate::pace::{Pacer, Plan};
 use crate::rate::Rate;
 use crate::results::{Distribution, Pacing};
 use crate::stream::{Job, JobError, Limit, Spacing, StreamSpec};
-use crate::template::Template;
+use crate::template::{Addresses, Template};
 
 /// The control plane's side of a generator. Clones are the same one.
 #[derive(Clone)]
@@ -142,6 +143,28 @@ impl Sent {
                 (more.abs() - 1.0).max(0.0).copysign(more) / (asked * seconds)
             }
             _ => 0.0,
+        }
+    }
+}
+
+impl Setup {
+    /// Of a port of an engine: by all workers that serve it, from lane 0 on, as fast as the port says that its link is.
+    pub fn of_port(engine: &Engine, port: PortIndex, addresses: Addresses) -> Self {
+        let infos = engine.ports();
+        let info = infos.get(usize::from(port));
+        let workers = engine.plan().workers_of_port(port.into());
+        let room = engine.pools().iter().map(|pool| pool.config().data_room);
+        // The largest packet, the header of Ethernet, and the FCS that no mbuf has.
+        let by_mtu = info.map_or(0, |info| info.mtu.saturating_add(14 + u32::from(FCS_BYTES)));
+        let by_room = u32::from(room.min().unwrap_or(u16::MAX)) + u32::from(FCS_BYTES);
+        let speed = info.and_then(|info| info.speed_mbps);
+        Self {
+            port,
+            workers: workers.map(|worker| worker.id).collect(),
+            first_lane: 0,
+            addresses,
+            link_bits_per_second: speed.map(|mbps| f64::from(mbps) * 1e6),
+            max_frame: u16::try_from(by_mtu.min(by_room)).unwrap_or(u16::MAX),
         }
     }
 }

@@ -419,6 +419,27 @@ fn what_was_checked_is_sent_to_whoever_was_found_since() {
 }
 
 #[test]
+fn a_port_takes_what_its_link_carries_and_its_mbufs_hold() {
+    for (mtu, most) in [(1500, 1518), (9000, 2052)] {
+        let config = LinkConfig {
+            mtu,
+            ..LinkConfig::default()
+        };
+        let (a, b) = Link::pair(config).unwrap();
+        let topology = Topology::synthetic("core:2 pu:1").unwrap();
+        let config = EngineConfig {
+            workers: Some(2),
+            pin: false,
+            ..EngineConfig::default()
+        };
+        let engine = Engine::on(&topology, vec![Box::new(a), Box::new(b)], config).unwrap();
+        let built = Setup::of_port(&engine, 0, setup(1).addresses);
+        assert_eq!((built.max_frame, built.first_lane), (most, 0));
+        assert_eq!(built.workers, [0, 1]);
+    }
+}
+
+#[test]
 fn what_cannot_be_sent_is_said() {
     let handle = Handle::new(setup(1));
     let with = |change: fn(&mut Job)| {

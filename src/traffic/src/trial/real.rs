@@ -11,7 +11,6 @@ use linecard_wire::MacAddr;
 use super::TesterError;
 use super::simulated::mac_of;
 use super::station::{Parts, Rig, StationTester, Tally, TesterConfig, failed};
-use crate::FCS_BYTES;
 use crate::generator::{Handle, Setup};
 use crate::receiver::{Config, Receiver, receivers};
 use crate::responder::{self, Addresses, Responder};
@@ -24,9 +23,6 @@ pub(super) const TRANSMIT: PortIndex = 0;
 
 /// The port that receives.
 pub(super) const RECEIVE: PortIndex = 1;
-
-/// Bytes of an Ethernet header with one tag, and the FCS.
-const AROUND: u32 = 18 + FCS_BYTES as u32;
 
 /// Lanes of streams; those of the learning frames follow.
 const LANES: u16 = 512;
@@ -75,7 +71,7 @@ impl PortTester {
     pub fn new(engine: Engine, config: PortTesterConfig) -> Result<Self, TesterError> {
         let ports = engine.ports();
         let link = config.link_bits_per_second.or_else(|| link_of(&ports[0]));
-        let (parts, mut receivers) = parts(engine.plan(), &ports, config.to_mac, link);
+        let (parts, mut receivers) = parts(&engine, config.to_mac, link);
         let receiving = workers_of(engine.plan(), RECEIVE);
         let responder = Responder::new(responder::Config {
             port: RECEIVE,
@@ -126,24 +122,18 @@ fn workers_of(plan: &Plan, port: PortIndex) -> Vec<WorkerIndex> {
 
 /// What goes into the workers, and its handles.
 pub(super) fn parts(
-    plan: &Plan,
-    ports: &[PortInfo],
+    engine: &Engine,
     to_mac: Option<MacAddr>,
     link_bits_per_second: Option<f64>,
 ) -> (Parts, Vec<Receiver>) {
+    let ports = engine.ports();
     let macs = [mac_of(&ports[0], 1), mac_of(&ports[1], 2)];
     let setup = |port: PortIndex, first_lane, peer| {
-        let index = usize::from(port);
+        let own = macs[usize::from(port)];
         Setup {
-            port,
-            workers: workers_of(plan, port),
             first_lane,
-            addresses: template::Addresses {
-                own: macs[index],
-                peer,
-            },
             link_bits_per_second,
-            max_frame: (ports[index].mtu + AROUND).min(u32::from(crate::size::GREATEST)) as u16,
+            ..Setup::of_port(engine, port, template::Addresses { own, peer })
         }
     };
     let (receiver, receivers) = receivers(
@@ -151,7 +141,7 @@ pub(super) fn parts(
             lanes: u32::from(LANES),
             ..Config::default()
         },
-        workers_of(plan, RECEIVE).len(),
+        workers_of(engine.plan(), RECEIVE).len(),
     );
     let parts = Parts {
         sender: Handle::new(setup(TRANSMIT, 0, to_mac.unwrap_or(macs[1]))),

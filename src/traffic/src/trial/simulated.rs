@@ -34,7 +34,7 @@ impl SimTester {
         let (wire, ports) = ports(spec, &clock);
         let engine = engine(ports.into()).map_err(failed)?;
         let link = spec.link_bits_per_second;
-        let (parts, mut receivers) = real::parts(engine.plan(), &engine.ports(), None, Some(link));
+        let (parts, mut receivers) = real::parts(&engine, None, Some(link));
         let stage = |worker| -> Box<dyn linecard_engine::Stage> {
             let mut station = Station::new()
                 .send(parts.sender.generator(worker))

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use linecard::engine::topology::Topology;
 use linecard::wire::MacAddr;
 use linecard::{Engine, Idle, PortInfo, Running};
-use linecard_traffic::FCS_BYTES;
 use linecard_traffic::generator::{Handle, Job, Limit, Sent, Setup, State};
 use linecard_traffic::station::Station;
 use linecard_traffic::stream::StreamSpec;
@@ -46,7 +45,7 @@ pub fn run(args: &GenArgs) -> anyhow::Result<ExitCode> {
     let topology = Topology::detect()?;
     let engine = Engine::on(&topology, ports, args.engine.config(Idle::Spin))?;
     let infos = engine.ports();
-    let handle = Handle::new(setup(args, &engine, transmit)?);
+    let handle = Handle::new(setup(args, &engine, transmit));
     handle.check(&job)?;
     say(args, &report::start(&engine, &handle, &job))?;
     if args.dry_run {
@@ -160,30 +159,15 @@ fn own_mac(info: &PortInfo) -> MacAddr {
 }
 
 /// Where it sends and as whom.
-fn setup(args: &GenArgs, engine: &Engine, transmit: u16) -> anyhow::Result<Setup> {
+fn setup(args: &GenArgs, engine: &Engine, transmit: u16) -> Setup {
     let infos = engine.ports();
-    let info = &infos[usize::from(transmit)];
-    let plan = engine.plan();
-    let workers = plan
-        .workers_of_port(transmit.into())
-        .map(|w| w.id)
-        .collect();
-    let room = engine.pools().iter().map(|p| p.config().data_room).min();
-    // The largest packet, the header of Ethernet, and the FCS that no mbuf has.
-    let by_mtu = info.mtu.saturating_add(14 + u32::from(FCS_BYTES));
-    let by_room = u32::from(room.unwrap_or(u16::MAX)).saturating_add(FCS_BYTES.into());
-    let speed = info.speed_mbps.map(|mbps| f64::from(mbps) * 1e6);
-    Ok(Setup {
-        port: transmit,
-        workers,
-        first_lane: 0,
-        addresses: Addresses {
-            own: own_mac(info),
-            peer: args.peer.unwrap_or(MacAddr([2, 0, 0, 0, 0, 1])),
-        },
-        link_bits_per_second: args.link_speed.or(speed),
-        max_frame: u16::try_from(by_mtu.min(by_room)).unwrap_or(u16::MAX),
-    })
+    let addresses = Addresses {
+        own: own_mac(&infos[usize::from(transmit)]),
+        peer: args.peer.unwrap_or(MacAddr([2, 0, 0, 0, 0, 1])),
+    };
+    let mut setup = Setup::of_port(engine, transmit, addresses);
+    setup.link_bits_per_second = args.link_speed.or(setup.link_bits_per_second);
+    setup
 }
 
 /// Prints what is not the result.

@@ -153,7 +153,8 @@ fn gene(letter: char) -> Option<u16> {
     found.map(|(_, size)| *size)
 }
 
-fn gcd(a: u32, b: u32) -> u32 {
+/// The greatest common divisor.
+pub(crate) fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 

@@ -18,6 +18,7 @@ use crate::FCS_BYTES;
 use crate::pace::{Pacer, Plan};
 use crate::rate::Rate;
 use crate::results::{Distribution, Pacing};
+use crate::size::gcd;
 use crate::stream::{Job, JobError, Limit, Spacing, StreamSpec};
 use crate::template::{Addresses, Template};
 
@@ -760,10 +761,6 @@ fn order(streams: &[(u32, &StreamSpec)]) -> Result<Box<[u32]>, String> {
         }
     }
     Ok(order.into())
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 impl core::fmt::Debug for Handle {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use linecard_traffic::results::{Results, Trial};
 use linecard_traffic::rfc2544::{Plan, Settings};
 
+use crate::cmd::far::time;
 use crate::cmd::table::{Cell, Paint, Table, Tone};
 
 /// A rate for people.
@@ -14,16 +15,6 @@ pub fn rate(fps: f64) -> String {
         1e6.. => format!("{:.4} Mpps", fps / 1e6),
         1e3.. => format!("{:.3} kpps", fps / 1e3),
         _ => format!("{fps:.1} pps"),
-    }
-}
-
-/// A time for people.
-pub fn time(ns: f64) -> String {
-    match ns {
-        1e9.. => format!("{:.3} s", ns / 1e9),
-        1e6.. => format!("{:.3} ms", ns / 1e6),
-        1e3.. => format!("{:.2} us", ns / 1e3),
-        _ => format!("{ns:.0} ns"),
     }
 }
 

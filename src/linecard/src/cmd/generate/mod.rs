@@ -24,7 +24,7 @@ use back::Back;
 use report::{Outcome, line};
 use steer::Steered;
 
-use super::common::{Live, asked_to_stop, note};
+use super::common::{Live, asked_to_stop};
 use super::far;
 use super::table::Paint;
 
@@ -47,7 +47,7 @@ pub fn run(args: &GenArgs) -> anyhow::Result<ExitCode> {
     let infos = engine.ports();
     let handle = Handle::new(setup(args, &engine, transmit));
     handle.check(&job)?;
-    say(args, &report::start(&engine, &handle, &job))?;
+    far::say(args.json, &report::start(&engine, &handle, &job))?;
     if args.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
@@ -70,7 +70,7 @@ pub fn run(args: &GenArgs) -> anyhow::Result<ExitCode> {
         handle.set_peer(far::find(found, gateway, port, far::PATIENCE, over)?);
     }
     handle.start(&job)?;
-    say(args, "sending; Ctrl-C stops and reports\n")?;
+    far::say(args.json, "sending; Ctrl-C stops and reports\n")?;
     let began = Instant::now();
     let mut live = (!args.stats_interval.is_zero()).then(|| Live::new(args.stats_interval));
     let mut last = Sent::default();
@@ -168,15 +168,6 @@ fn setup(args: &GenArgs, engine: &Engine, transmit: u16) -> Setup {
     let mut setup = Setup::of_port(engine, transmit, addresses);
     setup.link_bits_per_second = args.link_speed.or(setup.link_bits_per_second);
     setup
-}
-
-/// Prints what is not the result.
-fn say(args: &GenArgs, text: &str) -> anyhow::Result<()> {
-    if !args.json {
-        return super::print(text);
-    }
-    note(text);
-    Ok(())
 }
 
 /// How long a job is to take, if that is known.

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::back::sent_by;
 use super::{Done, EXIT_NOT_HELD, GenArgs, asked_seconds, name_of};
+use crate::cmd::far::time;
 use crate::cmd::forward::EXIT_UNCLEAN;
 use crate::cmd::table::{Cell, Paint, Table, Tone};
 
@@ -221,19 +222,19 @@ impl Outcome {
             "\nunsent {}, late {} (latest by {}), mean frame {:.1} bytes\n",
             trial.counts.unsent,
             trial.pacing.late_frames,
-            time(trial.pacing.latest_ns),
+            time(trial.pacing.latest_ns as f64),
             trial.frame_bytes
         );
         if let Some(gaps) = &trial.pacing.gaps {
             let quantiles: Vec<_> = gaps
                 .quantiles
                 .iter()
-                .map(|(share, ns)| format!("{}% {}", share * 100.0, time(*ns)))
+                .map(|(share, ns)| format!("{}% {}", share * 100.0, time(*ns as f64)))
                 .collect();
             text += &format!(
                 "gaps between bursts: mean {}, deviation {}; {}\n",
-                time(gaps.mean_ns as u64),
-                time(gaps.deviation_ns as u64),
+                time(gaps.mean_ns),
+                time(gaps.deviation_ns),
                 quantiles.join(", ")
             );
         }
@@ -304,10 +305,10 @@ impl Outcome {
                 bad(back.lost),
                 bad(back.duplicated),
                 bad(back.reordered),
-                Cell::from(time(back.mean_ns as u64)),
-                Cell::from(time(back.min_ns)),
-                Cell::from(time(back.max_ns)),
-                Cell::from(time(back.jitter_ns as u64)),
+                Cell::from(time(back.mean_ns)),
+                Cell::from(time(back.min_ns as f64)),
+                Cell::from(time(back.max_ns as f64)),
+                Cell::from(time(back.jitter_ns)),
             ]);
         }
         format!("\n{}", table.render(paint))
@@ -524,14 +525,6 @@ fn settings(args: &GenArgs, job: &Job) -> BTreeMap<String, String> {
         settings.insert("flows".to_owned(), args.flows.to_string());
     }
     settings
-}
-
-fn time(ns: u64) -> String {
-    match ns {
-        0..10_000 => format!("{ns} ns"),
-        10_000..10_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        _ => format!("{:.1} ms", ns as f64 / 1e6),
-    }
 }
 
 #[cfg(test)]

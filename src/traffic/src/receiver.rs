@@ -10,8 +10,10 @@
 //! What is known of a lane is two cache lines of the worker's own (and a word of its window's bits for each 64 frames),
 //! one of which others may read. Lanes are numbered from 0; there is room for [`Config::lanes`] of them, made
 //! beforehand, and a stamp beyond is only counted, so a flood of forged stamps costs nothing but the counting. Several workers
-//! may receive one lane: then each sees some of its numbers, and the sums are right, but reordering is told only among
-//! the frames that one worker received.
+//! may receive one lane: then each sees some of its numbers, and the sums are right as long as no frame comes twice.
+//! Reordering is told only among the frames that one worker received, and so are copies: one that comes by another
+//! worker's queue is a frame received, and a lost one is not missed. A device is seen to copy frames where one worker
+//! receives the whole lane; ports that spread by flow keep both together, if copying does not change the flow.
 //!
 //! # Time
 //!

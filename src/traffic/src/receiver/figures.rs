@@ -20,7 +20,7 @@ pub struct Figures {
     pub bytes: u64,
     /// Frames that came after one that was sent later.
     pub reordered: u64,
-    /// Copies.
+    /// Copies, as far as the same worker received the first.
     pub duplicated: u64,
     /// Frames of before the interval.
     pub late: u64,

@@ -143,6 +143,21 @@ fn a_port_that_knows_the_time_is_believed_if_it_is_the_senders() {
     }
 }
 
+/// What the module says about several workers: a copy by another queue hides a frame that was lost.
+#[test]
+fn copies_are_known_where_one_worker_has_both() {
+    let pool = pool();
+    for (by, duplicated, lost) in [(0, 1, 1), (1, 0, 0)] {
+        let (handle, mut receivers) = receivers(Config::default(), 2);
+        handle.begin(&[0]);
+        // Of 0, 1 and 2, the second is lost and the first comes twice.
+        receivers[0].receive_at(&[stamped(&pool, 0, 0, 0), stamped(&pool, 0, 2, 0)], 0);
+        receivers[by].receive_at(&[stamped(&pool, 0, 0, 0)], 0);
+        let sum = handle.snapshot().lanes[&0];
+        assert_eq!((sum.duplicated, sum.lost()), (duplicated, lost));
+    }
+}
+
 #[test]
 fn a_stamp_across_segments_is_read() {
     let pool = pool();

@@ -82,16 +82,16 @@ pub struct CaptureArgs {
     /// A remark to put into the file.
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
-    #[command(flatten)]
-    engine: EngineArgs,
-    #[command(flatten)]
-    control: ControlArgs,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
     /// Print the result as one JSON object: on standard error, if the frames go to standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 /// Runs it.
@@ -99,6 +99,7 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     let (target, to_stdout) = target(args)?;
     let ports = linecard::open_all(args.ports.iter().map(String::as_str))?;
     let engine = Engine::new(ports, engine_config(args))?;
+    check_buffer(args.buffer, engine.plan().workers.len(), available_memory())?;
     let mode = ModeConfig::new(&engine.ports());
     let count = engine.ports().len();
     let config = CaptureConfig {
@@ -166,6 +167,32 @@ fn target(args: &CaptureArgs) -> anyhow::Result<(Target, bool)> {
             Ok((Target::Pipe(fd.context("standard output")?), true))
         }
     }
+}
+
+/// Refuses buffers that would have the system kill us: they are touched before the first frame.
+fn check_buffer(each: u64, workers: usize, available: Option<u64>) -> anyhow::Result<()> {
+    // Without /proc at least nothing that no machine has.
+    let most = available.unwrap_or(1 << 40) / 2 / workers.max(1) as u64;
+    anyhow::ensure!(
+        each <= most,
+        "--buffer: {workers} worker(s) with {each} bytes each are more than half of the memory that is available; \
+         {}M at most",
+        most / 1_000_000
+    );
+    Ok(())
+}
+
+/// Bytes of memory that the system could give, by its own estimate.
+fn available_memory() -> Option<u64> {
+    available_in(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn available_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 fn engine_config(args: &CaptureArgs) -> EngineConfig {
@@ -279,6 +306,16 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buffers_fit_into_memory() {
+        let available = available_in("MemFree: 1 kB\nMemAvailable:    4096 kB\n");
+        assert_eq!(available, Some(4 << 20));
+        assert!(check_buffer(1 << 20, 2, available).is_ok());
+        let refused = check_buffer((1 << 20) + 1, 2, available).unwrap_err();
+        assert!(refused.to_string().contains("1M at most"), "{refused}");
+        assert!(check_buffer(3_000_000_000_000, 1, None).is_err());
+    }
 
     #[test]
     fn sizes_have_units() {

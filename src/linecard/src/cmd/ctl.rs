@@ -252,9 +252,10 @@ fn capture_text(status: &CaptureStatus) -> String {
         file,
         frames,
         drops,
+        missed,
         ..
     } = status;
-    format!("{file}: {state}, {frames} frames, {drops} dropped\n")
+    format!("{file}: {state}, {frames} frames, {drops} dropped, {missed} missed\n")
 }
 
 #[cfg(test)]
@@ -304,5 +305,21 @@ mod tests {
         };
         assert!(asked.file.starts_with('/') && asked.file.ends_with("/a.pcapng"));
         assert_eq!(asked.ports, [1]);
+    }
+
+    #[test]
+    fn all_that_a_capture_lost_is_told() {
+        let status = CaptureStatus {
+            file: "a".into(),
+            frames: 5,
+            drops: 2,
+            missed: 3,
+            problem: Some("the reader of the pipe has gone".into()),
+            ..CaptureStatus::default()
+        };
+        assert_eq!(
+            capture_text(&status),
+            "a: ended: the reader of the pipe has gone, 5 frames, 2 dropped, 3 missed\n"
+        );
     }
 }

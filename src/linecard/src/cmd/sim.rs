@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use linecard::simnet::scenario::Run;
@@ -130,7 +129,7 @@ impl Tally {
 /// Runs it.
 pub fn run(args: &SimArgs) -> anyhow::Result<ExitCode> {
     let kinds = super::kinds::known();
-    let stop = stop_on_signals()?;
+    let stop = super::common::asked_to_stop()?;
     let mut all_well = true;
     for file in &args.files {
         if args.pcap.is_some() && args.files.len() > 1 {
@@ -153,19 +152,6 @@ pub fn run(args: &SimArgs) -> anyhow::Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(NOT_AS_EXPECTED),
     })
-}
-
-/// Ctrl-C and SIGTERM end the runs in order; a second one at once.
-fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = stop.clone();
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .context("cannot catch Ctrl-C")?;
-    Ok(stop)
 }
 
 /// One run, with all that it counted.

@@ -39,7 +39,7 @@ impl Recording {
         if let Some(snap) = request.snap {
             config.snaplen = usize::try_from(snap).unwrap_or(usize::MAX);
         }
-        let session = Session::start(&engine.taps(), config).map_err(Refused::because)?;
+        let session = Session::start(&engine.taps(), config).map_err(|e| Refused::chain(&e))?;
         Ok(Self { session })
     }
 
@@ -59,10 +59,7 @@ impl Recording {
             frames: written,
             drops: dropped + lost,
             missed,
-            problem: match ended {
-                Some(Ended::Failed(why)) => Some(why),
-                _ => None,
-            },
+            problem: ended.and_then(problem),
         }
     }
 
@@ -73,5 +70,33 @@ impl Recording {
         while !self.session.is_finished() && start.elapsed() < END_PATIENCE {
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+}
+
+/// What to say of an end that nobody asked for.
+fn problem(ended: Ended) -> Option<String> {
+    match ended {
+        Ended::Failed(why) => Some(why),
+        Ended::ReaderGone => Some("the reader of the pipe has gone".to_owned()),
+        Ended::ReaderHangs => Some("the reader of the pipe took nothing".to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_that_nobody_asked_for_are_told() {
+        let full = Ended::Failed("no space left".to_owned());
+        for (ended, says) in [
+            (full, "no space"),
+            (Ended::ReaderGone, "gone"),
+            (Ended::ReaderHangs, "took nothing"),
+        ] {
+            assert!(problem(ended).unwrap().contains(says), "{says}");
+        }
+        assert_eq!(problem(Ended::Stopped), None);
     }
 }

@@ -20,8 +20,9 @@ const MOST_LINE: u64 = 16 << 20;
 pub enum ClientError {
     /// There is nobody.
     #[error(
-        "no engine runs here (none answers in {}); start one, for example: linecard fwd --port uring:eth1 --port uring:eth2",
-        .0.display()
+        "no engine runs here (none answers in {}); start one, for example: linecard fwd --port uring:eth1 --port uring:eth2{}",
+        .0.display(),
+        of_root()
     )]
     Nobody(PathBuf),
     /// There are several.
@@ -31,7 +32,7 @@ pub enum ClientError {
     #[error("no engine {0:?} runs here; {1}")]
     Unknown(String, String),
     /// It cannot be reached.
-    #[error("{path}: {source}")]
+    #[error("no answer from {path}")]
     Io {
         /// The socket.
         path: PathBuf,
@@ -49,6 +50,15 @@ pub enum ClientError {
     /// It was understood and not done.
     #[error("{0}")]
     Refused(String),
+}
+
+/// Where else to look: engines that root started do not answer others.
+fn of_root() -> &'static str {
+    if !nix::unistd::geteuid().is_root() && Path::new("/run/linecard").exists() {
+        "; root's engines are in /run/linecard: use sudo to see them"
+    } else {
+        ""
+    }
 }
 
 /// An engine that answers.
@@ -218,7 +228,7 @@ impl Client {
                 "the engine has ended",
             ))),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let what = "no answer; is the process stopped?";
+                let what = "is the process stopped?";
                 Err(self.io(io::Error::new(io::ErrorKind::TimedOut, what)))
             }
             Err(error) => Err(self.io(error)),

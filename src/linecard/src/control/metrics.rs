@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use linecard_engine::Report;
 use linecard_hal::LinkState;
 
-use super::message::Status;
+use super::message::{Status, StreamStatus};
 
 /// The two formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub fn render(status: &Status, format: Format) -> String {
     rules(&mut page, status);
     protocols(&mut page, report);
     streams(&mut page, status);
+    capture(&mut page, status);
     if format == Format::Open {
         page.text += "# EOF\n";
     }
@@ -290,30 +291,77 @@ fn protocols(page: &mut Page, report: &Report) {
 }
 
 fn streams(page: &mut Page, status: &Status) {
-    let counters: Listed<super::StreamStatus, Option<u64>, 5> = [
-        ("sent_packets", "Frames sent.", |s| Some(s.sent)),
+    if status.streams.is_empty() {
+        return;
+    }
+    type Figure = (
+        &'static str,
+        &'static str,
+        &'static str,
+        fn(&StreamStatus) -> Option<u64>,
+    );
+    let figures: [Figure; 3] = [
+        ("sent_packets", "counter", "Frames sent.", |s| Some(s.sent)),
         (
-            "unsent_packets",
-            "Frames that should have been sent by now.",
-            |s| Some(s.unsent),
+            "received_packets",
+            "counter",
+            "Frames that came back.",
+            |s| s.received,
         ),
-        ("late_packets", "Frames that were sent late.", |s| {
-            Some(s.late)
-        }),
-        ("received_packets", "Frames that came back.", |s| s.received),
-        ("lost_packets", "Frames that did not.", |s| s.lost),
+        // What comes late, or out of order, is no longer lost: it may fall.
+        ("lost_packets", "gauge", "Frames that have not.", |s| s.lost),
     ];
-    for (name, help, of) in counters {
+    for (name, kind, help, of) in figures {
         if status.streams.iter().all(|stream| of(stream).is_none()) {
             continue;
         }
-        let mut family = page.counter(&format!("linecard_stream_{name}"), help);
-        for stream in &status.streams {
+        let mut family = page.family(&format!("linecard_stream_{name}"), kind, help);
+        for (index, stream) in status.streams.iter().enumerate() {
             if let Some(frames) = of(stream) {
-                family.value(&[("stream", &stream.name)], frames);
+                // Two streams may have the same name.
+                let index = index.to_string();
+                family.value(&[("stream", &stream.name), ("index", &index)], frames);
             }
         }
     }
+    // Known of all streams together: see `StreamStatus`.
+    let unsent: u64 = status.streams.iter().map(|s| s.unsent).sum();
+    let late: u64 = status.streams.iter().map(|s| s.late).sum();
+    page.counter(
+        "linecard_generator_unsent_packets",
+        "Frames that should have been sent by now.",
+    )
+    .value(&[], unsent);
+    page.counter(
+        "linecard_generator_late_packets",
+        "Frames that were sent late.",
+    )
+    .value(&[], late);
+}
+
+fn capture(page: &mut Page, status: &Status) {
+    let Some(capture) = &status.capture else {
+        return;
+    };
+    let counters = [
+        ("packets", "Frames recorded.", capture.frames),
+        (
+            "dropped_packets",
+            "Frames not recorded, because the file could not follow.",
+            capture.drops,
+        ),
+        (
+            "missed_packets",
+            "Frames that the device or the kernel lost before they were seen.",
+            capture.missed,
+        ),
+    ];
+    for (name, help, frames) in counters {
+        page.counter(&format!("linecard_capture_{name}"), help)
+            .value(&[], frames);
+    }
+    page.gauge("linecard_capture_running", "Whether frames are recorded.")
+        .value(&[], u64::from(capture.running));
 }
 
 /// Metrics of one kind of thing: names, descriptions, where the figures are.

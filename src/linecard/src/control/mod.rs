@@ -89,6 +89,13 @@ impl Refused {
     pub fn because(why: impl std::fmt::Display) -> Self {
         Self(why.to_string())
     }
+
+    /// From an error and what is behind it, as whoever asked sees nothing but this text.
+    pub fn chain(error: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let causes: Vec<_> = causes.map(ToString::to_string).collect();
+        Self(causes.join(": "))
+    }
 }
 
 /// What a running program lets others do. What it does not implement is refused.

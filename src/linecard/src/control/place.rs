@@ -1,22 +1,23 @@
 //! Where sockets are: found, made, and cleared away when their process is dead.
 //!
-//! A socket is `NAME.sock` in `$XDG_RUNTIME_DIR/linecard`, or in `/run/linecard` where that variable is not set; the
-//! name is the process's number if nothing is said. Whoever makes or clears sockets in a directory holds a lock on it, so that nobody
+//! A socket is `NAME.sock` in `$XDG_RUNTIME_DIR/linecard`, or in `/run/linecard` where that variable is not set or names another user's; the
+//! name is the process's number if nothing is said. Whoever makes or clears sockets in that directory holds a lock on it, so that nobody
 //! clears away what somebody else is about to listen on. A socket is cleared only if it is ours and nobody answers there.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
-};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+};
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::geteuid;
 
 /// How long to wait for somebody who makes a socket in the same directory.
@@ -58,7 +59,9 @@ pub fn directory() -> PathBuf {
 }
 
 fn directory_of(runtime: Option<PathBuf>) -> PathBuf {
-    let runtime = runtime.filter(|path| path.is_absolute());
+    // With sudo -E it is another user's, who could not remove what root leaves there.
+    let ours = |path: &Path| fs::metadata(path).map_or(true, |m| m.uid() == geteuid().as_raw());
+    let runtime = runtime.filter(|path| path.is_absolute() && ours(path));
     runtime.unwrap_or_else(|| "/run".into()).join("linecard")
 }
 
@@ -77,12 +80,8 @@ impl Socket {
     pub fn bind(place: &Place) -> io::Result<Self> {
         let pid = std::process::id().to_string();
         match place {
-            Place::Path(path) => {
-                let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
-                let directory = directory.unwrap_or(Path::new("."));
-                let _lock = lock(directory)?;
-                Self::bind_locked(path)
-            }
+            // Its directory may be everybody's, such as /tmp, and then anybody may hold a lock on it for ever.
+            Place::Path(path) => Self::bind_at(path),
             Place::Name(name) => Self::bind_in(&directory(), name),
             // Another pid namespace may share the directory and have the same number.
             Place::Pid => match Self::bind_in(&directory(), &pid) {
@@ -100,10 +99,10 @@ impl Socket {
         for path in sockets_in(directory) {
             clear_if_dead(&path);
         }
-        Self::bind_locked(&directory.join(format!("{name}.sock")))
+        Self::bind_at(&directory.join(format!("{name}.sock")))
     }
 
-    fn bind_locked(path: &Path) -> io::Result<Self> {
+    fn bind_at(path: &Path) -> io::Result<Self> {
         clear_if_dead(path);
         let explain = |error: io::Error| {
             let what = match error.kind() {
@@ -112,9 +111,7 @@ impl Socket {
             };
             io::Error::new(error.kind(), format!("{}: {what}", path.display()))
         };
-        let listener = UnixListener::bind(path).map_err(explain)?;
-        // Until here others might have been let in by the umask; whoever connects is asked who it is, too.
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        let listener = listen_privately(path).map_err(explain)?;
         let meta = fs::symlink_metadata(path)?;
         let stem = path.file_stem().unwrap_or_default();
         Ok(Self {
@@ -138,6 +135,17 @@ impl Drop for Socket {
             let _: io::Result<()> = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Listens where only the owner can connect. The mode is the socket's before it has a name: there is no moment
+/// in which others are let in, and nothing that somebody puts in the name's place is changed.
+fn listen_privately(path: &Path) -> io::Result<UnixListener> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&socket, Backlog::new(128)?)?;
+    Ok(socket.into())
 }
 
 /// The sockets in a directory, by name; none if it is not there.
@@ -218,6 +226,9 @@ fn nobody_listens(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -261,6 +272,17 @@ mod tests {
         fs::write(sockets.join("alive.sock"), "").unwrap();
         drop((mine, alive));
         assert_eq!(names(), ["alive", "file"]);
+    }
+
+    #[test]
+    fn a_path_needs_no_lock_on_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let _held = lock(dir.path()).unwrap();
+        let path = dir.path().join("x.sock");
+        let socket = Socket::bind(&Place::Path(path.clone())).unwrap();
+        let mode = fs::symlink_metadata(&path).unwrap().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        assert!(std::os::unix::net::UnixStream::connect(socket.path()).is_ok());
     }
 
     #[test]

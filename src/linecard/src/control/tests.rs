@@ -278,6 +278,47 @@ fn metrics_in_both_formats() {
 }
 
 #[test]
+fn streams_of_one_name_are_two_series() {
+    let mut status = Rig::new().client().status().unwrap();
+    let stream = |sent, unsent| StreamStatus {
+        name: "a".into(),
+        rate: "max".into(),
+        sent,
+        unsent,
+        late: 0,
+        received: Some(1),
+        lost: Some(1),
+    };
+    status.streams = vec![stream(5, 7), stream(6, 0)];
+    status.capture = Some(CaptureStatus {
+        drops: 3,
+        ..CaptureStatus::default()
+    });
+    let text = render_metrics(&status, Format::Open);
+    check::open_metrics(&text);
+    for line in [
+        "linecard_stream_sent_packets_total{stream=\"a\",index=\"1\"} 6\n",
+        "# TYPE linecard_stream_lost_packets gauge\n",
+        "linecard_stream_lost_packets{stream=\"a\",index=\"0\"} 1\n",
+        "linecard_generator_unsent_packets_total 7\n",
+        "linecard_capture_dropped_packets_total 3\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+#[test]
+fn causes_are_told_once() {
+    let missing = Client::connect(std::path::Path::new("/nowhere/a.sock")).unwrap_err();
+    let Refused(text) = Refused::chain(&missing);
+    assert!(
+        text.starts_with("no answer from /nowhere/a.sock: "),
+        "{text}"
+    );
+    assert_eq!(text.matches("No such file").count(), 1, "{text}");
+}
+
+#[test]
 fn readers_that_hang_do_not_keep_others_out() {
     let rig = Rig::new();
     let hanging: Vec<_> = (0..40)

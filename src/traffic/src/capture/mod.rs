@@ -102,7 +102,7 @@ impl CaptureConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// The file cannot be written.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}")]
     File {
         /// Its path.
         path: String,

@@ -86,7 +86,7 @@ impl ReplayConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// The file cannot be read, or is no capture file.
-    #[error("cannot replay {path}: {source}")]
+    #[error("cannot replay {path}")]
     File {
         /// Its path.
         path: String,

@@ -163,7 +163,7 @@ fn until_left(
         loop {
             match snapshots.try_recv() {
                 Ok(Ok(status)) => screen.update(status),
-                Ok(Err(error)) => screen.end(error.to_string()),
+                Ok(Err(error)) => screen.end(format!("{:#}", anyhow::Error::from(error))),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
             changed = true;

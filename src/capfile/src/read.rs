@@ -88,7 +88,8 @@ struct Interface {
     snaplen: u32,
     /// `if_tsresol`: a power of ten, or of two if the top bit is set.
     resolution: u8,
-    offset_s: u64,
+    /// `if_tsoffset`, which is signed (draft-ietf-opsawg-pcapng, section 4.2).
+    offset_s: i64,
 }
 
 impl std::fmt::Debug for Reader {
@@ -301,7 +302,10 @@ fn next_pcapng<R>(
                     for option in &described.options {
                         match option {
                             InterfaceDescriptionOption::IfTsResol(r) => interface.resolution = *r,
-                            InterfaceDescriptionOption::IfTsOffset(s) => interface.offset_s = *s,
+                            // The library reads it unsigned.
+                            InterfaceDescriptionOption::IfTsOffset(s) => {
+                                interface.offset_s = *s as i64;
+                            }
                             _ => {}
                         }
                     }
@@ -382,7 +386,8 @@ fn to_nanos(units: u64, interface: &Interface) -> u64 {
             .checked_pow(exponent - 9)
             .map_or(0, |scale| units / scale)
     };
-    let nanos = nanos.saturating_add(u128::from(interface.offset_s) * 1_000_000_000);
+    let offset = i128::from(interface.offset_s) * 1_000_000_000;
+    let nanos = nanos.saturating_add_signed(offset);
     u64::try_from(nanos).unwrap_or(u64::MAX)
 }
 

@@ -138,6 +138,23 @@ fn pcapng_of_both_orders_resolutions_and_sections() {
 }
 
 #[test]
+fn times_have_a_signed_offset() {
+    for (offset, seconds) in [(-3600_i64, 400), (3600, 7600), (-5000, 0), (i64::MIN, 0)] {
+        // Ethernet, no limit; option 14 of 8 bytes, the end of options.
+        let mut body = vec![1, 0, 0, 0, 0, 0, 0, 0, 14, 0, 8, 0];
+        body.extend(offset.to_le_bytes());
+        body.extend([0; 4]);
+        let file = [
+            section(false),
+            block(INTERFACE, false, &body),
+            enhanced(false, 0, 4_000_000_000, &A),
+        ];
+        let (frames, _, broken) = read(&file.concat()).unwrap();
+        assert_eq!((frames[0].0, broken), (seconds * 1_000_000_000, None));
+    }
+}
+
+#[test]
 fn frames_before_a_break_are_read_and_the_offset_is_told() {
     let whole = pcap(false, true, 1, &[(1, 0, &A), (2, 0, &A)]);
     let (frames, _, broken) = read(&whole[..whole.len() - 1]).unwrap();

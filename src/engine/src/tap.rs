@@ -32,7 +32,8 @@ pub const MOST_TAPS: usize = 4;
 /// The longest copy of a frame: libpcap's limit for a record.
 pub const MOST_BYTES: usize = 262_144;
 
-/// Bytes of a frame that are put together for a [`Select`], if they are not in one piece.
+/// Bytes of a frame that are put together for a [`Select`], if they are not in one piece: of a chained frame, and of one
+/// whose VLAN tag a port took off or is to put on, [`head_of`] gives no more than these.
 pub const HEAD_BYTES: usize = 256;
 
 /// What of a port is tapped.
@@ -140,6 +141,11 @@ impl TapHandle {
     /// The side of a worker.
     pub(crate) fn of_worker(&self, id: WorkerIndex, time: &Time) -> Taps {
         Taps::new(self.workers[id as usize].0.clone(), time.clone())
+    }
+
+    /// How many workers the engine has.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
     }
 
     /// The engine's ports.
@@ -385,7 +391,7 @@ impl Taps {
     /// Takes on new taps and lets go of those that are closed. Once a turn.
     #[inline(always)]
     pub(crate) fn refresh(&mut self) {
-        // Relaxed: what there is to do is ordered by the lock.
+        // Relaxed: it only says that there is something to do. `change` looks again.
         if self.point.generation.load(Ordering::Relaxed) != self.generation {
             self.change();
         }
@@ -402,7 +408,10 @@ impl Taps {
         let Some(mut waiting) = try_lock(&self.point.waiting) else {
             return;
         };
-        self.generation = self.point.generation.load(Ordering::Relaxed);
+        // Acquire: who detaches a tap does not take the lock, so this is what makes `closed` seen below.
+        self.generation = self.point.generation.load(Ordering::Acquire);
+        // First, because a tap may have been taken off before it came here.
+        self.active.append(&mut waiting.arriving);
         let mut at = 0;
         while at < self.active.len() {
             if self.active[at].closed.load(Ordering::Acquire) {
@@ -415,7 +424,6 @@ impl Taps {
                 at += 1;
             }
         }
-        self.active.append(&mut waiting.arriving);
     }
 
     /// Copies what was received.

@@ -45,6 +45,7 @@ pub mod frames;
 pub mod generator;
 pub mod latency;
 pub mod machine;
+pub mod memory;
 mod pace;
 pub mod ping;
 pub mod rate;

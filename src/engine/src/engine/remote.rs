@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use linecard_hal::PortInfo;
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     /// By pool: the most mbufs in use that a report saw.
     peaks: Vec<AtomicUsize>,
     at_work: Mutex<AtWork>,
+    /// The final account, once it is made.
+    pub(super) last: OnceLock<Report>,
 }
 
 impl Shared {
@@ -58,6 +60,7 @@ impl Shared {
             stop,
             taps,
             at_work: Mutex::new(at_work),
+            last: OnceLock::new(),
         }
     }
 
@@ -79,9 +82,12 @@ impl Shared {
 }
 
 impl Remote {
-    /// The figures at this moment, as last published (about ten times a second).
+    /// The figures at this moment, as last published (about ten times a second); the final account, if it has ended.
     pub fn snapshot(&self) -> Report {
         let shared = &self.shared;
+        if let Some(last) = shared.last.get() {
+            return last.clone();
+        }
         let mut at_work = shared.at_work();
         Sources {
             plan: &shared.plan,
@@ -101,9 +107,13 @@ impl Remote {
         .report()
     }
 
-    /// How long it has run.
+    /// How long it has run, or ran.
     pub fn elapsed(&self) -> Duration {
-        self.shared.started.elapsed()
+        let last = self.shared.last.get();
+        last.map_or_else(
+            || self.shared.started.elapsed(),
+            |report| Duration::from_secs_f64(report.duration_s),
+        )
     }
 
     /// The plan it follows.

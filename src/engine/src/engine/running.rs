@@ -256,7 +256,7 @@ impl Running {
     /// The final account.
     pub(super) fn account(&self, endings: Endings, duration: Duration) -> Report {
         let shared = &self.remote.shared;
-        Sources {
+        let report = Sources {
             plan: &self.engine.plan,
             infos: &shared.infos,
             pools: &self.engine.pools,
@@ -271,7 +271,10 @@ impl Running {
             protocols: shared.tallies.report(),
             running: false,
         }
-        .report()
+        .report();
+        // For whoever still watches. A second account is the same.
+        let _ = shared.last.set(report.clone());
+        report
     }
 }
 

@@ -107,7 +107,12 @@ fn rules_come_and_go_while_it_runs() {
     let late = refused(remote.add_rule(rule(0, "=> mark 9")));
     assert!(late.contains("has stopped"), "{late}");
     let last = remote.snapshot();
-    assert_eq!((last.account.rx, last.pools.len()), (report.account.rx, 0));
+    let figures = |report: &crate::Report| (report.account.rx, report.duration_s);
+    assert_eq!(figures(&last), figures(&report), "it stands still");
+    assert_eq!(
+        remote.elapsed(),
+        std::time::Duration::from_secs_f64(last.duration_s)
+    );
 }
 
 #[test]

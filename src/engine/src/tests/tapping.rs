@@ -1,6 +1,7 @@
 //! Taps: what they see is what passed, whatever their reader does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use linecard_hal::{Mbuf, SimClock};
 
@@ -195,6 +196,35 @@ fn taps_come_and_go_while_it_runs() {
 }
 
 #[test]
+fn a_tap_that_goes_before_the_worker_has_it_leaves_nothing() {
+    let (mut engine, _, clock) = forwarder(100, usize::MAX);
+    let handle = engine.taps();
+    let mut all: Vec<_> = (0..MOST_TAPS)
+        .map(|_| handle.attach(&both()).unwrap())
+        .collect();
+    all.iter().for_each(Tap::detach);
+    engine.turn();
+    for tap in &mut all {
+        assert!(drain(tap).is_empty() && tap.is_over());
+        assert_eq!(tap.counts(), TapCounts::default());
+    }
+    let again = handle.attach(&both()).unwrap();
+    run(&mut engine, &clock);
+    assert_eq!(again.counts().seen, 2 * (100 - 32));
+}
+
+/// Waits on threads, and not for ever if they fail.
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..60_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("it did not come");
+}
+
+#[test]
 fn a_tap_on_threads_gives_what_it_says() {
     const FRAMES: usize = 50_000;
     let a = TestPort::new("a", 2, vec![]);
@@ -206,19 +236,27 @@ fn a_tap_on_threads_gives_what_it_says() {
     let running = engine(std::slice::from_ref(&a), two).start(|_| Box::new(super::forward_back));
     let running = running.unwrap();
     let mut tap = running.taps().attach(&both()).unwrap();
+    // Once the workers have let go of a later one, they have this.
+    let later = running.taps().attach(&both()).unwrap();
+    later.detach();
+    wait_until(|| later.is_over());
     for queue in &mut a.wire.lock().unwrap().arriving {
         queue.extend(frames(FRAMES / 2));
     }
     let mut copied = Vec::new();
-    while copied.len() < FRAMES / 2 {
+    wait_until(|| {
         copied.extend(drain(&mut tap));
-    }
+        let sent = &a.wire.lock().unwrap().sent;
+        sent.iter().map(Vec::len).sum::<usize>() == FRAMES
+    });
     let report = running.finish();
-    while !tap.is_over() {
+    wait_until(|| {
         copied.extend(drain(&mut tap));
-    }
+        tap.is_over()
+    });
     let counts = tap.counts();
     assert_eq!(copied.len() as u64, counts.copied);
-    assert!(counts.seen <= report.account.rx + report.account.tx);
+    assert_eq!(counts.seen, 2 * FRAMES as u64);
+    assert_eq!(counts.seen, counts.copied + counts.dropped);
     assert!(report.is_clean());
 }

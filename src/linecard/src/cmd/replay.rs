@@ -224,6 +224,9 @@ fn say(replay: &ReplayStats, report: &Report, json: bool) -> anyhow::Result<Exit
             replay.sent
         ));
     }
+    if !report.is_clean() {
+        note("error: a worker failed, a frame is unaccounted for or an mbuf leaked; see --json\n");
+    }
     let is_whole = replay.broken.is_none() && report.account.tx == replay.sent && report.is_clean();
     if report.account.tx != replay.sent {
         note(&format!(

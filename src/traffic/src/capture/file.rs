@@ -1,15 +1,17 @@
 //! The files of a capture: sections of pcapng that are whole whenever somebody looks.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use byteorder_slice::LittleEndian;
 use linecard_engine::tap::MOST_BYTES;
 use linecard_hal::PortInfo;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pcap_file::pcapng::Block;
 use pcap_file::pcapng::blocks::interface_description::{
@@ -257,10 +259,12 @@ impl Files {
 
     /// Where it is written.
     pub(super) fn path(&self) -> String {
-        match &self.path {
-            Some(path) => path.display().to_string(),
-            None => "-".to_owned(),
+        // A pipe or a device is never followed by a second.
+        let path = self.path.clone().unwrap_or_else(|| self.name_of(1));
+        if path.as_os_str().is_empty() {
+            return "-".to_owned();
         }
+        path.display().to_string()
     }
 
     pub(super) fn begun(&self) -> u64 {
@@ -343,12 +347,32 @@ impl Files {
 }
 
 fn open(path: &Path) -> io::Result<Sink> {
-    let file = File::create(path)?;
+    // Otherwise this would wait for a named pipe's reader, who may never come, and nothing could end it.
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .map_err(|error| explain(path, error))?;
+    // From here on `wait_for` says when to write.
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?) - OFlag::O_NONBLOCK;
+    fcntl(&file, FcntlArg::F_SETFL(flags))?;
     if file.metadata()?.is_file() {
         return Ok(Sink::File { file, whole: 0 });
     }
     // A named pipe, or a device.
     Ok(Sink::Pipe { pipe: file })
+}
+
+/// Says what `ENXIO` means for a named pipe (fifo(7)).
+fn explain(path: &Path, error: io::Error) -> io::Error {
+    let is_fifo = || path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
+    if error.raw_os_error() == Some(nix::Error::ENXIO as i32) && is_fifo() {
+        let what = "nobody reads this named pipe; start its reader first";
+        return io::Error::new(io::ErrorKind::NotConnected, what);
+    }
+    error
 }
 
 fn pipe(fd: OwnedFd) -> Sink {
@@ -390,5 +414,32 @@ mod tests {
         ] {
             assert_eq!(numbered(Path::new(path), 2), Path::new(second));
         }
+    }
+
+    #[test]
+    fn a_named_pipe_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let refused = open(&path).err().unwrap();
+        assert!(refused.to_string().contains("start its reader"));
+        let reader = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(&path);
+        let Ok(Sink::Pipe { pipe }) = open(&path) else {
+            panic!("it has a reader now");
+        };
+        let flags = OFlag::from_bits_retain(fcntl(&pipe, FcntlArg::F_GETFL).unwrap());
+        assert!(!flags.contains(OFlag::O_NONBLOCK));
+        drop(reader);
+    }
+
+    #[test]
+    fn a_device_is_called_by_its_name() {
+        let target = super::super::Target::File("/dev/null".into());
+        let beginning = Beginning::new(&[], 64, None, None);
+        let files = Files::create(target, super::super::Rotation::default(), beginning);
+        assert_eq!(files.ok().unwrap().path(), "/dev/null");
     }
 }

@@ -27,6 +27,7 @@ use linecard_engine::tap::{Direction, MOST_BYTES, TooManyTaps};
 use serde::Serialize;
 
 use crate::filter::Filter;
+use crate::memory::TooMuch;
 
 pub use session::Session;
 
@@ -115,6 +116,9 @@ pub enum CaptureError {
     /// There are too many already.
     #[error(transparent)]
     Taps(#[from] TooManyTaps),
+    /// The buffers would take too much memory.
+    #[error(transparent)]
+    Buffer(#[from] TooMuch),
 }
 
 /// How a capture is, or was.

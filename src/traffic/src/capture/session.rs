@@ -11,6 +11,7 @@ use linecard_engine::tap::{Direction, Select, Tap, TapConfig, TapHandle};
 
 use super::file::{Beginning, Files, InterfaceCounts, Stop};
 use super::{CaptureConfig, CaptureError, CaptureStats, Ended};
+use crate::memory;
 
 /// Bytes of a block, unless the buffer is too small for several of them.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -55,8 +56,7 @@ impl Session {
             filter.map(|filter| filter.text()),
             config.comment.as_deref(),
         );
-        let files = Files::create(config.target, config.rotation, beginning)
-            .map_err(|(path, source)| CaptureError::File { path, source })?;
+        memory::check(config.buffer_bytes, engine.workers())?;
         let block_bytes = BLOCK_BYTES.min(config.buffer_bytes / 4);
         let tap = engine.attach(&TapConfig {
             // If all frames went the same way, nobody needs to be told at each.
@@ -67,6 +67,9 @@ impl Session {
             blocks: config.buffer_bytes / block_bytes.max(1),
             block_bytes,
         })?;
+        // Behind it, so that nobody loses a file to a capture that is refused.
+        let files = Files::create(config.target, config.rotation, beginning)
+            .map_err(|(path, source)| CaptureError::File { path, source })?;
         let shared = Arc::new(Shared::default());
         let misses = (0..engine.ports().len())
             .map(|port| engine.misses(port as PortIndex))

@@ -31,6 +31,7 @@ use linecard_hal::PortInfo;
 use serde::Serialize;
 
 use crate::filter::Filter;
+use crate::memory::{self, TooMuch};
 use crate::rate::{Rate, RateError};
 
 pub use rewrite::{Rewrite, RewriteError};
@@ -99,6 +100,9 @@ pub enum ReplayError {
     /// The rate cannot be had.
     #[error(transparent)]
     Rate(#[from] RateError),
+    /// The buffers would take too much memory.
+    #[error(transparent)]
+    Buffer(#[from] TooMuch),
     /// No thread for it.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -133,7 +137,7 @@ pub struct ReplayStats {
     pub starved: u64,
     /// How often a worker had no mbuf.
     pub no_mbuf: u64,
-    /// Where the file is broken, and how.
+    /// Where the file is broken, and how; or why there is no second pass.
     pub broken: Option<String>,
 }
 
@@ -189,6 +193,7 @@ impl Replay {
             return Err(ReplayError::Loop);
         }
         let clock = reader::Schedule::new(config.timing, ports)?;
+        memory::check(config.buffer_bytes, workers)?;
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             ready: AtomicBool::new(false),

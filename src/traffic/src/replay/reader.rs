@@ -139,6 +139,11 @@ impl Schedule {
         }
     }
 
+    /// Whether a pass through the file takes no time, so that one after the other would be as fast as can be.
+    fn stands_still(&self) -> bool {
+        self.is_of_the_file() && self.due <= self.base
+    }
+
     /// The file begins again: its first frame follows the last as the others follow one another.
     fn again(&mut self) {
         if self.is_of_the_file() {
@@ -236,6 +241,14 @@ impl Thread {
         while self.pass(&mut file.reader) && self.handed > 0 {
             left -= 1;
             if left == 0 {
+                break;
+            }
+            if self.schedule.stands_still() {
+                let what = format!(
+                    "{} cannot be replayed again by its own times, which are all the same: add --rate or --max",
+                    self.config.path.display()
+                );
+                self.lanes.found.broken = Some(what);
                 break;
             }
             self.schedule.again();

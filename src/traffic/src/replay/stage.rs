@@ -228,7 +228,7 @@ impl Stage for Replayer {
                 }
                 Sent::Yes => {}
                 Sent::NotDue(due) => {
-                    self.next_ns = Some(start + due);
+                    self.next_ns = Some(start.saturating_add(due));
                     break;
                 }
                 Sent::NoRoom => {

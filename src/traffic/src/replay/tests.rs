@@ -286,3 +286,74 @@ fn a_replay_for_ever_is_stopped_and_an_empty_file_ends() {
     let (_, stats) = lab.run();
     assert!(stats.sent >= 50);
 }
+
+#[test]
+fn a_file_without_a_span_is_not_repeated_by_its_own_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = |timing| ReplayConfig {
+        timing,
+        passes: Some(3),
+        ..ReplayConfig::new(file(
+            dir.path(),
+            &[(BEGIN, frame(1, 0)), (BEGIN, frame(1, 1))],
+        ))
+    };
+    let (sent, stats) = Lab::new(one(Timing::Original(1.0)), 1).run();
+    assert_eq!((sent.len(), stats.passes), (2, 1));
+    assert!(stats.broken.unwrap().contains("--rate"));
+    let (sent, stats) = Lab::new(one(Timing::Rate(Rate::Max)), 1).run();
+    assert_eq!((sent.len(), stats.broken), (6, None));
+}
+
+#[test]
+fn a_time_at_the_end_of_time_does_not_overflow() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), &[(0, frame(1, 0)), (u64::MAX, frame(1, 1))]);
+    let mut lab = Lab::new(ReplayConfig::new(path), 1);
+    while lab.replay.stats().sent == 0 {
+        lab.clock.advance_ns(1);
+        lab.engine.turn();
+    }
+    lab.engine.turn();
+    lab.replay.stop();
+    let (sent, _) = lab.run();
+    assert_eq!(sent.len(), 1);
+}
+
+#[test]
+fn a_buffer_larger_than_the_memory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ReplayConfig {
+        buffer_bytes: 1 << 50,
+        ..ReplayConfig::new(file(dir.path(), &four()))
+    };
+    let refused = Replay::start(config, &[], 1).err().unwrap();
+    assert!(matches!(refused, ReplayError::Buffer(_)), "{refused}");
+}
+
+#[test]
+fn a_capture_that_is_refused_leaves_the_file() {
+    use crate::capture::{CaptureConfig, CaptureError, Session, Target};
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kept");
+    std::fs::write(&path, "precious").unwrap();
+    let lab = Lab::new(ReplayConfig::new(file(dir.path(), &four())), 1);
+    let handle = lab.engine.taps();
+    let small = TapConfig {
+        blocks: 2,
+        block_bytes: 0,
+        ..TapConfig::default()
+    };
+    let _all: Vec<_> = std::iter::from_fn(|| handle.attach(&small).ok()).collect();
+    let start = |buffer_bytes| {
+        let config = CaptureConfig {
+            buffer_bytes,
+            ..CaptureConfig::new(2, Target::File(path.clone()))
+        };
+        Session::start(&handle, config).err().unwrap()
+    };
+    assert!(matches!(start(1 << 20), CaptureError::Taps(_)));
+    assert!(matches!(start(1 << 50), CaptureError::Buffer(_)));
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+}

@@ -253,7 +253,11 @@ fn a_file_cut_anywhere_gives_the_frames_before_and_says_so() {
 #[test]
 fn what_cannot_be_replayed_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let refuse = |config: ReplayConfig| Replay::start(config, &[], 1).err().unwrap().to_string();
+    let refuse = |config: ReplayConfig| {
+        let error = Replay::start(config, &[], 1).err().unwrap();
+        let cause = std::error::Error::source(&error).map(|cause| cause.to_string());
+        format!("{error}: {}", cause.unwrap_or_default())
+    };
     let missing = refuse(ReplayConfig::new(dir.path().join("none.pcap")));
     assert!(
         missing.contains("none.pcap") && missing.contains("No such file"),

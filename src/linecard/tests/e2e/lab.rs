@@ -212,20 +212,24 @@ impl Host {
 
     /// Sends a frame as it is, so many times.
     pub fn send_raw(&self, frame: &[u8], times: u32) {
+        self.send_each([frame], times);
+    }
+
+    /// Sends frames as they are, one after the other, and all of that so many times.
+    pub fn send_each<'a>(&self, frames: impl IntoIterator<Item = &'a [u8]>, times: u32) {
         const PROGRAM: &str = r#"
 import socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.bind(("eth0", 0))
-frame = bytes.fromhex(sys.argv[1])
-for _ in range(int(sys.argv[2])):
-    s.send(frame)
+frames = [bytes.fromhex(frame) for frame in sys.argv[2:]]
+for _ in range(int(sys.argv[1])):
+    for frame in frames:
+        s.send(frame)
 "#;
-        let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = |frame: &[u8]| frame.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let mut command = self.command("python3");
-        let output = command
-            .args(["-c", PROGRAM, &hex, &times.to_string()])
-            .output()
-            .unwrap();
+        command.args(["-c", PROGRAM, &times.to_string()]);
+        let output = command.args(frames.into_iter().map(hex)).output().unwrap();
         assert!(
             output.status.success(),
             "{}",

@@ -46,6 +46,5 @@ mod sink;
 #[cfg(feature = "dpdk")]
 mod testpmd;
 mod traffic;
-mod tutorial;
 mod xdp;
 mod xdp_refusals;

@@ -186,7 +186,8 @@ fn frames_cut_short_are_forwarded_or_counted() {
     for mode in ["io", "macswap", "5tswap", "icmp-echo"] {
         let mut wire = Wire::silent("", &["--mode", mode]);
         wire.up_without_addresses();
-        wire.a.send_each((14..whole.len()).map(|len| &whole[..len]), 1);
+        wire.a
+            .send_each((14..whole.len()).map(|len| &whole[..len]), 1);
         let report = wire.finish();
         let answers = mode == "icmp-echo";
         assert_eq!(report.port(0).rx(), cut, "{mode}: {report:#?}");

@@ -8,8 +8,10 @@ use linecard_hal::Burst;
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::SeedableRng;
 
+use super::even::Even;
 use super::run::{Counts, Lane, Run, Train};
 use super::{Part, Progress, Setup, TrainSent};
+use crate::FCS_BYTES;
 use crate::pace::{Pacer, Plan};
 use crate::rate::Rate;
 use crate::size::gcd;
@@ -118,6 +120,12 @@ impl Compiled {
         })
     }
 
+    /// The longest frame, without FCS.
+    fn longest(&self) -> u16 {
+        let longest = self.templates.iter().filter_map(|t| t.sizes().last()).max();
+        longest.map_or(0, |size| size - FCS_BYTES)
+    }
+
     /// What one worker is given.
     pub(super) fn part(&self, setup: &Setup, job: &Job, worker: usize, sequences: &[u64]) -> Part {
         let (index, workers) = (worker as u64, setup.workers.len() as u64);
@@ -135,8 +143,7 @@ impl Compiled {
                     sizes: sizes(spec, template, seed),
                     template: template.clone(),
                     at: 0,
-                    wheels: template.wheels(index, workers),
-                    dice: Pcg64::seed_from_u64(seed),
+                    columns: template.columns(index, workers, Pcg64::seed_from_u64(seed)),
                     lane,
                     first: next,
                     next,
@@ -162,10 +169,15 @@ impl Compiled {
         let run = Run {
             trains: trains.collect(),
             queue: BinaryHeap::with_capacity(self.trains.len()),
+            longest: self.longest(),
             planned: Vec::with_capacity(512),
             burst: Burst::with_capacity(32),
             // Three digits, to an hour: anything longer counts as that.
             gaps: histogram(),
+            even: match &self.trains[..] {
+                [only] => only.gap_ns().map(|gap| Even::new(gap * workers as f64)),
+                _ => None,
+            },
             worker: index,
             workers,
             seed: job.seed,
@@ -211,6 +223,14 @@ impl Schedule {
             plan,
             order,
             patience_ns,
+        }
+    }
+
+    /// The gap between two frames of all workers, if all are to be equal.
+    fn gap_ns(&self) -> Option<f64> {
+        match self.plan {
+            Some(Plan::Even(fps)) => Some(1e9 / fps),
+            _ => None,
         }
     }
 

@@ -23,6 +23,7 @@
 //! that a trial takes as long as it should.
 
 mod compiled;
+mod even;
 mod handle;
 mod run;
 mod sent;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hdrhistogram::Histogram;
 
 use super::compiled::lane;
+use super::even::Even;
 use super::{Armed, OVER, Setup, UNSET, lock};
 use crate::results::{Distribution, Pacing};
 
@@ -110,7 +111,7 @@ impl Armed {
             first_ns: u64::MAX,
             ..Sent::default()
         };
-        let mut gaps: Option<Histogram<u64>> = None;
+        let (mut gaps, mut even): (Option<Histogram<u64>>, Option<Even>) = (None, None);
         // Frames of the bursts that were the last ones.
         let mut tail = 0;
         for (worker, part) in self.parts.iter().enumerate() {
@@ -144,6 +145,11 @@ impl Armed {
                     Some(gaps) => drop(gaps.add(&run.gaps)),
                     None => gaps = Some(run.gaps.clone()),
                 }
+                match (&mut even, &run.even) {
+                    (Some(even), Some(more)) => even.merge(more),
+                    (None, some) => even = some.clone(),
+                    _ => {}
+                }
             }
         }
         sent.trains = self.trains.to_vec();
@@ -165,6 +171,7 @@ impl Armed {
             let between = sent.frames.saturating_sub(tail);
             sent.achieved_fps = between as f64 * 1e9 / (sent.last_ns - sent.first_ns) as f64;
         }
+        sent.pacing.evenness = even.filter(|_| !is_changed).and_then(|even| even.told());
         sent.pacing.gaps = gaps.filter(|g| !g.is_empty()).map(|g| distribution(&g));
         sent
     }

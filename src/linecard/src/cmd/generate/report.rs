@@ -137,6 +137,18 @@ impl Outcome {
                 quantiles.join(", ")
             );
         }
+        if let Some(even) = &trial.pacing.evenness {
+            let within = even.within.iter();
+            let within: Vec<_> = within
+                .map(|(ns, share)| format!("±{ns} ns {:.1}%", share * 100.0))
+                .collect();
+            text += &format!(
+                "gaps between frames: {:.2}% back to back; within {} of {}\n",
+                even.back_to_back * 100.0,
+                within.join(", "),
+                time(even.asked_ns)
+            );
+        }
         text += &self.by_stream(paint);
         if self.refused > 0 && self.streams.len() > 1 {
             text += &format!(

@@ -17,7 +17,11 @@ const TOLERANCE: f64 = 0.001;
 #[derive(Default, Serialize)]
 pub(super) struct Stream {
     pub(super) name: String,
-    pub(super) sent: u64,
+    /// Frames that left; unknown if the port refused some, and there are several streams of which they may be.
+    pub(super) sent: Option<u64>,
+    /// Frames that were given to the port, …
+    pub(super) given: u64,
+    /// … and their bytes; of a single stream, only of those that left.
     pub(super) bytes: u64,
     #[serde(flatten)]
     pub(super) back: Option<Returned>,
@@ -27,7 +31,8 @@ pub(super) struct Stream {
 #[derive(Clone, Default, Serialize)]
 pub(super) struct Returned {
     pub(super) received: u64,
-    pub(super) lost: u64,
+    /// Unknown if what was sent is.
+    pub(super) lost: Option<u64>,
     pub(super) duplicated: u64,
     pub(super) reordered: u64,
     pub(super) mean_ns: f64,
@@ -136,14 +141,16 @@ pub(super) fn streams(
         .collect();
     for lane in &sent.lanes {
         if let Some(stream) = streams.get_mut(lane.stream) {
-            stream.sent += lane.next - lane.first;
+            stream.given += lane.next - lane.first;
             stream.bytes += lane.bytes;
         }
     }
     // Of which stream the refused frames are is plain if there is only one.
     if let [only] = &mut streams[..] {
-        only.sent = only.sent.saturating_sub(refused);
+        only.sent = Some(only.given.saturating_sub(refused));
         only.bytes = sent.bytes;
+    } else if refused == 0 {
+        streams.iter_mut().for_each(|s| s.sent = Some(s.given));
     }
     let Some(snapshot) = snapshot else {
         return streams;
@@ -158,12 +165,22 @@ pub(super) fn streams(
     }
     for (stream, mut back) in streams.iter_mut().zip(back) {
         let received = back.received.max(1) as f64;
-        back.lost = stream.sent.saturating_sub(back.received);
+        back.lost = stream.sent.map(|sent| sent.saturating_sub(back.received));
         back.mean_ns /= received;
         back.jitter_ns /= received;
         stream.back = Some(back);
     }
     streams
+}
+
+impl Stream {
+    /// What was sent, or the most that it can be.
+    pub(super) fn shown(&self) -> String {
+        match self.sent {
+            Some(sent) => sent.to_string(),
+            None => format!("≤ {}", self.given),
+        }
+    }
 }
 
 impl Returned {
@@ -227,6 +244,7 @@ pub(super) fn settings(args: &GenArgs, job: &Job) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
     use linecard_traffic::generator::LaneSent;
+    use linecard_traffic::stream::StreamSpec;
 
     /// 3000 frames of 64 bytes, as asked.
     fn sent() -> Sent {
@@ -287,13 +305,41 @@ mod tests {
         assert_eq!(of(&all), (0, 0, 3000, 0.0));
         let nothing = Snapshot::default();
         let streams = streams(&job, &all, 3000, Some(&nothing));
-        let lost = streams[0].back.as_ref().map(|back| back.lost);
-        assert_eq!((streams[0].sent, streams[0].bytes, lost), (0, 0, Some(0)));
+        let of = |stream: &Stream| (stream.sent, stream.back.as_ref().unwrap().lost);
+        assert_eq!((of(&streams[0]), streams[0].bytes), ((Some(0), Some(0)), 0));
         let mut half = sent();
         assert_eq!(take_out(&mut half, 1500), 1500);
         assert_eq!(of(&half), (1500, 96_000, 1500, 5e3));
         let trial = trial(&job, &half, 0.3, 64.0, true);
         assert_eq!((trial.counts.sent, trial.counts.unsent), (1500, 1500));
         assert!(!trial.is_valid());
+    }
+
+    #[test]
+    fn nobody_knows_of_which_of_two_streams_the_refused_frames_are() {
+        let job = Job {
+            streams: vec![StreamSpec::default(); 2],
+            ..Job::default()
+        };
+        let mut both = sent();
+        both.lanes.push(LaneSent {
+            lane: 1,
+            stream: 1,
+            ..both.lanes[0].clone()
+        });
+        let nothing = Snapshot::default();
+        let of = |stream: &Stream| {
+            (
+                stream.sent,
+                stream.shown(),
+                stream.back.as_ref().unwrap().lost,
+            )
+        };
+        for stream in streams(&job, &both, 0, Some(&nothing)) {
+            assert_eq!(of(&stream), (Some(3000), "3000".into(), Some(3000)));
+        }
+        for stream in streams(&job, &both, 1, Some(&nothing)) {
+            assert_eq!(of(&stream), (None, "≤ 3000".into(), None));
+        }
     }
 }

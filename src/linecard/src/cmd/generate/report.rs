@@ -16,8 +16,14 @@ use crate::cmd::far::time;
 use crate::cmd::forward::EXIT_UNCLEAN;
 use crate::cmd::table::{Cell, Paint, Table, Tone};
 
-/// Drops of frames that were to leave by the port: given to it, and not sent.
-const NOT_SENT: [&str; 5] = ["tx_full", "port_down", "tx_error", "bad_offload", "stopped"];
+/// Drops of frames that were to leave by the port: given to it, and not sent. And what that means.
+const NOT_SENT: [(&str, &str); 5] = [
+    ("tx_full", "it had no room"),
+    ("port_down", "it was down or gone"),
+    ("tx_error", "it says that it could not send them"),
+    ("bad_offload", "it cannot send such"),
+    ("stopped", "it did not take them before the end"),
+];
 
 /// Everything about a run.
 #[derive(Serialize)]
@@ -28,7 +34,7 @@ pub(super) struct Outcome {
     passed: bool,
     /// By how much the rate differs from what was asked for, as a share.
     error: f64,
-    /// Frames that the port had taken and then refused: in `streams` they are sent, unless there is only one.
+    /// Frames that were given to the port and did not leave. It does not say of which streams they are.
     refused: u64,
     bits_per_second: Bits,
     streams: Vec<Stream>,
@@ -53,11 +59,20 @@ impl Outcome {
         } = done;
         let mut sent = handle.sent();
         let port = &engine.ports[usize::from(handle.setup().port)];
-        let refused: u64 = NOT_SENT.iter().filter_map(|why| port.drops.get(*why)).sum();
+        let reasons: Vec<_> = NOT_SENT
+            .iter()
+            .filter_map(|(why, means)| Some((*means, *port.drops.get(*why)?)))
+            .collect();
+        let refused = reasons.iter().map(|(_, frames)| frames).sum();
         let mean_bytes = sent.bytes as f64 / sent.frames.max(1) as f64;
         let refused = take_out(&mut sent, refused);
         let seconds = sent.last_ns.saturating_sub(sent.first_ns) as f64 * 1e-9;
         let mut trial = trial(job, &sent, seconds, mean_bytes, complete);
+        trial.faults.extend(
+            reasons
+                .iter()
+                .map(|(means, frames)| format!("{} refused {frames} frames: {means}", port.name)),
+        );
         let snapshot = done.back.figures().map(receiver::Handle::snapshot);
         if let (Some(figures), Some(snapshot), Some(port)) =
             (done.back.figures(), &snapshot, receive)
@@ -152,7 +167,7 @@ impl Outcome {
         text += &self.by_stream(paint);
         if self.refused > 0 && self.streams.len() > 1 {
             text += &format!(
-                "the port refused {} frames and does not say of which stream: here they are sent\n",
+                "the port refused {} frames and does not say of which stream: each sent so many at most\n",
                 self.refused
             );
         }
@@ -184,8 +199,7 @@ impl Outcome {
             }
             let mut table = Table::new(&["stream", ">sent", ">bytes"]);
             for s in &self.streams {
-                table
-                    .row([s.name.clone(), s.sent.to_string(), s.bytes.to_string()].map(Cell::from));
+                table.row([s.name.clone(), s.shown(), s.bytes.to_string()].map(Cell::from));
             }
             return format!("\n{}", table.render(paint));
         }
@@ -211,9 +225,9 @@ impl Outcome {
             };
             table.row([
                 Cell::from(s.name.clone()),
-                Cell::from(s.sent.to_string()),
+                Cell::from(s.shown()),
                 Cell::from(back.received.to_string()),
-                bad(back.lost),
+                back.lost.map_or(Cell::from("?"), bad),
                 bad(back.duplicated),
                 bad(back.reordered),
                 Cell::from(time(back.mean_ns)),

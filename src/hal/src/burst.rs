@@ -144,6 +144,33 @@ impl Burst {
         self.len
     }
 
+    /// As [`change_data`](Self::change_data), for who makes frames of several sizes in mbufs that came as long as the
+    /// longest of them ([`Mempool::alloc_frames`](crate::Mempool::alloc_frames)): `change` answers how many bytes the
+    /// first segment keeps. Returns how many all frames have then. Those whose bytes a clone shares are left as they are.
+    #[inline(always)]
+    pub fn cut_data(&mut self, mut change: impl FnMut(&mut [u8]) -> usize) -> u64 {
+        // SAFETY: the first `len` slots are initialised. Of headers only lengths are changed, and `plain` is set right.
+        let mbufs: &mut [Mbuf] =
+            unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) };
+        let known = self.plain.pool != 0;
+        let mut bytes = 0;
+        for mbuf in mbufs {
+            let data = if known {
+                // SAFETY: one owner and its own buffer, by the contract of `set_plain`.
+                Some(unsafe { mbuf.own_data_mut() })
+            } else {
+                mbuf.data_mut()
+            };
+            if let Some(data) = data {
+                let kept = change(data);
+                mbuf.cut_first(kept);
+            }
+            bytes += mbuf.frame_len() as u64;
+        }
+        self.plain.bytes = bytes;
+        bytes
+    }
+
     /// Looks at each mbuf of a burst that was just received, once for all who come after: gives it the
     /// number of its port, and remembers what is [known](Self::plain) if they are all alike. Returns the
     /// bytes of all frames. For drivers that do not know by themselves what they received.

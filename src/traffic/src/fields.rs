@@ -20,13 +20,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-mod counter;
+mod columns;
 mod resolve;
 mod wheel;
 
-pub(crate) use counter::{Counter, Shape};
+pub(crate) use columns::{Columns, Placed};
 pub(crate) use resolve::{Changing, Program};
-pub(crate) use wheel::{MOST_CHECKSUMS, Place, Sum, Sums, Wheel, Writer, fold};
+pub(crate) use wheel::{MOST_CHECKSUMS, Place, Sum, Sums, fold};
 
 /// Fields that step together, and others that step when these begin again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -195,6 +195,23 @@ pub struct Pacing {
     pub latest_ns: u64,
     /// The gap between two bursts of the sender's, as it read the clock.
     pub gaps: Option<Distribution>,
+    /// How even the gaps between frames were, where they were to be equal.
+    pub evenness: Option<Evenness>,
+}
+
+/// How near the gaps between frames are to the one that was asked for, by the sender's clock: what packet generators are
+/// compared by.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Evenness {
+    /// The gap that was asked for, between two frames of one worker.
+    pub asked_ns: f64,
+    /// Gaps between frames.
+    pub gaps: u64,
+    /// The share of gaps that are none: the frame left in one burst with the one before it.
+    pub back_to_back: f64,
+    /// Pairs of nanoseconds and the share of gaps that differ from what was asked for by no more, ascending.
+    pub within: Vec<(u64, f64)>,
 }
 
 /// How long frames were on their way.

@@ -26,7 +26,7 @@ use linecard_wire::describe::Headers;
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::SeedableRng;
 
-use crate::fields::{Program, Sum, Sums, Wheel, Writer};
+use crate::fields::{Columns, Placed, Sum, Sums};
 use crate::stamp;
 use crate::stream::StreamSpec;
 
@@ -56,8 +56,8 @@ pub(crate) struct Template {
     /// By size, in the order of [`sizes`](Self::sizes).
     variants: Vec<Variant>,
     sizes: Vec<u16>,
-    pub(crate) checksums: Vec<Sum>,
-    programs: Vec<(Program, Vec<Writer>)>,
+    checksums: Vec<Sum>,
+    programs: Vec<Placed>,
     pub(crate) stamped: bool,
 }
 
@@ -106,56 +106,28 @@ impl Template {
         self.variants.get(index as usize)
     }
 
-    /// What changes from frame to frame, for one worker.
-    pub(crate) fn wheels(&self, worker: u64, workers: u64) -> Box<[Wheel]> {
-        self.programs
-            .iter()
-            .map(|(program, writers)| Wheel::new(program, writers, worker, workers))
-            .collect()
+    /// What changes from frame to frame, for the `worker`-th of `workers`.
+    pub(crate) fn columns(&self, worker: u64, workers: u64, dice: Pcg64) -> Columns {
+        let only = match &self.variants[..] {
+            [only] => Some(only.sums),
+            _ => None,
+        };
+        let who = (worker, workers);
+        Columns::new(&self.programs, &self.checksums, only, who, dice)
     }
+}
 
-    /// Writes a whole frame, but for its stamp. `frame` has the variant's length.
-    #[inline(always)]
-    pub(crate) fn write(
-        &self,
-        variant: &Variant,
-        frame: &mut [u8],
-        wheels: &mut [Wheel],
-        dice: &mut Pcg64,
-    ) {
-        copy(&variant.image, frame);
-        self.change(variant, frame, wheels, dice);
-    }
-
-    /// Writes the fields that change, and the checksums that follow them, into a copy of the variant's image.
-    #[inline(always)]
-    pub(crate) fn change(
-        &self,
-        variant: &Variant,
-        frame: &mut [u8],
-        wheels: &mut [Wheel],
-        dice: &mut Pcg64,
-    ) {
-        if wheels.is_empty() {
-            return;
-        }
-        let mut sums = variant.sums;
-        for wheel in wheels {
-            wheel.write(frame, &mut sums, dice);
-        }
-        for (sum, words) in self.checksums.iter().zip(sums) {
-            let at = sum.at as usize;
-            if let Some(field) = frame.get_mut(at..at + 2) {
-                field.copy_from_slice(&sum.finish(words).to_be_bytes());
-            }
-        }
-    }
+/// Writes a whole frame, but for its stamp. `frame` has the variant's length.
+#[inline(always)]
+pub(crate) fn write(variant: &Variant, columns: &mut Columns, frame: &mut [u8]) {
+    copy(&variant.image, frame);
+    columns.write(&variant.sums, frame);
 }
 
 /// Copies an image and fills the rest with zeros. Of a short frame, two pieces that may overlap, each of a
 /// length that the compiler knows.
 #[inline(always)]
-pub(crate) fn copy(image: &[u8], frame: &mut [u8]) {
+fn copy(image: &[u8], frame: &mut [u8]) {
     if frame.len() > SHORT {
         if let Some((head, rest)) = frame.split_at_mut_checked(image.len()) {
             head.copy_from_slice(image);
@@ -193,13 +165,13 @@ pub fn first_frames(
         Some(_) => template.sizes.clone(),
         None => spec.sizes.pattern(seed),
     };
-    let (mut wheels, mut dice) = (template.wheels(0, 1), Pcg64::seed_from_u64(seed));
+    let mut columns = template.columns(0, 1, Pcg64::seed_from_u64(seed));
     let numbered = (0..).zip(sizes.iter().cycle()).take(frames);
     Ok(numbered
         .filter_map(|(sequence, size)| {
             let variant = template.variant(template.index_of(*size)?)?;
             let mut frame = vec![0; variant.len.into()];
-            template.write(variant, &mut frame, &mut wheels, &mut dice);
+            write(variant, &mut columns, &mut frame);
             let (lane, sent_ns) = (0, 0);
             let stamp = stamp::Stamp {
                 lane,

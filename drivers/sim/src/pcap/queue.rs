@@ -84,23 +84,9 @@ impl PcapRx {
     }
 }
 
-/// Copies a frame into `mbuf`, and into more mbufs of `pool` if it does not fit. `None` if there are not
-/// enough.
-fn fill(mut mbuf: Mbuf, pool: &Mempool, data: &[u8], timestamp_ns: Option<u64>) -> Option<Mbuf> {
-    let room = mbuf.tailroom();
-    let (first, mut rest) = data.split_at(data.len().min(room));
-    mbuf.append(first.len())?.copy_from_slice(first);
-    while !rest.is_empty() {
-        let mut next = pool.alloc()?;
-        // A further segment needs no headroom.
-        if !next.set_data(0, 0) {
-            return None;
-        }
-        let (part, left) = rest.split_at(rest.len().min(next.tailroom()));
-        next.append(part.len())?.copy_from_slice(part);
-        mbuf.chain(next).ok()?;
-        rest = left;
-    }
+/// A frame of the file in `mbuf` and as many more as it takes; `None` if there are not enough.
+fn fill(mbuf: Mbuf, pool: &Mempool, data: &[u8], timestamp_ns: Option<u64>) -> Option<Mbuf> {
+    let mut mbuf = mbuf.copy_in(data, pool)?;
     if let Some(ns) = timestamp_ns {
         mbuf.set_timestamp_ns(ns);
     }

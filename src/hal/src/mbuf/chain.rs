@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 
 use super::{HEADER_LEN, Mbuf, RawMbuf};
+use crate::mempool::Mempool;
 use crate::offload::MbufFlags;
 
 /// The segments of a frame, first to last, as byte slices. See [`Mbuf::segments`].
@@ -137,6 +138,26 @@ impl Mbuf {
         rest.raw_mut().nb_segs = segments - 1;
         rest.raw_mut().pkt_len = len - first_len;
         (self, Some(rest))
+    }
+
+    /// Adds a copy of `data` at the end, in further mbufs of `pool` if there is no room for all of it. `None`, and
+    /// everything freed, if there are not enough.
+    #[inline]
+    pub fn copy_in(mut self, data: &[u8], pool: &Mempool) -> Option<Self> {
+        let (first, mut rest) = data.split_at(data.len().min(self.tailroom()));
+        self.append(first.len())?.copy_from_slice(first);
+        while !rest.is_empty() {
+            let mut next = pool.alloc()?;
+            // A further segment needs no headroom.
+            if !next.set_data(0, 0) {
+                return None;
+            }
+            let (part, left) = rest.split_at(rest.len().min(next.tailroom()));
+            next.append(part.len())?.copy_from_slice(part);
+            self.chain(next).ok()?;
+            rest = left;
+        }
+        Some(self)
     }
 
     /// Copies bytes of the frame from `offset` on into `out`, across segments, and returns how many:

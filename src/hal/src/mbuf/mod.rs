@@ -197,6 +197,15 @@ impl Mbuf {
         true
     }
 
+    /// Keeps so many bytes of the first segment, if it has more.
+    #[inline(always)]
+    pub(crate) fn cut_first(&mut self, kept: usize) {
+        let raw = self.raw_mut();
+        let cut = raw.data_len - kept.min(raw.data_len.into()) as u16;
+        raw.data_len -= cut;
+        raw.pkt_len -= u32::from(cut);
+    }
+
     /// Grows the data by `len` bytes at the front and returns them, or `None` if the headroom is too
     /// small or shared. The bytes keep whatever was there before.
     #[inline]

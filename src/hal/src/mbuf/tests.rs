@@ -234,6 +234,44 @@ fn metadata_is_copied_and_kept_apart_from_ownership() {
 }
 
 #[test]
+fn a_copy_takes_as_many_mbufs_as_it_needs() {
+    let pool = pool(4);
+    let room = pool.alloc().unwrap().tailroom();
+    let bytes: Vec<u8> = (0..3 * room).map(|n| n as u8).collect();
+    let long = pool.alloc().unwrap().copy_in(&bytes, &pool).unwrap();
+    assert_eq!((frame(&long), long.segment_count()), (bytes.clone(), 3));
+    // What was taken for one that does not fit goes home.
+    let last = pool.alloc().unwrap();
+    assert!(last.copy_in(&bytes, &pool).is_none());
+    drop(long);
+    home(&pool);
+}
+
+#[test]
+fn a_burst_whose_frames_are_cut_is_as_plain_as_before() {
+    let pool = pool(4);
+    let mut burst = Burst::with_capacity(4);
+    assert_eq!(pool.alloc_frames(&mut burst, 4, 60), 4);
+    let mut lengths = [10, 60, 200, 0].into_iter();
+    let cut = |data: &mut [u8]| {
+        data.fill(7);
+        lengths.next().unwrap()
+    };
+    assert_eq!(burst.cut_data(cut), 130);
+    assert_eq!(burst.plain().map(|plain| plain.bytes), Some(130));
+    let lengths: Vec<_> = burst.iter().map(Mbuf::frame_len).collect();
+    assert_eq!(lengths, [10, 60, 60, 0]);
+    // One that a clone shares stays as it is.
+    let clone = burst.as_mut_slice()[1].share(&pool);
+    assert!(clone.is_none(), "the pool is empty");
+    burst.pop();
+    let clone = burst.as_mut_slice()[1].share(&pool).unwrap();
+    assert_eq!(burst.cut_data(|_| 1), 1 + 60 + 1);
+    drop((clone, burst));
+    home(&pool);
+}
+
+#[test]
 fn a_chain_of_too_many_segments_is_refused() {
     let pool = pool(2);
     let (mut a, mut b) = (pool.alloc().unwrap(), pool.alloc().unwrap());

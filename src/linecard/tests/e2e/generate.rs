@@ -154,6 +154,58 @@ fn ten_times_too_much_does_not_pass() {
     assert!(faults.contains("were due and not sent"), "{faults}");
 }
 
+/// What the machine can hold is its own affair: but either the rate was held, or the run says that it was not.
+#[test]
+fn a_rate_is_held_or_the_run_says_so() {
+    let lab = Lab::new();
+    let host = listener(&lab);
+    let more = ["--rate", "20kpps", "--duration", "200ms"];
+    let ended = lab.linecard(&arguments("uring:a", &more)).end();
+    let report = told(&ended);
+    let trial = &report["trials"][0];
+    let (sent, unsent) = (counts(&report, "sent"), counts(&report, "unsent"));
+    assert_eq!((sent + unsent, host.eth0().rx), (4000, sent), "{report:#?}");
+    let held = report["error"].as_f64().unwrap().abs() <= 0.001 && unsent == 0;
+    let passed = report["passed"].as_bool().unwrap();
+    let code = if held { 0 } else { 4 };
+    assert_eq!((passed, ended.code), (held, code), "{report:#?}");
+    assert_eq!(trial["faults"].as_array().unwrap().is_empty(), held);
+    // Between frames, of which some may have left together.
+    let even = &trial["pacing"]["evenness"];
+    assert_eq!(
+        (&even["gaps"], &even["asked_ns"]),
+        (&Value::from(sent - 1), &Value::from(5e4))
+    );
+}
+
+#[test]
+fn a_port_that_is_gone_for_a_while_is_told() {
+    let lab = Lab::new();
+    let host = listener(&lab);
+    let process = lab.linecard(&arguments("uring:a", &["--rate", "10kpps"]));
+    wait_until("frames", || host.eth0().rx > 0);
+    lab.here.sh("ip link delete dev a");
+    lab.plug(&host, "a");
+    host.sh("ip link set eth0 addrgenmode none arp off up");
+    wait_until("the port to come back", || host.eth0().rx > 0);
+    let ended = process.interrupt();
+    assert_eq!(ended.code, 4, "{ended:#?}");
+    let report = told(&ended);
+    let port = &report["engine"]["ports"][0];
+    let (sent, refused) = (counts(&report, "sent"), report["refused"].as_u64().unwrap());
+    assert!(
+        refused > 0 && counts(&report, "unsent") >= refused,
+        "{report:#?}"
+    );
+    assert_eq!(
+        (port["tx"].as_u64(), report["streams"][0]["sent"].as_u64()),
+        (Some(sent), Some(sent))
+    );
+    let faults = report["trials"][0]["faults"].to_string();
+    assert!(faults.contains("it was down or gone"), "{faults}");
+    lab.assert_left(&["a"]);
+}
+
 #[test]
 fn what_comes_back_is_told_by_stream() {
     let dir = tempfile::tempdir().unwrap();

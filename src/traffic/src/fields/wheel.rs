@@ -1,16 +1,21 @@
-//! Fields that change, at work.
+//! Programs at work: the numbers of fields, frame after frame, and what they are in the frame's words.
 
 use linecard_wire::describe::Field;
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::Rng;
 
+use super::columns::{AHEAD, Column, Follower};
 use super::resolve::{Program, Source};
 
 /// Checksums that one template can have to be changed.
 pub(crate) const MOST_CHECKSUMS: usize = 8;
 
 /// Sums in the making: congruent to the sums of 16-bit words that the checksums are over.
-pub(crate) type Sums = [u64; MOST_CHECKSUMS];
+pub(crate) type Sums = [u32; MOST_CHECKSUMS];
+
+/// How many values a wheel of one step has at least: shorter ones are written out several times, so that the loops over
+/// what happens between two beginnings are long enough to be worth it.
+const LEAST: u64 = 8 * AHEAD as u64;
 
 /// A checksum that changes.
 #[derive(Debug, Clone, Copy)]
@@ -22,126 +27,179 @@ pub(crate) struct Sum {
 
 impl Sum {
     #[inline(always)]
-    pub(crate) fn finish(self, words: u64) -> u16 {
-        let words = (words >> 32) + (words & 0xffff_ffff);
-        let words = fold(words);
+    pub(crate) fn finish(self, words: u32) -> u16 {
         let words = (words >> 16) + (words & 0xffff);
         let words = (words >> 16) + (words & 0xffff);
-        match !(words as u16) {
-            0 if self.zero_is_none => 0xffff,
-            checksum => checksum,
-        }
-    }
-}
-
-/// Where a number lies in a frame.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Place {
-    /// Whole bytes, so many from there.
-    Bytes(u16, u8),
-    /// Bits of a header that begins there.
-    Bits(u16, &'static Field),
-}
-
-impl Place {
-    pub(crate) fn of(start: usize, field: &'static Field) -> Self {
-        let range = field.byte_range();
-        let at = (start + range.end).saturating_sub(8.min(range.len())) as u16;
-        let whole = field.offset_bits.is_multiple_of(8) && field.width_bits.is_multiple_of(8);
-        match range.len().min(8) as u8 {
-            len @ (1 | 2 | 4 | 6 | 8) if whole => Self::Bytes(at, len),
-            _ => Self::Bits(start as u16, field),
-        }
-    }
-
-    #[inline(always)]
-    fn write(self, frame: &mut [u8], number: u64) {
-        match self {
-            Self::Bytes(at, len) => {
-                let at = at as usize;
-                let bytes = number.to_be_bytes();
-                match len {
-                    2 => put::<2>(frame, at, bytes),
-                    4 => put::<4>(frame, at, bytes),
-                    1 => put::<1>(frame, at, bytes),
-                    6 => put::<6>(frame, at, bytes),
-                    _ => put::<8>(frame, at, bytes),
-                }
+        let checksum = !(words as u16);
+        // Without a branch, which a loop over many could not have.
+        checksum
+            | if self.zero_is_none & (checksum == 0) {
+                0xffff
+            } else {
+                0
             }
-            Self::Bits(start, field) => {
-                if let Some(header) = frame.get_mut(start as usize..) {
-                    let _ = linecard_wire::describe::bits::write(header, field, number);
-                }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn put<const N: usize>(frame: &mut [u8], at: usize, bytes: [u8; 8]) {
-    if let (Some(to), Some(from)) = (frame.get_mut(at..at + N), bytes.last_chunk::<N>()) {
-        to.copy_from_slice(from);
-    }
-}
-
-/// A field at work: where it lies, and what it does to which checksum.
-#[derive(Debug, Clone)]
-pub(crate) struct Writer {
-    pub(crate) place: Place,
-    /// Numbers of checksums, and by what the number is multiplied in each.
-    pub(crate) factors: Box<[(u8, u16)]>,
-}
-
-impl Writer {
-    #[inline(always)]
-    fn write(&self, frame: &mut [u8], number: u64, sums: &mut Sums) {
-        self.place.write(frame, number);
-        let folded = fold(number);
-        for &(checksum, factor) in &self.factors {
-            sums[checksum as usize % MOST_CHECKSUMS] += folded * u64::from(factor);
-        }
     }
 }
 
 /// Congruent modulo 2^16 − 1, and below 2^18.
-#[inline(always)]
 pub(crate) fn fold(number: u64) -> u64 {
     (number >> 48) + (number >> 32 & 0xffff) + (number >> 16 & 0xffff) + (number & 0xffff)
 }
 
+/// Where a field lies, and which checksums it is in.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The first bit behind it.
+    end: usize,
+    /// Its lower bits, of which there are 64 at most.
+    width: u32,
+    /// Numbers of checksums, and by what the number is multiplied in each.
+    factors: Box<[(u8, u16)]>,
+}
+
+impl Place {
+    /// `start` is the header's first byte.
+    pub(crate) fn of(start: usize, field: &'static Field, factors: Box<[(u8, u16)]>) -> Self {
+        Self {
+            end: start * 8 + (field.offset_bits + field.width_bits) as usize,
+            width: field.width_bits.min(64) as u32,
+            factors,
+        }
+    }
+
+    /// Bits of the last word behind it.
+    fn tail(&self) -> u32 {
+        (self.end.next_multiple_of(16) - self.end) as u32
+    }
+
+    /// The words it lies in, from the last to the first: where, and which bits are its own.
+    pub(super) fn words(&self) -> impl Iterator<Item = (usize, u16)> {
+        let wide = (u128::MAX >> (128 - self.width)) << self.tail();
+        let last = self.end.next_multiple_of(16) / 8 - 2;
+        let words = (self.width + self.tail()).div_ceil(16);
+        (0..words as usize).map(move |n| (last - 2 * n, (wide >> (16 * n)) as u16))
+    }
+}
+
+/// What a field is in one word.
+#[derive(Debug, Clone)]
+struct Part {
+    column: usize,
+    /// By how many bits the number is to be moved to the right; to the left, if that is less than none.
+    shift: i32,
+    /// Numbers of checksums, and by what the word is multiplied in each.
+    weights: Box<[(u8, u16)]>,
+}
+
+impl Part {
+    fn all(place: &Place, index: impl Fn(usize) -> usize) -> Box<[Self]> {
+        let tail = place.tail();
+        // The words are of the number times 2^tail, which this takes back: 2^16 is 1 in one's complement. And so every
+        // word weighs the same.
+        let back = 1u64 << (16 - tail);
+        let weights = place.factors.iter().map(|(sum, factor)| {
+            let weight = u64::from(*factor) * back % 0xffff;
+            (*sum, weight as u16)
+        });
+        let weights: Box<[_]> = weights.collect();
+        let parts = place.words().zip(0..).map(|((at, _), n)| Self {
+            column: index(at),
+            shift: 16 * n - tail as i32,
+            weights: weights.clone(),
+        });
+        parts.collect()
+    }
+
+    /// Puts the numbers of a run of frames into its word and into the sums.
+    #[inline(always)]
+    fn put(&self, numbers: &[u64], from: usize, words: &mut [Column], followers: &mut [Follower]) {
+        let to = from + numbers.len();
+        let mut bits = [0u16; AHEAD];
+        let Some(bits) = bits.get_mut(..numbers.len()) else {
+            return;
+        };
+        for (bits, number) in bits.iter_mut().zip(numbers) {
+            *bits = if self.shift < 0 {
+                (number << -self.shift) as u16
+            } else {
+                (number >> self.shift) as u16
+            };
+        }
+        if let Some(values) = words
+            .get_mut(self.column)
+            .and_then(|c| c.values.get_mut(from..to))
+        {
+            for (value, bits) in values.iter_mut().zip(&*bits) {
+                *value |= bits;
+            }
+        }
+        for (sum, weight) in &self.weights {
+            let follower = followers.get_mut(usize::from(*sum));
+            let Some(values) = follower.and_then(|f| f.values.get_mut(from..to)) else {
+                continue;
+            };
+            // As nearly all words are: those at even places of what the checksum is over.
+            if *weight == 1 {
+                for (value, bits) in values.iter_mut().zip(&*bits) {
+                    *value += u32::from(*bits);
+                }
+                continue;
+            }
+            let weight = u32::from(*weight);
+            for (value, bits) in values.iter_mut().zip(&*bits) {
+                let more = u32::from(*bits) * weight;
+                *value += (more >> 16) + (more & 0xffff);
+            }
+        }
+    }
+}
+
 /// A [`Program`] at work for one worker.
 #[derive(Debug, Clone)]
-pub(crate) struct Wheel {
-    pub(super) steps: Box<[Cog]>,
-    pub(super) cycle: u64,
+pub(super) struct Wheel {
+    steps: Box<[Cog]>,
+    cycle: u64,
     /// Values are taken every so many: other workers have those between.
-    pub(super) stride: u64,
-    pub(super) at: u64,
+    stride: u64,
+    at: u64,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Cog {
-    pub(super) fields: Box<[(Source, Writer)]>,
+struct Cog {
+    fields: Box<[(Source, Box<[Part]>)]>,
     len: u64,
     at: u64,
 }
 
 impl Wheel {
-    pub(crate) fn new(program: &Program, writers: &[Writer], worker: u64, workers: u64) -> Self {
-        let mut writers = writers.iter();
+    pub(super) fn new(
+        program: &Program,
+        places: &[Place],
+        index: impl Fn(usize) -> usize,
+        worker: u64,
+        workers: u64,
+    ) -> Self {
+        let mut places = places.iter();
+        let again = match &program.steps[..] {
+            [only] if program.cycle == only.len && only.len < LEAST => LEAST.div_ceil(only.len),
+            _ => 1,
+        };
         let steps = program.steps.iter().map(|step| Cog {
             fields: step
                 .fields
                 .iter()
-                .zip(&mut writers)
-                .map(|(field, writer)| (field.source.clone(), writer.clone()))
+                .zip(&mut places)
+                .map(|(field, place)| {
+                    let source = field.source.repeated(step.len, again);
+                    (source, Part::all(place, &index))
+                })
                 .collect(),
-            len: step.len,
+            len: step.len * again,
             at: 0,
         });
         let mut wheel = Self {
             steps: steps.collect(),
-            cycle: program.cycle,
+            cycle: program.cycle * again,
             stride: workers,
             at: worker,
         };
@@ -149,48 +207,106 @@ impl Wheel {
         wheel
     }
 
-    /// Writes the values of this frame and goes on to those of the next.
-    #[inline(always)]
-    pub(crate) fn write(&mut self, frame: &mut [u8], sums: &mut Sums, dice: &mut Pcg64) {
-        for cog in &self.steps {
-            for (source, writer) in &cog.fields {
-                let number = match source {
-                    Source::Range { from, step } => from.wrapping_add(cog.at.wrapping_mul(*step)),
-                    Source::List(list) => list.get(cog.at as usize).copied().unwrap_or(0),
-                    Source::Random { from, span } => {
-                        let wide = u128::from(dice.next_u64()) * (u128::from(*span) + 1);
-                        from.wrapping_add((wide >> 64) as u64)
+    /// Puts the values of the next [`AHEAD`] frames into their columns.
+    pub(super) fn work_out(
+        &mut self,
+        words: &mut [Column],
+        followers: &mut [Follower],
+        dice: &mut Pcg64,
+    ) {
+        let mut numbers = [0; AHEAD];
+        let mut from = 0;
+        while from < AHEAD {
+            let frames = self.run(AHEAD - from);
+            let Some(numbers) = numbers.get_mut(..frames) else {
+                return;
+            };
+            let mut stride = self.stride;
+            for cog in &self.steps {
+                for (source, parts) in &cog.fields {
+                    source.fill(numbers, cog.at, stride, dice);
+                    for part in parts {
+                        part.put(numbers, from, words, followers);
                     }
-                };
-                writer.write(frame, number, sums);
+                }
+                // Only the first steps until it begins again.
+                stride = 0;
             }
+            from += frames;
+            self.go_on(frames as u64);
         }
-        self.at += self.stride;
+    }
+
+    /// For how many frames nothing begins again, up to `most`.
+    fn run(&self, most: usize) -> usize {
+        let first = self.steps.first().map_or(0, |first| first.len - first.at);
+        let left = first.min(self.cycle - self.at).div_ceil(self.stride);
+        usize::try_from(left).unwrap_or(most).clamp(1, most)
+    }
+
+    fn go_on(&mut self, frames: u64) {
+        let by = frames.saturating_mul(self.stride);
+        self.at = self.at.saturating_add(by);
         match self.steps.first_mut() {
-            Some(first) if self.at < self.cycle && first.at + self.stride < first.len => {
-                first.at += self.stride;
+            Some(first) if self.at < self.cycle && first.at.saturating_add(by) < first.len => {
+                first.at += by;
             }
             _ => self.set(),
         }
     }
 
-    /// Goes on from there, within a cycle, if it has one step.
-    pub(crate) fn turn_to(&mut self, at: u64) {
-        debug_assert!(at < self.cycle && self.steps.len() == 1);
-        self.at = at;
-        if let Some(first) = self.steps.first_mut() {
-            first.at = at;
-        }
-    }
-
     /// Where each step is, from where all is.
-    #[cold]
     fn set(&mut self) {
         self.at %= self.cycle;
         let mut left = self.at;
         for cog in &mut self.steps {
             cog.at = left % cog.len;
             left /= cog.len;
+        }
+    }
+}
+
+impl Source {
+    /// The same so many times over.
+    fn repeated(&self, len: u64, times: u64) -> Self {
+        match self {
+            Self::Range { from, step } if times > 1 => {
+                let once = (0..len).map(|n| from.wrapping_add(n.wrapping_mul(*step)));
+                let once: Vec<_> = once.collect();
+                Self::List(once.repeat(times as usize).into())
+            }
+            Self::List(list) => Self::List(list.repeat(times as usize).into()),
+            other => other.clone(),
+        }
+    }
+
+    /// The numbers from the `at`-th on, every so many.
+    #[inline(always)]
+    fn fill(&self, numbers: &mut [u64], at: u64, stride: u64, dice: &mut Pcg64) {
+        match self {
+            Self::Range { from, step } => {
+                let (mut number, delta) = (
+                    from.wrapping_add(at.wrapping_mul(*step)),
+                    stride.wrapping_mul(*step),
+                );
+                for to in numbers {
+                    *to = number;
+                    number = number.wrapping_add(delta);
+                }
+            }
+            Self::List(list) => {
+                let mut at = at as usize;
+                for to in numbers {
+                    *to = list.get(at).copied().unwrap_or(0);
+                    at += stride as usize;
+                }
+            }
+            Self::Random { from, span } => {
+                for to in numbers {
+                    let wide = u128::from(dice.next_u64()) * (u128::from(*span) + 1);
+                    *to = from.wrapping_add((wide >> 64) as u64);
+                }
+            }
         }
     }
 }

@@ -22,8 +22,11 @@
 //! fast as the port takes it, but not what is older than [`Job::catch_up`]: that is counted as unsent and never sent, so
 //! that a trial takes as long as it should.
 
+mod compiled;
+mod even;
 mod handle;
 mod run;
+mod sent;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -39,8 +42,9 @@ use linecard_engine::{Context, PortIndex, WorkerIndex};
 use crate::template::Addresses;
 
 pub use crate::stream::{Job, JobError, Limit};
-pub use handle::{Handle, LaneSent, Sent, State, TrainSent};
+pub use handle::{Handle, State};
 use run::Run;
+pub use sent::{LaneSent, Sent, TrainSent};
 
 /// Where a generator sends, and as whom.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hdrhistogram::Histogram;
 use linecard_engine::{Context, PortIndex};
-use linecard_hal::{Burst, Mbuf};
-use rand_pcg::Pcg64;
+use linecard_hal::Burst;
 
+use super::even::Even;
 use super::{Armed, Progress, SENDING, UNSET};
 use crate::FCS_BYTES;
-use crate::fields::Wheel;
+use crate::fields::Columns;
 use crate::pace::{Pacer, Plan};
-use crate::stamp::Stamp;
 use crate::template::Template;
 
 /// How often counts are published.
@@ -35,10 +34,14 @@ pub(super) struct Run {
     pub(super) trains: Box<[Train]>,
     /// When each paced train is due, if there are several.
     pub(super) queue: BinaryHeap<Reverse<(u64, u32)>>,
+    /// The longest frame of any stream, without FCS.
+    pub(super) longest: u16,
     /// By frame of this turn: the stream, if there are several.
     pub(super) planned: Vec<u32>,
     pub(super) burst: Burst,
     pub(super) gaps: Histogram<u64>,
+    /// Of gaps that were to be equal.
+    pub(super) even: Option<Even>,
     /// Which of how many workers.
     pub(super) worker: u64,
     pub(super) workers: u64,
@@ -75,8 +78,7 @@ pub(super) struct Lane {
     /// Indices of the template's variants, in the order in which frames have them.
     pub(super) sizes: Arc<[u16]>,
     pub(super) at: usize,
-    pub(super) wheels: Box<[Wheel]>,
-    pub(super) dice: Pcg64,
+    pub(super) columns: Columns,
     pub(super) lane: u16,
     pub(super) first: u64,
     pub(super) next: u64,
@@ -95,42 +97,6 @@ pub(super) struct Train {
     pub(super) stride: usize,
     /// A frame is late if it leaves so much later than it was due, at least.
     pub(super) patience_ns: u64,
-}
-
-impl Lane {
-    /// Makes the next frame.
-    #[inline(always)]
-    fn fill(&mut self, mbuf: &mut Mbuf, now_ns: u64) -> u64 {
-        let index = self.sizes.get(self.at).copied().unwrap_or(0);
-        self.at += 1;
-        if self.at >= self.sizes.len() {
-            self.at = 0;
-        }
-        let Some(variant) = self.template.variant(index) else {
-            return 0;
-        };
-        // It fits: sizes were held against the port's longest frame.
-        if !mbuf.set_data(mbuf.headroom() as u16, variant.len) {
-            return 0;
-        }
-        let Some(frame) = mbuf.data_mut() else {
-            return 0;
-        };
-        self.template
-            .write(variant, frame, &mut self.wheels, &mut self.dice);
-        if self.template.stamped {
-            let stamp = Stamp {
-                lane: self.lane,
-                sequence: self.next as u32,
-                sent_ns: now_ns,
-            };
-            let _ = stamp.put_at_end_of(frame);
-        }
-        self.next += 1;
-        let bytes = u64::from(variant.len + FCS_BYTES);
-        self.bytes += bytes;
-        bytes
-    }
 }
 
 impl Train {
@@ -336,31 +302,47 @@ impl Run {
                 only.fill_burst(cx.pool(), &mut self.burst, wanted, now)
             }
             streams => {
-                cx.pool().alloc_burst(&mut self.burst, wanted);
-                let mut bytes = 0;
-                // If there is one stream only, nobody plans.
-                let planned = self.planned.iter().chain(std::iter::repeat(&0));
-                for (mbuf, stream) in self.burst.iter_mut().zip(planned) {
-                    if let Some(lane) = streams.get_mut(*stream as usize) {
-                        bytes += lane.fill(mbuf, now);
+                let got = cx
+                    .pool()
+                    .alloc_frames(&mut self.burst, wanted, self.longest);
+                let made = match streams {
+                    [only] => {
+                        let mut stamps = only.stamps(now);
+                        self.burst.cut_data(|room| only.fill(room, &mut stamps))
                     }
-                }
-                bytes
+                    _ => {
+                        let mut planned = self.planned.iter();
+                        self.burst.cut_data(|room| {
+                            let stream = planned.next().map_or(0, |stream| *stream as usize);
+                            streams.get_mut(stream).map_or(0, |lane| {
+                                let mut stamps = lane.stamps(now);
+                                lane.fill(room, &mut stamps)
+                            })
+                        })
+                    }
+                };
+                made + got as u64 * u64::from(FCS_BYTES)
             }
         };
         let got = self.burst.len();
         cx.emit_burst(port, &mut self.burst);
         let counts = &mut self.counts;
-        if counts.frames == 0 {
-            counts.first_ns = now;
-        } else {
-            self.gaps.saturating_record(now - counts.last_ns);
+        counts.unsent += (wanted - got) as u64;
+        if got == 0 {
+            return;
+        }
+        let since = (counts.frames > 0).then(|| now - counts.last_ns);
+        match since {
+            Some(gap) => self.gaps.saturating_record(gap),
+            None => counts.first_ns = now,
+        }
+        if let Some(even) = &mut self.even {
+            even.record(since, got as u64);
         }
         counts.last_ns = now;
         counts.frames += got as u64;
         counts.bytes += bytes;
         counts.tail = got as u64;
-        counts.unsent += (wanted - got) as u64;
     }
 
     /// Whether nothing will be due any more and the port has taken the last frame.
@@ -396,6 +378,8 @@ impl Run {
     fn change_rate(&mut self, armed: &Armed, now: u64) {
         self.rate_version = armed.rate_version.load(Ordering::Acquire);
         let fps = f64::from_bits(armed.rate.load(Ordering::Relaxed));
+        // Half of the gaps were asked for, and half are others.
+        self.even = None;
         // The first is the one of the job.
         let Some(train) = self.trains.first_mut() else {
             return;

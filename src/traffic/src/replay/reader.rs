@@ -57,6 +57,10 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
 }
 
 /// When each frame is due, in nanoseconds since the first.
+///
+/// None of [`pace`](crate::pace)'s: theirs are functions of a frame's number, so that each worker has its part of them and
+/// passes over what it cannot send. Here a frame's time follows from the file's, or from the lengths of all before it, and the
+/// thread that reads them says it once for all workers.
 pub(super) struct Schedule {
     pace: Pace,
     /// Exact to a nanosecond for months.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use linecard_engine::blocks::{Block, Emptier, Records};
 use linecard_engine::{Context, DropReason, PortIndex, Stage};
-use linecard_hal::{Burst, Mbuf, Mempool};
+use linecard_hal::Burst;
 
 use super::Shared;
 
@@ -127,7 +127,7 @@ impl Replayer {
         let Some(mbuf) = self
             .fresh
             .pop()
-            .and_then(|m| fill(m, cx.pool(), record.data))
+            .and_then(|m| m.copy_in(record.data, cx.pool()))
         else {
             return Sent::NoMbuf;
         };
@@ -175,26 +175,6 @@ impl Replayer {
         self.done = true;
         self.fresh.clear();
     }
-}
-
-/// Copies a frame into `mbuf`, and into more of the pool if it does not fit. `None` if there are not enough.
-#[inline]
-fn fill(mut mbuf: Mbuf, pool: &Mempool, data: &[u8]) -> Option<Mbuf> {
-    let room = mbuf.tailroom();
-    let (first, mut rest) = data.split_at(data.len().min(room));
-    mbuf.append(first.len())?.copy_from_slice(first);
-    while !rest.is_empty() {
-        let mut next = pool.alloc()?;
-        // A further segment needs no headroom.
-        if !next.set_data(0, 0) {
-            return None;
-        }
-        let (part, left) = rest.split_at(rest.len().min(next.tailroom()));
-        next.append(part.len())?.copy_from_slice(part);
-        mbuf.chain(next).ok()?;
-        rest = left;
-    }
-    Some(mbuf)
 }
 
 impl Stage for Replayer {

@@ -4,7 +4,7 @@ use linecard_wire::describe::{Algorithm, Expression, Headers, Role};
 
 use super::complete::complete;
 use super::{Addresses, SHORT, Template, Variant};
-use crate::fields::{Changing, MOST_CHECKSUMS, Place, Program, Sum, Sums, Writer, fold};
+use crate::fields::{Changing, MOST_CHECKSUMS, Place, Program, Sum, Sums, fold};
 use crate::stream::StreamSpec;
 use crate::{FCS_BYTES, size, stamp};
 
@@ -145,22 +145,20 @@ impl Draft {
             ));
         }
         let layout = self.expression.layout();
-        let mut writers = all(programs).zip(&factors).map(|(field, factors)| Writer {
-            place: Place::of(layout[field.found.layer].start, field.found.field),
-            factors: (0..)
-                .zip(&used)
-                .map(|(n, sum)| (n, factors[*sum]))
-                .filter(|(_, factor)| *factor != 0)
-                .collect(),
+        let mut places = all(programs).zip(&factors).map(|(field, factors)| {
+            let factors = (0..).zip(&used).map(|(n, sum)| (n, factors[*sum]));
+            let factors = factors.filter(|(_, factor)| *factor != 0).collect();
+            let start = layout[field.found.layer].start;
+            Place::of(start, field.found.field, factors)
         });
         let programs: Vec<_> = programs
             .iter()
             .map(|program| {
                 let fields = program.steps.iter().map(|step| step.fields.len()).sum();
-                (program.clone(), writers.by_ref().take(fields).collect())
+                (program.clone(), places.by_ref().take(fields).collect())
             })
             .collect();
-        drop(writers);
+        drop(places);
         let checksums: Vec<Sum> = used.iter().map(|sum| sums[*sum]).collect();
         let mut variants = Vec::new();
         for size in self.sizes.clone() {
@@ -186,7 +184,7 @@ impl Draft {
         debug_assert_eq!(image.len(), usize::from(len));
         let mut sums = Sums::default();
         for (sum, checksum) in sums.iter_mut().zip(checksums) {
-            *sum = u64::from(!word(&image, checksum.at));
+            *sum = u32::from(!word(&image, checksum.at));
             // The other zero of one's complement, so that the sum of something is never that of nothing.
             *sum += if *sum == 0 { 0xffff } else { 0 };
         }

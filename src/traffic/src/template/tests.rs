@@ -24,15 +24,14 @@ fn spec(packet: &str, sizes: &str, vary: &[&str]) -> StreamSpec {
 /// So many frames of each size, as one of so many workers sends them.
 fn frames(spec: &StreamSpec, each: usize, worker: u64, workers: u64) -> Vec<Vec<u8>> {
     let template = Template::new(spec, ADDRESSES).unwrap();
-    let mut wheels = template.wheels(worker, workers);
-    let mut dice = Pcg64::seed_from_u64(7);
+    let mut columns = template.columns(worker, workers, Pcg64::seed_from_u64(7));
     let mut frames = Vec::new();
     for index in 0..template.sizes().len() {
         let variant = template.variant(index as u16).unwrap();
         for n in 0..each {
             // Whatever was in the buffer before.
             let mut frame = vec![0xa5; variant.len.into()];
-            template.write(variant, &mut frame, &mut wheels, &mut dice);
+            write(variant, &mut columns, &mut frame);
             if template.stamped {
                 let stamp = Stamp {
                     lane: 7,

@@ -2,6 +2,8 @@
 
 mod args;
 mod back;
+mod figures;
+mod progress;
 mod report;
 mod show;
 mod steer;
@@ -21,7 +23,8 @@ use linecard_traffic::template::Addresses;
 
 pub use args::{GenArgs, parse_speed};
 use back::Back;
-use report::{Outcome, line};
+use progress::line;
+use report::Outcome;
 use steer::Steered;
 
 use super::common::{Live, asked_to_stop};
@@ -47,7 +50,7 @@ pub fn run(args: &GenArgs) -> anyhow::Result<ExitCode> {
     let infos = engine.ports();
     let handle = Handle::new(setup(args, &engine, transmit));
     handle.check(&job)?;
-    far::say(args.json, &report::start(&engine, &handle, &job))?;
+    far::say(args.json, &progress::start(&engine, &handle, &job))?;
     if args.dry_run {
         return Ok(ExitCode::SUCCESS);
     }

@@ -196,6 +196,7 @@ impl Port for XdpPort {
             mtu,
             node: self.device.node(index),
             speed_mbps: self.device.speed(index),
+            speed_is_nominal: interface.is_some_and(|i| i.kind.is_some()),
             max_queues: channels.rx.min(u32::from(MAX_QUEUES)) as u16,
             data_room: self.data_room(mtu),
             offloads: self.enabled(interface),

@@ -123,6 +123,7 @@ impl Port for NullPort {
             mtu: 65_535,
             node: None,
             speed_mbps: None,
+            speed_is_nominal: false,
             max_queues: MAX_QUEUES,
             data_room: self.options.size,
             offloads: Offloads::TX_IPV4_CKSUM

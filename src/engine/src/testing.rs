@@ -119,6 +119,7 @@ impl Port for TestPort {
             mtu: 1500,
             node: None,
             speed_mbps: None,
+            speed_is_nominal: false,
             max_queues: self.queues,
             data_room: 2048,
             offloads: self.offloads,

@@ -40,6 +40,9 @@ pub struct PortInfo {
     pub node: Option<u32>,
     /// Link speed in Mbit/s, if known.
     pub speed_mbps: Option<u32>,
+    /// Whether that speed is a name and no more: the kernel says 10 Gbit/s of every veth, DPDK of every virtual device.
+    /// Such a link is as fast as the machine, and its speed is none to measure by.
+    pub speed_is_nominal: bool,
     /// How many queue pairs it can have.
     pub max_queues: u16,
     /// Data room in bytes that the mbufs of its pool must have at least.

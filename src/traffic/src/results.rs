@@ -90,6 +90,9 @@ pub struct Port {
     pub driver: String,
     /// Link speed in bits a second, if known.
     pub link_bits_per_second: Option<f64>,
+    /// Whether that is only what the link is called: of a veth or another that ends in this machine.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub link_is_nominal: bool,
     /// What the driver chose, and why.
     pub notes: Vec<String>,
 }

@@ -158,6 +158,7 @@ impl Port for DpdkPort {
             mtu: u32::from(self.info.mtu),
             node: u32::try_from(self.info.node).ok(),
             speed_mbps: (self.info.speed_mbps > 0).then_some(self.info.speed_mbps),
+            speed_is_nominal: self.target.is_virtual(),
             max_queues: self.info.max_queues.min(MAX_QUEUES),
             data_room: self.data_room(),
             offloads: self.offloads(),

@@ -159,6 +159,7 @@ impl Port for TapPort {
             mtu: self.device.mtu(),
             node: None,
             speed_mbps: None,
+            speed_is_nominal: false,
             max_queues: if self.multi { MAX_QUEUES } else { 1 },
             data_room: SUPER_DATA_ROOM,
             offloads: self.available() & self.config.offloads,

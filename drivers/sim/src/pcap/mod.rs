@@ -244,6 +244,7 @@ impl Port for PcapPort {
             mtu: MAX_FRAME_LEN as u32 - 14,
             node: None,
             speed_mbps: None,
+            speed_is_nominal: false,
             max_queues: 1,
             data_room: 64,
             offloads: Offloads::RX_TIMESTAMP | Offloads::RX_SCATTER | Offloads::TX_MULTI_SEGS,

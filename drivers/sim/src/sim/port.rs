@@ -102,6 +102,7 @@ impl Port for SimPort {
                 .channel()
                 .and_then(|c| c.impairments().rate)
                 .map(|rate| u32::try_from(rate.bits_per_s / 1_000_000).unwrap_or(u32::MAX)),
+            speed_is_nominal: false,
             max_queues: self.link.0.config.max_queues,
             // Received mbufs are the sender's; only copies come from the receiver's pool, and those may
             // be chains.

@@ -43,6 +43,7 @@ impl Port for Loopback {
             mtu: MTU,
             node: None,
             speed_mbps: None,
+            speed_is_nominal: false,
             max_queues: MAX_QUEUES,
             data_room: 64, // Nothing is written into its pools' mbufs.
             offloads: Offloads::TX_MULTI_SEGS | Offloads::RX_SCATTER, // Chains pass as they are.

@@ -17,6 +17,7 @@ use serde_json::json;
 use super::common::{EngineArgs, note};
 use super::far::{self, stop_on_signals};
 use super::fwd::parse_mac;
+use super::watched::ControlArgs;
 
 /// Measures how long frames take to a reflector or a host and back, one at a time.
 #[derive(Debug, Args)]
@@ -76,6 +77,8 @@ pub struct PingArgs {
     json: bool,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 /// How often a neighbour may not answer within the time that a host has for it. It is asked once a second.
@@ -109,11 +112,13 @@ pub fn run(args: &PingArgs) -> anyhow::Result<ExitCode> {
     let found = responder.as_ref().map(|responder| responder.found());
     let (pinger, replies) = Pinger::new(config, responder)?;
     let mut pinger = Some(pinger);
+    let prepared = args.control.prepare()?;
     let running = engine.start(|_| match pinger.take() {
         Some(pinger) => Box::new(pinger) as Box<dyn Stage>,
         None => Box::new(|_: &mut Mbuf| Verdict::Drop(DropReason::Unclaimed)),
     })?;
     stop_on_signals(&running)?;
+    let server = prepared.serve("ping", Box::new(running.remote()))?;
     far::say(args.json, &format!("{} of {size} bytes\n", begins(args)))?;
     if let (Some(found), Some(wanted)) = (&found, args.gateway.or(args.host)) {
         let patience = args.timeout * QUESTIONS;
@@ -123,6 +128,7 @@ pub fn run(args: &PingArgs) -> anyhow::Result<ExitCode> {
     }
     let mut session = Session::new(args, replies);
     far::until_done(&running, None, Duration::ZERO, || session.look(), |_| {});
+    drop(server);
     let report = running.finish();
     session.read();
     session.sum_up(report.duration_s)

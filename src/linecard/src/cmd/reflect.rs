@@ -45,8 +45,6 @@ pub struct ReflectArgs {
     /// Stop after this time: 5s, 2min.
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
-    #[command(flatten)]
-    control: ControlArgs,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
@@ -55,6 +53,8 @@ pub struct ReflectArgs {
     json: bool,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 /// Runs it.

@@ -78,16 +78,16 @@ pub struct ReplayArgs {
     /// Memory of each worker for reading ahead.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_size)]
     buffer: u64,
-    #[command(flatten)]
-    engine: EngineArgs,
-    #[command(flatten)]
-    control: ControlArgs,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
     /// Print the result as one JSON object; everything else goes to standard error.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 /// How often; `None` for ever.

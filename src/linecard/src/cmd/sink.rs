@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use linecard::control::{Controlled, StreamStatus};
+use linecard::engine::Remote;
 use linecard::traffic::receiver::{self, Clock, Figures, Handle, Snapshot, receivers};
 use linecard::traffic::responder::Addresses;
 use linecard::traffic::sink::Sink;
@@ -47,8 +49,6 @@ pub struct SinkArgs {
     /// Most lanes that are told apart; frames of others are only counted.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     lanes: u32,
-    #[command(flatten)]
-    control: ControlArgs,
     /// How often to show figures; 0s for never.
     #[arg(long, value_name = "D", default_value = "1s", value_parser = humantime::parse_duration)]
     stats_interval: Duration,
@@ -57,6 +57,8 @@ pub struct SinkArgs {
     json: bool,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 /// Runs it.
@@ -75,7 +77,11 @@ pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
     let running = engine.start(|_| receivers.next().map_or_else(nobody, sink))?;
     stop_on_signals(&running)?;
     far::say(args.json, "receiving; Ctrl-C stops and reports\n")?;
-    let server = prepared.serve("sink", Box::new(running.remote()))?;
+    let watched = Watched {
+        remote: running.remote(),
+        handle: handle.clone(),
+    };
+    let server = prepared.serve("sink", Box::new(watched))?;
     let mut live = Live::new(&handle);
     far::until_done(
         &running,
@@ -97,6 +103,49 @@ pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::from(EXIT_UNCLEAN)
     })
+}
+
+/// A sink as `linecard top` sees it.
+struct Watched {
+    remote: Remote,
+    handle: Handle,
+}
+
+impl Controlled for Watched {
+    fn engine(&self) -> &Remote {
+        &self.remote
+    }
+
+    fn streams(&mut self) -> Vec<StreamStatus> {
+        streams(&self.handle.snapshot())
+    }
+}
+
+/// The lanes as streams: the first one by one, the others together.
+fn streams(snapshot: &Snapshot) -> Vec<StreamStatus> {
+    let stream = |name: String, sent: u64, figures: &Figures| StreamStatus {
+        name,
+        sent,
+        received: Some(figures.received),
+        lost: Some(figures.lost_of(sent)),
+        ..StreamStatus::default()
+    };
+    let mut lanes = snapshot.lanes.iter();
+    let mut streams: Vec<_> = lanes
+        .by_ref()
+        .take(SHOWN)
+        .map(|(lane, figures)| stream(format!("lane {lane}"), figures.span(), figures))
+        .collect();
+    if lanes.len() > 0 {
+        let mut others = stream(format!("{} more", lanes.len()), 0, &Figures::default());
+        for (_, figures) in lanes {
+            others.sent += figures.span();
+            others.received = others.received.map(|n| n + figures.received);
+            others.lost = others.lost.map(|n| n + figures.lost());
+        }
+        streams.push(others);
+    }
+    streams
 }
 
 /// For a worker beyond the plan, which there is not.
@@ -259,4 +308,36 @@ fn lanes(snapshot: &Snapshot) -> Table {
         row("all".to_owned(), &snapshot.sum(|_| true));
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_streams_and_none_is_left_out() {
+        let figures = Figures {
+            next: 10,
+            received: 7,
+            ..Figures::default()
+        };
+        let count = SHOWN as u16 + 3;
+        let snapshot = Snapshot {
+            lanes: (0..count).map(|lane| (lane, figures)).collect(),
+            ..Snapshot::default()
+        };
+        let streams = streams(&snapshot);
+        assert_eq!(streams.len(), SHOWN + 1);
+        let of = |n: usize| {
+            let stream: &StreamStatus = &streams[n];
+            (
+                stream.name.as_str(),
+                stream.sent,
+                stream.received,
+                stream.lost,
+            )
+        };
+        assert_eq!(of(0), ("lane 0", 10, Some(7), Some(3)));
+        assert_eq!(of(SHOWN), ("3 more", 30, Some(21), Some(9)));
+    }
 }

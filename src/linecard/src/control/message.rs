@@ -147,7 +147,7 @@ pub struct Status {
     pub hello: Hello,
     /// What its engine has counted.
     pub report: Report,
-    /// What its generator does, stream by stream.
+    /// What its generator sends, or its sink receives, stream by stream.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<StreamStatus>,
     /// Its capture, if there is or was one.
@@ -188,14 +188,14 @@ pub struct RuleStatus {
     pub problem: Option<String>,
 }
 
-/// One stream of a generator.
+/// One stream of a generator, or one lane of a sink.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamStatus {
     /// What it is called.
     pub name: String,
-    /// The rate that it is to have.
+    /// The rate that it is to have; of what is received from elsewhere nothing is known of that.
     pub rate: String,
-    /// Frames sent.
+    /// Frames sent; of a lane, as far as the numbers in its frames tell.
     pub sent: u64,
     /// Frames that should have been sent by now and were not.
     pub unsent: u64,

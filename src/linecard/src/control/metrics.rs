@@ -324,7 +324,10 @@ fn streams(page: &mut Page, status: &Status) {
             }
         }
     }
-    // Known of all streams together: see `StreamStatus`.
+    if status.streams.iter().all(|stream| stream.rate.is_empty()) {
+        return;
+    }
+    // Known of all streams of a generator together: see `StreamStatus`.
     let unsent: u64 = status.streams.iter().map(|s| s.unsent).sum();
     let late: u64 = status.streams.iter().map(|s| s.late).sum();
     page.counter(

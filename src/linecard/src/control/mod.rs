@@ -105,7 +105,7 @@ pub trait Controlled: Send {
     /// Its engine: status, flow rules, captures and stopping are the engine's own.
     fn engine(&self) -> &Remote;
 
-    /// What its generator does.
+    /// What its generator sends, or its sink receives.
     fn streams(&mut self) -> Vec<StreamStatus> {
         Vec::new()
     }

@@ -78,6 +78,9 @@ pub enum Lie {
 /// A stream is over when no frame came for so long.
 const PAUSE_NS: u64 = 50_000_000;
 
+/// The shortest stream that is worth its waits.
+const SHORTEST: Duration = Duration::from_millis(10);
+
 /// Frames that are between the ports at one time at most: what the pool has to have.
 const MOST_HELD: f64 = 65_536.0;
 
@@ -103,6 +106,23 @@ impl DeviceSpec {
             .capacity
             .frames_per_second(bytes, Some(self.link_bits_per_second));
         own.ok().flatten().map_or(link, |fps| fps.min(link))
+    }
+
+    /// How long a stream has to be for all that this device does to show: its buffer is filled by a rate that is too
+    /// high by half of `precision`, and every lie is told. In virtual time a longer one says nothing more.
+    pub fn shows_within(&self, frame_bytes: u16, precision: f64) -> Duration {
+        let fps = self.capacity_fps(frame_bytes);
+        let frames = |n: f64| n / fps;
+        let lies = self.lies.iter().map(|lie| match *lie {
+            Lie::DropAfter(time) | Lie::Stall(_, time) => time.as_secs_f64(),
+            Lie::DropBeyond(n) | Lie::Duplicate(n) | Lie::Reorder(n) | Lie::Loss(n) => {
+                frames(n as f64)
+            }
+            Lie::Late(n, time) => time.as_secs_f64().max(frames(n as f64)),
+        });
+        let filled = frames(f64::from(self.buffer) / precision);
+        let longest = lies.fold(filled, f64::max) * 2.0;
+        Duration::try_from_secs_f64(longest).map_or(Duration::MAX, |time| time.max(SHORTEST))
     }
 
     /// Frames that are between the ports at one time at most.
@@ -228,6 +248,23 @@ mod tests {
         assert_eq!(spec.capacity_fps(64), 1e6);
         assert!((spec.capacity_fps(1518) - 81_274.4).abs() < 0.1);
         assert_eq!("".parse(), Ok(DeviceSpec::default()));
+    }
+
+    #[test]
+    fn what_it_does_shows_in_time() {
+        for (text, millis) in [
+            ("capacity=1Mpps,buffer=64", 25),
+            ("capacity=1kpps,buffer=64", 25_600),
+            ("capacity=1Mpps,buffer=1", 10),
+            ("drop_after=800ms", 1600),
+            ("capacity=1Mpps,drop_beyond=50000", 100),
+            ("stall=1ms/1s,loss=7", 2000),
+            ("capacity=1Mpps,late=50/2s", 4000),
+        ] {
+            let spec: DeviceSpec = text.parse().unwrap();
+            let time = spec.shows_within(64, 0.005);
+            assert_eq!(time.as_millis(), millis, "{text}");
+        }
     }
 
     #[test]

@@ -169,6 +169,7 @@ impl Port for DutPort {
             mtu: 1500,
             node: None,
             speed_mbps: Some((bits / 1e6).round().clamp(1.0, f64::from(u32::MAX)) as u32),
+            speed_is_nominal: false,
             max_queues: 1,
             data_room: 2048,
             offloads: Offloads::empty(),

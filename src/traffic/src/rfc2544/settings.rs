@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::dut::DeviceSpec;
 use crate::rate::Rate;
 use crate::trial::{Tolerance, Waits};
 
@@ -194,6 +195,23 @@ impl Settings {
                 after: millis(200),
             },
             ..Self::strict()
+        }
+    }
+
+    /// For a simulated device: trials in which [all that it does shows](DeviceSpec::shows_within), and none longer.
+    #[must_use]
+    pub fn of_device(self, device: &DeviceSpec) -> Self {
+        let needs = |size: &u16| device.shows_within(*size, self.precision);
+        let longest = self.sizes.iter().map(needs).max().unwrap_or_default();
+        let trial = longest.min(self.trial);
+        Self {
+            trial,
+            first_trial: trial.min(self.first_trial),
+            latency_trial: trial,
+            burst: trial,
+            // From a reset it is back by half of it.
+            recovery_trial: trial.max(device.reset.saturating_mul(2)),
+            ..self
         }
     }
 

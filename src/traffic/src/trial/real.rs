@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use linecard_engine::placement::Plan;
-use linecard_engine::{DropReason, Engine, PortIndex, Report, Running, WorkerIndex};
+use linecard_engine::{DropReason, Engine, PortIndex, Remote, Report, Running, WorkerIndex};
 use linecard_hal::{LinkState, PortInfo};
 use linecard_wire::MacAddr;
 
@@ -111,15 +111,21 @@ impl PortTester {
         Self::assemble(rig, parts, config.tester, link)
     }
 
+    /// What watches and controls its engine.
+    pub fn remote(&self) -> Remote {
+        self.rig().running.remote()
+    }
+
     /// The ports as they were started.
     pub fn ports(&self) -> &[PortInfo] {
         self.rig().running.ports()
     }
 }
 
-/// A link's speed as its port knows it.
+/// A link's speed as its port knows it; of one that is only called so fast, nothing is known.
 pub(super) fn link_of(port: &PortInfo) -> Option<f64> {
-    port.speed_mbps.map(|speed| f64::from(speed) * 1e6)
+    let speed = port.speed_mbps.filter(|_| !port.speed_is_nominal)?;
+    Some(f64::from(speed) * 1e6)
 }
 
 fn workers_of(plan: &Plan, port: PortIndex) -> Vec<WorkerIndex> {

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use clap::Args;
+use linecard::control::Controlled;
+use linecard::engine::Remote;
 use linecard_traffic::dut::DeviceSpec;
 use linecard_traffic::rate::Rate;
 use linecard_traffic::report;
@@ -15,9 +19,10 @@ use linecard_traffic::rfc2544::{Bench, Plan, SIZES, Settings, Test};
 use linecard_traffic::trial::TesterError;
 
 use super::progress::Progress;
-use super::rig::{RigArgs, Subject};
+use super::rig::{Rig, RigArgs, Subject};
 use super::show;
 use crate::cmd::common::asked_to_stop;
+use crate::cmd::watched::ControlArgs;
 
 /// It ran, but not to its end, or a test was refused.
 const INCOMPLETE: u8 = 3;
@@ -55,7 +60,8 @@ pub struct Rfc2544Args {
     /// The port that receives.
     #[arg(long, short = 'r', value_name = "PORT", required_unless_present_any = ["simulate", "dry_run"])]
     receive: Option<String>,
-    /// Measure a simulated device in virtual time instead, to learn the tool: capacity=1Mpps, buffer=64, latency=50us,
+    /// Measure a simulated device in virtual time instead, to learn the tool; unless --trial or --strict says otherwise,
+    /// trials are as long as this device needs to show what it does, which is short: capacity=1Mpps, buffer=64, latency=50us,
     /// link=10Gbps, reset=1s, and lies: loss=N, drop_after=T, drop_beyond=N, duplicate=N, reorder=N, stall=T/U, late=N/T.
     #[arg(long, value_name = "DEVICE", conflicts_with_all = ["port", "receive"])]
     simulate: Option<Device>,
@@ -139,6 +145,25 @@ pub struct Rfc2544Args {
     json: bool,
     #[command(flatten)]
     rig: RigArgs,
+    #[command(flatten)]
+    control: ControlArgs,
+}
+
+/// A benchmark as `linecard top` and `linecard ctl` see it.
+struct Watched {
+    remote: Remote,
+    stop: Arc<AtomicBool>,
+}
+
+impl Controlled for Watched {
+    fn engine(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// With a report of what there is.
+    fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A simulated device, and how it was described.
@@ -197,6 +222,15 @@ impl Rfc2544Args {
         } else {
             Settings::quick()
         };
+        if let Some(sizes) = &self.sizes {
+            settings.sizes.clone_from(&sizes.0);
+        }
+        settings.precision = self.precision.unwrap_or(settings.precision);
+        if let Some(device) = &self.simulate
+            && !self.strict
+        {
+            settings = settings.of_device(&device.spec);
+        }
         let set = |what: &mut Duration, given: Option<Duration>| *what = given.unwrap_or(*what);
         let count = |what: &mut u32, given: Option<u32>| *what = given.unwrap_or(*what);
         set(&mut settings.trial, self.trial);
@@ -228,13 +262,9 @@ impl Rfc2544Args {
         } else if self.reset_command.is_some() {
             settings.tests.push(Test::Reset);
         }
-        if let Some(sizes) = &self.sizes {
-            settings.sizes.clone_from(&sizes.0);
-        }
         if !self.loss_goal.is_empty() {
             settings.loss_goals.clone_from(&self.loss_goal);
         }
-        settings.precision = self.precision.unwrap_or(settings.precision);
         settings.tolerance.rate = self.tolerance.unwrap_or(settings.tolerance.rate);
         settings.max_rate = self.max_rate.filter(|rate| *rate != Rate::Max);
         settings.check().map_err(anyhow::Error::msg)?;
@@ -265,10 +295,26 @@ pub fn run(args: &Rfc2544Args) -> anyhow::Result<ExitCode> {
     let began = (SystemTime::now(), Instant::now());
     let mut described = args.describe(began.0);
     let stop = asked_to_stop()?;
-    let (mut tester, ports) = args
-        .rig
-        .tester(&args.subject(settings.waits.settle), stop)?;
+    // A device in virtual time is nothing that one could watch.
+    let prepared = match args.simulate {
+        None => Some(args.control.prepare()?),
+        Some(_) => None,
+    };
+    let subject = args.subject(settings.waits.settle);
+    let Rig {
+        mut tester,
+        ports,
+        remote,
+        cautions,
+    } = args.rig.tester(&subject, stop.clone())?;
+    let server = match (prepared, remote) {
+        (Some(prepared), Some(remote)) => {
+            prepared.serve("bench", Box::new(Watched { remote, stop }))?
+        }
+        _ => None,
+    };
     described.ports = ports;
+    described.warnings.extend(cautions);
     let link_fps = tester.max_fps(64);
     let plan = Plan::of(&settings, link_fps.map(|fps| fps * 8.0 * 84.0));
     let mut progress = Progress::new(&plan, args.place(), began.1);
@@ -283,6 +329,7 @@ pub fn run(args: &Rfc2544Args) -> anyhow::Result<ExitCode> {
     let (mut results, ended) = bench.run();
     results.duration_s = before + began.1.elapsed().as_secs_f64();
     progress.finish();
+    drop(server);
     if let Err(error) = &ended
         && *error != TesterError::Interrupted
     {

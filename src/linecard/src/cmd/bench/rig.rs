@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Args;
+use linecard::engine::Remote;
 use linecard::engine::topology::Topology;
 use linecard::wire::MacAddr;
 use linecard::{Engine, Idle, PortInfo};
@@ -63,8 +64,17 @@ pub struct Subject<'a> {
     pub settle: Duration,
 }
 
-/// A tester, and its ports as results have them.
-pub type Rig = (Box<dyn Tester>, Vec<Port>);
+/// What a benchmark runs on, ready.
+pub struct Rig {
+    /// What runs the trials.
+    pub tester: Box<dyn Tester>,
+    /// Its ports as results have them.
+    pub ports: Vec<Port>,
+    /// What watches its engine, if that has threads of its own.
+    pub remote: Option<Remote>,
+    /// What to know before believing figures.
+    pub cautions: Vec<String>,
+}
 
 impl RigArgs {
     /// All of it that matters for figures, by name.
@@ -122,9 +132,14 @@ impl RigArgs {
                 role: "both".to_owned(),
                 driver: "simulated".to_owned(),
                 link_bits_per_second: Some(spec.link_bits_per_second),
-                notes: Vec::new(),
+                ..Port::default()
             };
-            return Ok((Box::new(tester), vec![port]));
+            return Ok(Rig {
+                tester: Box::new(tester),
+                ports: vec![port],
+                remote: None,
+                cautions: Vec::new(),
+            });
         }
         let names = subject.ports.ok_or_else(|| {
             anyhow::anyhow!("two ports are needed; say them with --port and --receive")
@@ -147,10 +162,25 @@ impl RigArgs {
         };
         let tester = PortTester::new(engine, config)?;
         let roles = ["transmit", "receive"];
-        let ports = tester.ports().iter().zip(roles);
-        let ports = ports.map(|(info, role)| described(info, role)).collect();
-        Ok((Box::new(tester), ports))
+        let infos = tester.ports();
+        let nominal = infos.first().filter(|_| self.link_speed.is_none());
+        let ports = infos.iter().zip(roles);
+        Ok(Rig {
+            ports: ports.map(|(info, role)| described(info, role)).collect(),
+            remote: Some(tester.remote()),
+            cautions: nominal.and_then(nominal_speed).into_iter().collect(),
+            tester: Box::new(tester),
+        })
     }
+}
+
+/// That a link's speed is not one to measure by.
+fn nominal_speed(info: &PortInfo) -> Option<String> {
+    let speed = info.speed_mbps.filter(|_| info.speed_is_nominal)?;
+    Some(format!(
+        "{} ends in this machine: the {speed} Mbit/s of its link are a name, so no rate is a share of them, and the highest is what the generator can send (--link-speed and --max-rate say otherwise)",
+        info.name
+    ))
 }
 
 fn described(info: &PortInfo, role: &str) -> Port {
@@ -159,6 +189,7 @@ fn described(info: &PortInfo, role: &str) -> Port {
         role: role.to_owned(),
         driver: info.driver.to_owned(),
         link_bits_per_second: info.speed_mbps.map(|speed| f64::from(speed) * 1e6),
+        link_is_nominal: info.speed_is_nominal && info.speed_mbps.is_some(),
         notes: info.notes.clone(),
     }
 }

@@ -216,6 +216,7 @@ pub(super) fn ports(infos: &[PortInfo], transmit: u16, receive: Option<u16>) -> 
             .to_owned(),
             driver: info.driver.to_owned(),
             link_bits_per_second: info.speed_mbps.map(|mbps| f64::from(mbps) * 1e6),
+            link_is_nominal: info.speed_is_nominal && info.speed_mbps.is_some(),
             notes: info.notes.clone(),
         })
         .collect()

@@ -250,6 +250,33 @@ fn every_figure_of_a_known_device_is_found() {
 }
 
 #[test]
+fn trials_as_short_as_the_device_allows_find_it_too() {
+    let device = "capacity=1Mpps,buffer=4,latency=50us,link=2Gbps,reset=20ms";
+    let quick = Settings {
+        tests: Test::ALL.to_vec(),
+        sizes: vec![64],
+        ..Settings::quick()
+    };
+    let quick = quick.of_device(&device.parse().unwrap());
+    assert!(quick.trial <= MS * 10 && quick.recovery_trial == MS * 40);
+    let results = bench(device, quick);
+    let [ndr, pdr] = &results.throughput[..] else {
+        panic!("{:?}", results.throughput);
+    };
+    for (found, right) in [(ndr, 1e6), (pdr, 1e6 / 0.995)] {
+        let fps = found.fps.unwrap();
+        assert!((fps / right - 1.0).abs() <= 0.005, "{found:?}");
+    }
+    let burst = &results.back_to_back[0];
+    assert!(
+        (burst.buffer_frames.unwrap() - 4.0).abs() <= 1.0,
+        "{burst:?}"
+    );
+    let reset = results.reset[0].mean_ns / 1e6;
+    assert!((19.9..=21.0).contains(&reset), "{reset}");
+}
+
+#[test]
 fn latency_below_capacity_is_the_devices_to_the_nanosecond() {
     let quick = Settings {
         tests: vec![Test::Latency],

@@ -1,7 +1,9 @@
 //! Tests of reading: every format, both byte orders, and every way to be broken.
 
 use super::*;
-use crate::write::{Way, Writer};
+use linecard_hal::Way;
+
+use crate::write::Writer;
 use proptest::prelude::*;
 
 /// All frames of a file with their times, how many were skipped, and how it ended.

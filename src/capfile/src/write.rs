@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use byteorder_slice::LittleEndian;
-use linecard_hal::Mbuf;
+use linecard_hal::{Mbuf, Way};
 use pcap_file::pcap::{PcapHeader, RawPcapPacket};
 use pcap_file::pcapng::Block;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
@@ -26,17 +26,6 @@ use crate::read::MAX_FRAME_LEN;
 
 /// Bytes that are collected before they are written.
 const SPILL: usize = 64 << 10;
-
-/// Which way a frame went; noted in pcapng files (`epb_flags`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// Nobody says.
-    Unknown = 0,
-    /// It was received.
-    In = 1,
-    /// It was transmitted.
-    Out = 2,
-}
 
 /// A capture file being written.
 pub struct Writer {

@@ -14,6 +14,7 @@
 //! (draft-ietf-opsawg-pcapng, section 4.3), little-endian, with a time in nanoseconds and the direction, if it is known, in
 //! its flags: so the bytes of a block can be written to such a file as they are.
 
+use linecard_hal::Way;
 use linecard_hal::ring::{Consumer, Producer, spsc};
 
 use crate::sync::{Arc, AtomicBool, Ordering};
@@ -29,17 +30,6 @@ const TAIL: usize = 4;
 
 /// The type of an Enhanced Packet Block.
 const ENHANCED_PACKET: u32 = 6;
-
-/// Which way a frame went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// Nobody says.
-    Unknown = 0,
-    /// It was received.
-    In = 1,
-    /// It was transmitted.
-    Out = 2,
-}
 
 /// What is known of a frame beside its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

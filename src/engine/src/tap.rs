@@ -14,17 +14,31 @@
 //! those that the queue took, as they were handed to it: before the port finishes checksums or cuts super-frames. A VLAN tag
 //! that a port took off, or is to put on, is in its place in the copy.
 
+mod active;
+mod copy;
+mod counts;
+#[cfg(all(test, loom))]
+mod loom_model;
+mod point;
+
 use std::fmt;
 use std::sync::Arc;
 
-use linecard_hal::{Burst, Mbuf, MbufFlags, PortInfo, TxQueue};
+use linecard_hal::{Mbuf, PortInfo, Way};
 
 use crate::bell::Bell;
-use crate::blocks::{About, Block, Emptier, Filler, Way, lane, record_len};
+use crate::blocks::{Block, Emptier, lane, record_len};
 use crate::clock::Time;
 use crate::counters::Published as WorkerCounts;
 use crate::stage::{PortIndex, WorkerIndex};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock, try_lock};
+use crate::sync::{AtomicBool, Ordering};
+use active::Active;
+use counts::{Published, PublishedCounts, sum};
+use point::Point;
+
+pub use copy::{head_of, tagged_len};
+pub use counts::TapCounts;
+pub(crate) use point::Taps;
 
 /// Taps that an engine can have at a time.
 pub const MOST_TAPS: usize = 4;
@@ -183,16 +197,13 @@ impl TapHandle {
             );
             tap.lanes.push(emptier);
             tap.counts.push(counts.clone());
-            let active = Active {
-                config: config.clone(),
+            let active = Active::new(
+                config.clone(),
+                self.burst,
                 filler,
-                counts: vec![TapCounts::default(); self.ports.len()],
-                published: counts,
-                closed: tap.closed.clone(),
-                port: 0,
-                wanted: vec![false; self.burst],
-                marks: Vec::with_capacity(self.burst + 1),
-            };
+                counts,
+                tap.closed.clone(),
+            );
             // If one refuses, dropping the tap takes it off the others.
             point.arrive(active)?;
             bell.ring();
@@ -205,50 +216,6 @@ impl fmt::Debug for TapHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TapHandle({} workers)", self.workers.len())
     }
-}
-
-/// What a tap has seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TapCounts {
-    /// Frames that passed in a direction that is tapped.
-    pub seen: u64,
-    /// Those of them that were selected and copied.
-    pub copied: u64,
-    /// Those that were selected and for which there was no room.
-    pub dropped: u64,
-}
-
-/// By port.
-type Published = Box<[PublishedCounts]>;
-
-#[derive(Default)]
-struct PublishedCounts([AtomicU64; 3]);
-
-impl PublishedCounts {
-    fn write(&self, counts: &TapCounts) {
-        let values = [counts.seen, counts.copied, counts.dropped];
-        for (to, value) in self.0.iter().zip(values) {
-            to.store(value, Ordering::Relaxed);
-        }
-    }
-
-    fn read(&self) -> TapCounts {
-        let [seen, copied, dropped] = [0, 1, 2].map(|i: usize| self.0[i].load(Ordering::Relaxed));
-        TapCounts {
-            seen,
-            copied,
-            dropped,
-        }
-    }
-}
-
-fn sum<'a>(each: impl Iterator<Item = &'a PublishedCounts>) -> TapCounts {
-    each.map(PublishedCounts::read)
-        .fold(TapCounts::default(), |a, b| TapCounts {
-            seen: a.seen + b.seen,
-            copied: a.copied + b.copied,
-            dropped: a.dropped + b.dropped,
-        })
 }
 
 /// A tap on an engine. Dropping it takes it off.
@@ -300,7 +267,7 @@ impl Tap {
     pub fn detach(&self) {
         self.closed.store(true, Ordering::Release);
         for (point, bell) in &self.handle.workers {
-            point.generation.fetch_add(1, Ordering::Release);
+            point.look();
             bell.ring();
         }
     }
@@ -308,7 +275,7 @@ impl Tap {
     /// Whether nothing will ever come again: it was taken off, or the workers have ended; and all blocks were popped.
     pub fn is_over(&self) -> bool {
         for (point, _) in &self.handle.workers {
-            drop(std::mem::take(&mut lock(&point.waiting).departed));
+            point.free_departed();
         }
         self.lanes.iter().all(Emptier::is_over)
     }
@@ -324,327 +291,4 @@ impl fmt::Debug for Tap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tap({:?})", self.counts())
     }
-}
-
-/// Where a worker meets its taps.
-pub(crate) struct Point {
-    /// Grows when there is something to do for the worker.
-    generation: AtomicU64,
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    arriving: Vec<Active>,
-    /// Freed by the control plane. There is room for all.
-    departed: Vec<Active>,
-    /// Taps that arrive or are with the worker.
-    present: usize,
-    /// The worker is no more.
-    ended: bool,
-}
-
-impl Point {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            generation: AtomicU64::new(0),
-            waiting: Mutex::new(Waiting::default()),
-        })
-    }
-
-    fn arrive(&self, active: Active) -> Result<(), TooManyTaps> {
-        let mut waiting = lock(&self.waiting);
-        drop(std::mem::take(&mut waiting.departed));
-        if waiting.ended {
-            // Dropping it tells the tap that nothing will come.
-            return Ok(());
-        }
-        if waiting.present == MOST_TAPS {
-            return Err(TooManyTaps);
-        }
-        waiting.present += 1;
-        waiting.departed.reserve(MOST_TAPS);
-        waiting.arriving.push(active);
-        self.generation.fetch_add(1, Ordering::Release);
-        Ok(())
-    }
-}
-
-/// The taps of one worker.
-pub(crate) struct Taps {
-    point: Arc<Point>,
-    time: Time,
-    generation: u64,
-    active: Vec<Active>,
-}
-
-impl Taps {
-    pub(crate) fn new(point: Arc<Point>, time: Time) -> Self {
-        Self {
-            point,
-            time,
-            generation: 0,
-            active: Vec::with_capacity(MOST_TAPS),
-        }
-    }
-
-    /// Takes on new taps and lets go of those that are closed. Once a turn.
-    #[inline(always)]
-    pub(crate) fn refresh(&mut self) {
-        // Relaxed: it only says that there is something to do. `change` looks again.
-        if self.point.generation.load(Ordering::Relaxed) != self.generation {
-            self.change();
-        }
-    }
-
-    /// Whether there is any.
-    #[inline(always)]
-    pub(crate) fn any(&self) -> bool {
-        !self.active.is_empty()
-    }
-
-    #[cold]
-    fn change(&mut self) {
-        let Some(mut waiting) = try_lock(&self.point.waiting) else {
-            return;
-        };
-        // Acquire: who detaches a tap does not take the lock, so this is what makes `closed` seen below.
-        self.generation = self.point.generation.load(Ordering::Acquire);
-        // First, because a tap may have been taken off before it came here.
-        self.active.append(&mut waiting.arriving);
-        let mut at = 0;
-        while at < self.active.len() {
-            if self.active[at].closed.load(Ordering::Acquire) {
-                let mut active = self.active.swap_remove(at);
-                active.publish();
-                waiting.present -= 1;
-                // No more than have arrived since the list was made empty, and it has room for all.
-                waiting.departed.push(active);
-            } else {
-                at += 1;
-            }
-        }
-    }
-
-    /// Copies what was received.
-    #[cold]
-    pub(crate) fn received(&mut self, port: PortIndex, burst: &Burst) {
-        let now = self.time.wall_ns();
-        for active in &mut self.active {
-            active.stage((port, Way::In), burst.as_slice(), now);
-            active.keep(burst.len());
-        }
-    }
-
-    /// Copies what the queue takes of a burst.
-    #[cold]
-    pub(crate) fn transmit(
-        &mut self,
-        port: PortIndex,
-        tx: &mut dyn TxQueue,
-        burst: &mut Burst,
-    ) -> usize {
-        let now = self.time.wall_ns();
-        // Frames are gone once they are taken, so they are copied before, and those that were not taken are struck
-        // out after.
-        for active in &mut self.active {
-            active.stage((port, Way::Out), burst.as_slice(), now);
-        }
-        let taken = tx.transmit(burst);
-        for active in &mut self.active {
-            active.keep(taken);
-        }
-        taken
-    }
-
-    /// Lets the readers have what there is. About ten times a second.
-    pub(crate) fn flush(&mut self) {
-        for active in &mut self.active {
-            active.publish();
-        }
-    }
-}
-
-impl Drop for Taps {
-    fn drop(&mut self) {
-        self.flush();
-        let mut waiting = lock(&self.point.waiting);
-        waiting.ended = true;
-        waiting.arriving.clear();
-    }
-}
-
-/// One tap on one worker.
-struct Active {
-    config: TapConfig,
-    filler: Filler,
-    /// By port.
-    counts: Vec<TapCounts>,
-    published: Arc<Published>,
-    closed: Arc<AtomicBool>,
-    /// Of the burst in hand.
-    port: usize,
-    /// Of the burst in hand, by frame.
-    wanted: Vec<bool>,
-    /// How things stood before the burst in hand, and behind each of its frames if it is on its way out.
-    marks: Vec<Mark>,
-}
-
-#[derive(Clone, Copy)]
-struct Mark {
-    block: (usize, usize),
-    counts: TapCounts,
-}
-
-impl Active {
-    /// Copies what is wanted of a burst, until [`keep`](Self::keep) says how much of it is to stay.
-    fn stage(&mut self, (port, way): (PortIndex, Way), frames: &[Mbuf], now_ns: u64) {
-        self.marks.clear();
-        self.port = port as usize;
-        let direction = self.config.directions.get(port as usize);
-        let is_tapped = direction.is_some_and(|direction| direction.has(way));
-        if !is_tapped || self.port >= self.counts.len() {
-            return;
-        }
-        // A burst is never larger than the engine's.
-        let frames = &frames[..frames.len().min(self.wanted.len())];
-        let wanted = &mut self.wanted[..frames.len()];
-        wanted.fill(true);
-        if let Some(select) = &self.config.select {
-            select.select(frames, wanted);
-        }
-        let told = match self.config.tell_way {
-            true => way,
-            false => Way::Unknown,
-        };
-        // All of it in one block, so that it can be taken back.
-        let snaplen = self.config.snaplen;
-        let lens = frames
-            .iter()
-            .map(|frame| record_len(tagged_len(frame).min(snaplen)));
-        let needed: usize = lens.zip(&*wanted).map(|(n, &w)| n * usize::from(w)).sum();
-        if needed > 0 && self.filler.with_room(needed).is_none() {
-            // A burst larger than a block: as much of it as fits, or nothing if there is no block.
-            let _ = self.filler.with_room(needed.min(self.config.block_bytes));
-        }
-        self.mark();
-        for (at, frame) in frames.iter().enumerate() {
-            self.counts[self.port].seen += 1;
-            if self.wanted[at] {
-                let done = match self.filler.in_hand() {
-                    Some(block) => {
-                        // What is transmitted may carry the time at which it was received, which is not when it left.
-                        let received = frame.timestamp_ns().filter(|_| way == Way::In);
-                        copy(
-                            frame,
-                            (port, told),
-                            received.unwrap_or(now_ns),
-                            snaplen,
-                            block,
-                        )
-                    }
-                    None => false,
-                };
-                let counts = &mut self.counts[self.port];
-                counts.copied += u64::from(done);
-                counts.dropped += u64::from(!done);
-            }
-            if way == Way::Out {
-                // No more than a burst, for which there is room.
-                self.mark();
-            }
-        }
-    }
-
-    fn mark(&mut self) {
-        self.marks.push(Mark {
-            block: self.filler.mark(),
-            counts: self.counts[self.port],
-        });
-    }
-
-    /// Forgets all but the first `n` frames of the burst that was staged.
-    fn keep(&mut self, n: usize) {
-        if let Some(mark) = self.marks.get(n) {
-            self.counts[self.port] = mark.counts;
-            self.filler.cut(mark.block);
-        }
-    }
-
-    fn publish(&mut self) {
-        self.filler.send();
-        for (to, counts) in self.published.iter().zip(&self.counts) {
-            to.write(counts);
-        }
-    }
-}
-
-/// The tag that belongs to a frame and is not among its bytes.
-fn tag_of(frame: &Mbuf) -> Option<[u8; 4]> {
-    let flags = frame.flags();
-    flags.contains(MbufFlags::TX_VLAN).then(|| {
-        let tpid: u16 = if flags.contains(MbufFlags::VLAN_8021AD) {
-            0x88a8
-        } else {
-            0x8100
-        };
-        let ([a, b], [c, d]) = (tpid.to_be_bytes(), frame.vlan_tci().to_be_bytes());
-        [a, b, c, d]
-    })
-}
-
-/// Bytes of a frame with the tag that belongs to it.
-pub fn tagged_len(frame: &Mbuf) -> usize {
-    frame.frame_len() + 4 * usize::from(tag_of(frame).is_some())
-}
-
-/// The beginning of a frame, with the tag that belongs to it: its first segment, or what fits `scratch` if it has to be
-/// put together there.
-#[inline]
-pub fn head_of<'a>(frame: &'a Mbuf, scratch: &'a mut [u8; HEAD_BYTES]) -> &'a [u8] {
-    if frame.segment_count() == 1 && !frame.flags().contains(MbufFlags::TX_VLAN) {
-        return frame.data();
-    }
-    let n = copy_tagged(frame, scratch);
-    &scratch[..n]
-}
-
-/// Copies as much of a frame as fits, with its tag; returns how much.
-#[inline]
-fn copy_tagged(frame: &Mbuf, to: &mut [u8]) -> usize {
-    match tag_of(frame) {
-        None if frame.segment_count() == 1 => {
-            let data = frame.data();
-            let n = to.len().min(data.len());
-            to[..n].copy_from_slice(&data[..n]);
-            n
-        }
-        Some(tag) if to.len() >= 16 && frame.frame_len() >= 12 => {
-            frame.copy_out(0, &mut to[..12]);
-            to[12..16].copy_from_slice(&tag);
-            16 + frame.copy_out(12, &mut to[16..])
-        }
-        _ => frame.copy_out(0, to),
-    }
-}
-
-/// Copies a frame into a block. `false` if it does not fit.
-#[inline]
-fn copy(
-    frame: &Mbuf,
-    (port, way): (PortIndex, Way),
-    time_ns: u64,
-    snaplen: usize,
-    block: &mut Block,
-) -> bool {
-    let original_len = tagged_len(frame);
-    let about = About {
-        interface: u32::from(port),
-        way,
-        time_ns,
-        original_len: original_len as u32,
-    };
-    block.push(&about, original_len.min(snaplen), |to| {
-        copy_tagged(frame, to);
-    })
 }

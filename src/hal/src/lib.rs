@@ -51,6 +51,6 @@ pub use name::PortName;
 pub use offload::{MbufFlags, Offloads, TxOffload};
 pub use port::{
     LinkState, Port, PortConfig, PortInfo, QueuePair, QueueState, Rung, RxQueue, RxStats, TxQueue,
-    TxStats,
+    TxStats, Way,
 };
 pub use time::SimClock;

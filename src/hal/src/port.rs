@@ -184,6 +184,17 @@ pub enum LinkState {
     Gone,
 }
 
+/// Which way a frame went at a port; the numbers are those of pcapng's `epb_flags`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Nobody says.
+    Unknown = 0,
+    /// It was received.
+    In = 1,
+    /// It was transmitted.
+    Out = 2,
+}
+
 /// What a worker needs to know of a queue between bursts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueState {

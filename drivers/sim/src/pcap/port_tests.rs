@@ -19,7 +19,7 @@ fn file(dir: &Path, name: &str, lengths: &[usize]) -> PathBuf {
     for (i, len) in lengths.iter().enumerate() {
         writer.stage_bytes(
             &vec![i as u8; *len],
-            (0, linecard_capfile::write::Way::Unknown),
+            (0, linecard_hal::Way::Unknown),
             i as u64 * 1000,
         );
         assert!(writer.commit(1));

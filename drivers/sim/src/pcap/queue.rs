@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use linecard_hal::{
-    Burst, Mbuf, Mempool, PortConfig, QueueState, RxQueue, RxStats, TxQueue, TxStats,
+    Burst, Mbuf, Mempool, PortConfig, QueueState, RxQueue, RxStats, TxQueue, TxStats, Way,
 };
 
 use super::lock;
 use super::source::Source;
 use linecard_capfile::read::{Record, Step};
-use linecard_capfile::write::{Way, Writer, now_ns};
+use linecard_capfile::write::{Writer, now_ns};
 
 /// Receives the frames of a file.
 pub(crate) struct PcapRx {

@@ -9,11 +9,11 @@ use linecard_hal::flow::FlowRules;
 use linecard_hal::region::{Region, RegionRequest};
 use linecard_hal::{
     Burst, LinkState, Mempool, Port, PortConfig, PortError, PortInfo, QueuePair, QueueState,
-    RxQueue, RxStats, SimClock, TxQueue, TxStats,
+    RxQueue, RxStats, SimClock, TxQueue, TxStats, Way,
 };
 
 use crate::pcap::{kind_of, lock};
-use linecard_capfile::write::{Way, Writer, is_ng, now_ns};
+use linecard_capfile::write::{Writer, is_ng, now_ns};
 
 /// Writes each frame that a port receives or transmits to a file: pcapng, which notes the direction, if
 /// its name ends in `.pcapng`, else pcap. Times are the mbuf's receive time, or that of the burst.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use linecard_hal::{Mbuf, SimClock};
+use linecard_hal::{Mbuf, SimClock, Way};
 
 use super::{config, engine, forward, frames};
-use crate::blocks::{Way, record_len};
+use crate::blocks::record_len;
 use crate::tap::{Direction, MOST_TAPS, Select, Tap, TapConfig, TapCounts};
 use crate::testing::TestPort;
 use crate::{EngineConfig, Stepped};

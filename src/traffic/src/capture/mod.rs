@@ -76,6 +76,9 @@ pub struct CaptureConfig {
     pub count: Option<u64>,
     /// Ends after this time.
     pub duration: Option<Duration>,
+    /// How long frames may be on their way between port and engine, where a port gathers them: before a capture ends, for
+    /// whatever reason but its count, it waits so long for what arrived by then. What comes meanwhile is captured too.
+    pub grace: Duration,
     /// Bytes of memory for each worker, for what is not yet written.
     pub buffer_bytes: usize,
     /// A remark for the file.
@@ -93,6 +96,7 @@ impl CaptureConfig {
             rotation: Rotation::default(),
             count: None,
             duration: None,
+            grace: Duration::from_millis(20),
             buffer_bytes: 16 << 20,
             comment: None,
         }

@@ -84,7 +84,9 @@ impl Session {
             written: 0,
             lost: 0,
             deadline: config.duration.map(|duration| Instant::now() + duration),
+            grace: config.grace,
             ending: None,
+            is_detached: false,
             shared: shared.clone(),
         };
         writer.publish(None);
@@ -156,8 +158,12 @@ struct Writer {
     written: u64,
     lost: u64,
     deadline: Option<Instant>,
+    /// How long frames may be on their way to the engine.
+    grace: Duration,
     /// Why it is to end, and since when it is known.
     ending: Option<(Ended, Instant)>,
+    /// The tap was taken off.
+    is_detached: bool,
     shared: Arc<Shared>,
 }
 
@@ -167,6 +173,7 @@ impl Writer {
         let mut told = Instant::now();
         let mut result = self.files.begin(&patient);
         while result.is_ok() {
+            self.end_if_due();
             match self.tap.pop() {
                 Some((lane, block)) => {
                     result = self.write(&block, &patient);
@@ -182,7 +189,6 @@ impl Writer {
             if self.files.is_old() && self.files.has_frames() && result.is_ok() {
                 result = self.files.rotate(&self.interfaces());
             }
-            self.end_if_due();
         }
         let why = match result {
             Ok(()) => self.ending.take().map_or(Ended::Engine, |(why, _)| why),
@@ -198,29 +204,37 @@ impl Writer {
         self.publish(Some(why));
     }
 
-    /// Looks whether it is to end, and if so takes the tap off: what was copied by then is still to be written.
+    /// Looks whether it is to end, and takes the tap off once what was on its way has come: what was copied by then is
+    /// still to be written.
     fn end_if_due(&mut self) {
-        if self.ending.is_some() {
-            return;
+        let is_full = self.written >= self.count;
+        if self.ending.is_none() {
+            let why = if is_full {
+                Ended::Count
+            } else if self.shared.stop.load(Ordering::Relaxed) {
+                Ended::Stopped
+            } else if self.deadline.is_some_and(|at| Instant::now() >= at) {
+                Ended::Duration
+            } else {
+                return;
+            };
+            self.ending = Some((why, Instant::now()));
         }
-        let why = if self.written >= self.count {
-            Ended::Count
-        } else if self.shared.stop.load(Ordering::Relaxed) {
-            Ended::Stopped
-        } else if self.deadline.is_some_and(|at| Instant::now() >= at) {
-            Ended::Duration
-        } else {
-            return;
-        };
-        self.tap.detach();
-        self.ending = Some((why, Instant::now()));
+        if !self.is_detached && (is_full || self.ending_for() >= self.grace) {
+            self.tap.detach();
+            self.is_detached = true;
+        }
+    }
+
+    /// Since when it is known that it is to end.
+    fn ending_for(&self) -> Duration {
+        let since = self.ending.as_ref().map(|(_, since)| since.elapsed());
+        since.unwrap_or_default()
     }
 
     /// Whether the workers do not let go.
     fn is_given_up(&self) -> bool {
-        self.ending
-            .as_ref()
-            .is_some_and(|(_, since)| since.elapsed() > FAREWELL)
+        self.ending_for() > self.grace.saturating_add(FAREWELL)
     }
 
     /// Writes what is still wanted of a block.
@@ -345,5 +359,49 @@ fn patience(shared: Arc<Shared>, deadline: Option<Instant>) -> impl Fn() -> bool
             now
         });
         since.elapsed() < FAREWELL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linecard_engine::topology::Topology;
+    use linecard_engine::{DropReason, Engine, EngineConfig, Verdict};
+    use linecard_hal::{Mbuf, Port, SimClock};
+    use linecard_sim::null::NullPort;
+
+    use super::*;
+    use crate::capture::Target;
+
+    #[test]
+    fn what_is_on_its_way_when_the_time_is_over_is_waited_for() {
+        let port = NullPort::open("null:0".parse().unwrap()).unwrap();
+        let topology = Topology::synthetic("core:1 pu:1").unwrap();
+        let ports: Vec<Box<dyn Port>> = vec![Box::new(port)];
+        let config = EngineConfig {
+            pin: false,
+            ..EngineConfig::default()
+        };
+        let engine = Engine::on(&topology, ports, config).unwrap();
+        let clock = SimClock::new();
+        let discard = |_: &mut Mbuf| Verdict::Drop(DropReason::Unclaimed);
+        let engine = engine.step(|_| Box::new(discard), clock.clone());
+        let mut engine = engine.unwrap();
+
+        let dir = tempfile::tempdir().unwrap();
+        let config = CaptureConfig {
+            duration: Some(Duration::ZERO),
+            grace: Duration::MAX,
+            count: Some(10),
+            buffer_bytes: 1 << 16,
+            ..CaptureConfig::new(1, Target::File(dir.path().join("out.pcapng")))
+        };
+        let session = Session::start(&engine.taps(), config).unwrap();
+        while !session.is_finished() {
+            engine.turn();
+            clock.advance_ns(1_000_000_000);
+        }
+        let stats = session.stop();
+        assert_eq!((stats.written, stats.ended), (10, Some(Ended::Duration)));
+        engine.stop();
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use linecard_capfile::read::{MAX_FRAME_LEN, OpenError, Reader, Record, Step};
-use linecard_engine::blocks::{About, Filler, Way, record_len};
-use linecard_hal::PortInfo;
+use linecard_engine::blocks::{About, Filler, record_len};
+use linecard_hal::{PortInfo, Way};
 use linecard_wire::FlowKey;
 
 use super::{Found, ReplayConfig, Shared, Timing};

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use linecard_capfile::write::{Way, Writer};
+use linecard_capfile::write::Writer;
 use linecard_engine::tap::{Direction, Tap, TapConfig};
 use linecard_engine::topology::Topology;
 use linecard_engine::{Engine, EngineConfig, Stepped};
-use linecard_hal::{Port, SimClock};
+use linecard_hal::{Port, SimClock, Way};
 use linecard_sim::sim::{Clock, Link, LinkConfig};
 use linecard_wire::FlowKey;
 

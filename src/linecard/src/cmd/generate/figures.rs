@@ -305,8 +305,11 @@ mod tests {
         assert_eq!(of(&all), (0, 0, 3000, 0.0));
         let nothing = Snapshot::default();
         let streams = streams(&job, &all, 3000, Some(&nothing));
-        let of = |stream: &Stream| (stream.sent, stream.back.as_ref().unwrap().lost);
-        assert_eq!((of(&streams[0]), streams[0].bytes), ((Some(0), Some(0)), 0));
+        let lost = streams[0].back.as_ref().unwrap().lost;
+        assert_eq!(
+            (streams[0].sent, streams[0].bytes, lost),
+            (Some(0), 0, Some(0))
+        );
         let mut half = sent();
         assert_eq!(take_out(&mut half, 1500), 1500);
         assert_eq!(of(&half), (1500, 96_000, 1500, 5e3));

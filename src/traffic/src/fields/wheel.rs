@@ -62,7 +62,7 @@ impl Place {
     pub(crate) fn of(start: usize, field: &'static Field, factors: Box<[(u8, u16)]>) -> Self {
         Self {
             end: start * 8 + (field.offset_bits + field.width_bits) as usize,
-            width: field.width_bits.min(64) as u32,
+            width: field.width_bits.min(64),
             factors,
         }
     }

@@ -7,8 +7,9 @@
 //!
 //! [`TapHandle::attach`] puts a tap on every worker; [`Tap::pop`] gives what they copied, in [blocks](crate::blocks).
 //! Nothing that the tap's reader does or does not do reaches the traffic: a worker that finds no empty block counts
-//! the frame as dropped by the tap and goes on. Without a tap it costs a worker one relaxed load a turn. With one, a
-//! look at the clock and a virtual call for each burst, and the copying of what was selected.
+//! the frame as dropped by the tap and goes on. Without a tap it costs a worker one relaxed load a turn and a test for each
+//! burst, in and out: 0.1 of the 59 instructions with which a frame crosses between two `null:` ports (by callgrind, bursts
+//! of 32). With one, a look at the clock and a virtual call for each burst, and the copying of what was selected.
 //!
 //! Received frames are taken as they were given by the queue, before a stage sees them. Transmitted frames are
 //! those that the queue took, as they were handed to it: before the port finishes checksums or cuts super-frames. A VLAN tag

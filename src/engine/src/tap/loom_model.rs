@@ -75,7 +75,7 @@ fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
 
 #[test]
 fn what_a_worker_copies_until_it_ends_is_read_or_counted() {
-    explore(2, || {
+    explore(3, || {
         let handle = handle();
         let worker = handle.clone();
         let mut tap = handle.attach(&small()).unwrap();
@@ -89,7 +89,7 @@ fn what_a_worker_copies_until_it_ends_is_read_or_counted() {
 
 #[test]
 fn a_tap_that_comes_and_goes_while_a_worker_runs_is_honest_and_ends() {
-    explore(2, || {
+    explore(3, || {
         let handle = handle();
         let worker = handle.clone();
         let worker = thread::spawn(move || work(&worker, 2));

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use linecard::engine::tap::{Direction, MOST_BYTES};
+use linecard::hal::LinkState;
 use linecard::modes::{self, Mode, ModeConfig};
 use linecard::{Engine, EngineConfig, Idle, Offloads, Report, Running};
 use linecard_traffic::capture::{CaptureConfig, CaptureStats, Ended, Rotation, Session, Target};
@@ -23,9 +24,15 @@ use super::watched::ControlArgs;
 /// How often to look whether it is over.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How many of these between two looks at the ports' devices.
+const LOOKS_AT_LINKS: u32 = 4;
+
 /// How long a port may gather frames: they come with their times, and nobody waits for one, so fewer wake-ups
 /// are better than early ones.
 const GATHER: Duration = Duration::from_millis(10);
+
+/// How long a frame may be on its way to the engine: it is gathered, and the kernel's timer is late.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// Captures what ports receive to a file, a ring of files or a pipe, until the count, the duration or
 /// Ctrl-C.
@@ -45,8 +52,10 @@ Examples:
 What was not captured is counted: missed (by the device or the kernel, before us), dropped (writing was \
 behind: a larger --buffer or a faster disk), lost (the disk was full, or nobody read the pipe).
 
-Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but could not write all of it, or \
-a worker failed. Ctrl-C ends it in order, with a whole file; twice, at once.")]
+A port whose device is removed is captured from again when it is back.
+
+Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but could not write all of it, a port \
+was gone for some time, or a worker failed. Ctrl-C ends it in order, with a whole file; twice, at once.")]
 pub struct CaptureArgs {
     /// A port; say it once for each.
     #[arg(long = "port", short = 'p', value_name = "PORT", required = true)]
@@ -113,6 +122,7 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
         },
         count: args.count,
         duration: args.duration,
+        grace: GRACE,
         buffer_bytes: usize::try_from(args.buffer)?,
         comment: args.comment.clone(),
         ..CaptureConfig::new(count, target)
@@ -127,17 +137,20 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     // Scripts wait for this line: from here on every frame is captured or counted.
     note("capturing; Ctrl-C stops and reports\n");
     let server = prepared.serve("capture", Box::new(running.remote()))?;
-    watch(&session, &running, &asked, args.stats_interval);
+    let mut links = Links::default();
+    watch(&session, &running, &asked, args.stats_interval, &mut links);
     drop(server);
-    if !session.is_finished() {
-        // What came before it was asked to end is still to be handed over.
-        std::thread::sleep(2 * GATHER);
-    }
     let capture = session.stop();
+    links.look(&running);
     let report = running.finish();
-    say(&capture, &report, args.json, to_stdout)?;
+    let told = Told {
+        capture: &capture,
+        gone: &links.lost,
+        report: &report,
+    };
+    say(&told, args.json, to_stdout)?;
     let failed = matches!(capture.ended, Some(Ended::Failed(_) | Ended::ReaderHangs));
-    Ok(if failed || !report.is_clean() {
+    Ok(if failed || !links.lost.is_empty() || !report.is_clean() {
         ExitCode::from(EXIT_UNCLEAN)
     } else {
         ExitCode::SUCCESS
@@ -203,12 +216,58 @@ fn engine_config(args: &CaptureArgs) -> EngineConfig {
     config
 }
 
+/// Which ports' devices were removed.
+#[derive(Default)]
+struct Links {
+    /// Those that are not there.
+    away: Vec<String>,
+    /// Those that were not there at any time.
+    lost: Vec<String>,
+}
+
+impl Links {
+    /// Looks how they are, and tells what is new.
+    fn look(&mut self, running: &Running) {
+        for port in running.snapshot().ports {
+            let was_away = self.away.contains(&port.name);
+            match port.link {
+                Some(LinkState::Gone) if !was_away => {
+                    note(&format!(
+                        "{}: its device was removed; what it had received is captured, and more once it is back\n",
+                        port.name
+                    ));
+                    if !self.lost.contains(&port.name) {
+                        self.lost.push(port.name.clone());
+                    }
+                    self.away.push(port.name);
+                }
+                Some(LinkState::Up | LinkState::Down) if was_away => {
+                    note(&format!("{}: its device is back\n", port.name));
+                    self.away.retain(|name| *name != port.name);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Waits for the end and shows figures meanwhile.
-fn watch(session: &Session, running: &Running, asked: &AtomicBool, every: Duration) {
+fn watch(
+    session: &Session,
+    running: &Running,
+    asked: &AtomicBool,
+    every: Duration,
+    links: &mut Links,
+) {
     let mut shown = Instant::now();
     let mut last = session.stats();
+    let mut looks: u32 = 0;
     while !session.is_finished() && !asked.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK);
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(LOOKS_AT_LINKS) {
+            links.look(running);
+        }
         let elapsed = shown.elapsed();
         if every.is_zero() || elapsed < every {
             continue;
@@ -233,13 +292,18 @@ fn watch(session: &Session, running: &Running, asked: &AtomicBool, every: Durati
 struct Told<'a> {
     #[serde(flatten)]
     capture: &'a CaptureStats,
+    /// Ports whose devices were removed for some time.
+    gone: &'a [String],
     #[serde(flatten)]
     report: &'a Report,
 }
 
-fn say(capture: &CaptureStats, report: &Report, json: bool, to_stdout: bool) -> anyhow::Result<()> {
+fn say(told: &Told<'_>, json: bool, to_stdout: bool) -> anyhow::Result<()> {
+    let Told {
+        capture, report, ..
+    } = told;
     let mut text = if json {
-        serde_json::to_string(&Told { capture, report })?
+        serde_json::to_string(told)?
     } else {
         let mut text = format!(
             "{} frames captured of {} seen; missed {} (device or kernel), dropped {} (no room), lost {} (not written)\n{} bytes in {} file(s), the last {}",
@@ -265,6 +329,11 @@ fn say(capture: &CaptureStats, report: &Report, json: bool, to_stdout: bool) -> 
             }
             Some(Ended::ReaderGone) => text += "\nthe reader of the pipe has gone",
             _ => {}
+        }
+        for port in told.gone {
+            text += &format!(
+                "\nerror: the device of {port} was gone for some time: what came meanwhile is not in the file"
+            );
         }
         if !report.is_clean() {
             text += "\nerror: a worker failed, a frame is unaccounted for or an mbuf leaked; see --json";

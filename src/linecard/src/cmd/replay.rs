@@ -241,9 +241,9 @@ fn say(replay: &ReplayStats, report: &Report, json: bool) -> anyhow::Result<Exit
     })
 }
 
-/// Rates, unless all left at once.
+/// Rates, unless there is no time from a first frame to a last.
 fn speed(replay: &ReplayStats) -> String {
-    if replay.duration_s == 0.0 {
+    if replay.sent < 2 || replay.duration_s == 0.0 {
         return String::new();
     }
     let pps = replay.sent.saturating_sub(1) as f64 / replay.duration_s;
@@ -288,6 +288,19 @@ fn parse_map(text: &str) -> Result<Map, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_frame_has_no_rate() {
+        let mut replay = ReplayStats {
+            sent: 1,
+            sent_bytes: 60,
+            duration_s: 1e-6,
+            ..ReplayStats::default()
+        };
+        assert_eq!(speed(&replay), "");
+        (replay.sent, replay.sent_bytes) = (2, 120);
+        assert_eq!(speed(&replay), " (1000000 pps, 0.960 Gbit/s)");
+    }
 
     #[test]
     fn numbers_and_their_errors() {

@@ -229,6 +229,57 @@ fn a_capture_is_that_of_tcpdump_frame_by_frame() {
 }
 
 #[test]
+fn a_port_that_vanishes_is_told_and_what_it_had_received_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("out.pcapng");
+    let frame = &many_kinds()[0];
+    let lab = Lab::new();
+    let host = lab.host("port");
+    host.sh("ip link set eth0 addrgenmode none arp off");
+    host.up(&[]);
+    let capture = capturing(
+        &lab,
+        &["--port", "uring:port", "--write", path(&output), "--json"],
+    );
+    host.send_raw(frame, 100);
+    lab.here.sh("ip link delete dev port");
+    wait_until("the news", || capture.stderr().contains("was removed"));
+    lab.plug(&host, "port");
+    host.sh("ip link set eth0 addrgenmode none arp off");
+    host.up(&[]);
+    wait_until("its return", || capture.stderr().contains("is back"));
+    let size = || fs::metadata(&output).map_or(0, |meta| meta.len());
+    let record = 32 + frame.len().next_multiple_of(4) as u64;
+    wait_until("what came before", || size() > 100 * record);
+    // Some are sent before the port is open again, and are nobody's.
+    let (mut sent, before) = (100, size());
+    wait_until("frames of the new device", || {
+        host.send_raw(frame, 1);
+        sent += 1;
+        size() > before
+    });
+    lab.here.sh("ip link delete dev port");
+    wait_until("the news", || {
+        capture.stderr().matches("was removed").count() == 2
+    });
+    let ended = capture.interrupt();
+    assert_eq!(ended.code, 3, "{ended:#?}");
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        report["gone"],
+        serde_json::json!(["uring:port"]),
+        "{report}"
+    );
+    let written = report["written"].as_u64().unwrap();
+    assert!((101..=sent).contains(&written), "{written} of {sent}");
+    assert_eq!(report["seen"].as_u64(), Some(written));
+    let told = tshark(&lab.here, &output, "-T fields -e frame.len");
+    let len = frame.len().to_string();
+    assert_eq!(told.len() as u64, written);
+    assert!(told.iter().all(|told| *told == len), "{told:?}");
+}
+
+#[test]
 fn rings_of_files_counts_and_pipes() {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("ring.pcapng");

@@ -262,6 +262,7 @@ mod tests {
                 role: some(),
                 driver: some(),
                 link_bits_per_second: Some(number),
+                link_is_nominal: false,
                 notes: vec![some()],
             }],
             settings: [(some(), some())].into(),

@@ -462,10 +462,9 @@ mod tests {
         };
         let (good, bad) = ((1, 60, 0.0), (1, 60, 0.01));
         let (whole_bad, whole_good) = ((60, 1, 0.001), (60, 1, 0.0));
-        let mut almost = bad;
-        almost.1 = 59;
+        let almost = (1, 59, 0.0);
         for (trials, right) in [
-            (&[good, almost][..], [Upper, Undecided, Undecided, Upper]),
+            (&[almost, bad][..], [Upper, Undecided, Undecided, Upper]),
             (&[good, bad], [Upper, Undecided, Lower, Upper]),
             (&[good, bad, whole_bad], [Upper, Undecided, Lower, Lower]),
             (

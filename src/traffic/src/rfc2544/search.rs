@@ -432,7 +432,9 @@ mod tests {
         }
     }
 
-    /// The worked example of RFC 9971: four goals, and what they make of one load as its trials come in.
+    /// The worked example of RFC 9971: four goals, and what they make of one load as its trials come in. The draft's table
+    /// has the last two of the fourth goal as lower bounds, with 43 % and 27 % of bad trials where 20 % are allowed; its
+    /// algorithm, which is what is followed here, does not.
     #[test]
     fn loads_are_classified_as_in_the_example_of_the_rfc() {
         use Class::{Lower, Undecided, Upper};
@@ -466,10 +468,10 @@ mod tests {
         for (trials, right) in [
             (&[almost, bad][..], [Upper, Undecided, Undecided, Upper]),
             (&[good, bad], [Upper, Undecided, Lower, Upper]),
-            (&[good, bad, whole_bad], [Upper, Undecided, Lower, Lower]),
+            (&[good, bad, whole_bad], [Upper, Undecided, Lower, Upper]),
             (
                 &[good, bad, whole_bad, whole_good],
-                [Upper, Lower, Lower, Lower],
+                [Upper, Lower, Lower, Upper],
             ),
         ] {
             assert_eq!(classes(trials), right, "{trials:?}");

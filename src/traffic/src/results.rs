@@ -334,4 +334,6 @@ pub struct Recovery {
     pub repetitions_ns: Vec<f64>,
     /// Their mean.
     pub mean_ns: f64,
+    /// How finely such a time is seen: none is more exact than that.
+    pub resolution_ns: f64,
 }

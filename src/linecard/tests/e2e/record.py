@@ -1,4 +1,5 @@
 """Writes what arrives at an interface to a capture file until it is told to stop: record.py INTERFACE FILE."""
+import errno
 import select
 import socket
 import struct
@@ -21,7 +22,13 @@ while True:
         # What is queued by now is still written.
         done = True
     if sock in ready:
-        frame, address = sock.recvfrom(65536)
+        try:
+            frame, address = sock.recvfrom(65536)
+        except OSError as error:
+            # Told once; what came before is still there.
+            if error.errno != errno.ENETDOWN:
+                raise
+            continue
         # 4 is what this interface's own side sent.
         if address[2] != 4:
             out.write(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)

@@ -191,6 +191,11 @@ fn through_a_forwarder() {
     assert!(results.throughput[0].fps.is_some(), "{results:#?}");
     assert_eq!(results.ports[0].name, "uring:t0");
     assert_eq!(results.ports[1].role, "receive");
+    // The 10 Gbit/s of a veth are nobody's line rate.
+    assert!(results.ports[0].link_is_nominal, "{:?}", results.ports);
+    assert_eq!(results.throughput[0].line_fps, None);
+    let said = |warning: &String| warning.contains("uring:t0 ends in this machine");
+    assert!(results.warnings.iter().any(said), "{:?}", results.warnings);
     let latency = &results.latency[0].latency.time;
     assert!(
         latency.count > 0 && latency.min_ns > 0 && latency.min_ns <= latency.max_ns,
@@ -207,6 +212,57 @@ fn through_a_forwarder() {
     assert_eq!(file, results);
     assert!(place.path().join("report.html").exists() && place.path().join("report.csv").exists());
     assert_eq!(forwarder.interrupt().code, 0);
+}
+
+#[test]
+fn a_forwarder_that_is_killed_and_started_again_is_timed() {
+    let lab = cables();
+    let device = [
+        "fwd",
+        "--port",
+        "uring:d0",
+        "--port",
+        "uring:d1",
+        "--idle",
+        "sleep",
+        "--no-control",
+        "--stats-interval",
+        "100ms",
+    ];
+    let forwarder = lab.linecard(&device).ready();
+    // The new one is the command itself, so it ends with the benchmark.
+    let reset = format!(
+        "kill -9 {}; exec {LINECARD} {}",
+        forwarder.pid(),
+        device.join(" ")
+    );
+    let args = [
+        "--json",
+        "--test",
+        "reset",
+        "--reset-command",
+        &reset,
+        "--recovery-trial",
+        "1500ms",
+        "--recovery-repetitions",
+        "1",
+        // A busy machine holds a generator up for longer than a trial forgives.
+        "--attempts",
+        "20",
+    ];
+    let ended = bench(&lab, &args).end();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    assert_eq!(forwarder.end().code, 128 + 9);
+    let results = results(&ended);
+    let [reset] = &results.reset[..] else {
+        panic!("{results:#?}");
+    };
+    assert!(reset.mean_ns > 0.0 && reset.mean_ns < 1.5e9, "{reset:?}");
+    let trial = results.trials.iter().find(|t| t.test == "reset").unwrap();
+    assert!(
+        trial.counts.lost > 0 && trial.counts.received > 0,
+        "{trial:?}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Generated traffic over every driver: each frame is what it should be, and everybody counts as many.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -89,8 +89,46 @@ fn streams(directory: &Path) -> String {
     path(&file).to_owned()
 }
 
+/// Captures of several ports, one after the other: `tshark` takes longer to start than to read them all.
+struct Captures {
+    home: tempfile::TempDir,
+    files: Vec<PathBuf>,
+}
+
+impl Captures {
+    fn new() -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        Self {
+            home,
+            files: Vec::new(),
+        }
+    }
+
+    /// Where the next one goes.
+    fn file(&mut self) -> PathBuf {
+        let file = self.home.path().join(format!("{}.pcap", self.files.len()));
+        self.files.push(file.clone());
+        file
+    }
+
+    fn streams(&self) -> String {
+        streams(self.home.path())
+    }
+
+    /// All are right, each with its frames.
+    fn approve(self) {
+        let home = self.home.path();
+        let all = home.join("all.pcapng");
+        let mut merge = Command::new("mergecap");
+        merge.args(["-a", "-w", path(&all)]).args(&self.files);
+        let output = merge.output().expect("mergecap");
+        assert!(output.status.success(), "{output:#?}");
+        tshark_approves(&all, self.files.len() as u64, home);
+    }
+}
+
 /// tshark, with all checks on, finds as many frames of each kind as were sent, and nothing wrong with any.
-fn tshark_approves(file: &Path, home: &Path) {
+fn tshark_approves(file: &Path, ports: u64, home: &Path) {
     let mut command = Command::new("tshark");
     command.env("HOME", home).env("XDG_CONFIG_HOME", home);
     for checked in ["ip", "tcp", "udp"] {
@@ -129,7 +167,7 @@ fn tshark_approves(file: &Path, home: &Path) {
     let found: Vec<u64> = kinds.values().copied().collect();
     assert_eq!(
         found,
-        [N; 4],
+        [N * ports; 4],
         "{kinds:?}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
@@ -173,11 +211,21 @@ fn of_a_cable() -> Vec<&'static str> {
     ports
 }
 
+/// The ports that make their interface themselves, or take one that was made before so that somebody can look at it.
+fn taps() -> Vec<(&'static str, &'static str)> {
+    let mut ports = vec![("tap:t0", "")];
+    if cfg!(feature = "dpdk") {
+        ports.push(("dpdk:net_tap0?iface=t0", "multi_queue"));
+    }
+    ports
+}
+
 #[test]
 fn a_kernel_receives_what_was_sent() {
-    let home = tempfile::tempdir().expect("a directory");
-    let (streams, file) = (streams(home.path()), home.path().join("got.pcap"));
+    let mut captures = Captures::new();
+    let streams = captures.streams();
     for port in of_a_cable() {
+        let file = captures.file();
         let lab = Lab::new();
         let host = silent(&lab);
         let recorder = Recorder::new(&host, "eth0", &file);
@@ -185,34 +233,61 @@ fn a_kernel_receives_what_was_sent() {
         sent_all(&ended);
         recorder.end();
         assert_eq!(host.eth0().rx, ALL, "{port}");
-        tshark_approves(&file, home.path());
     }
-    // A device that was made before, so that somebody can look at it.
-    let lab = Lab::new();
-    lab.here
-        .sh("ip tuntap add dev t0 mode tap && ip link set dev t0 addrgenmode none arp off up");
-    let recorder = Recorder::new(&lab.here, "t0", &file);
-    let ended = lab.linecard(&arguments("tap:t0", &streams, &[])).end();
-    sent_all(&ended);
-    recorder.end();
-    let t0 = lab.here.interfaces().into_iter().find(|i| i.name == "t0");
-    assert_eq!(t0.map(|t0| t0.rx), Some(ALL));
-    tshark_approves(&file, home.path());
+    for (port, kind) in taps() {
+        let file = captures.file();
+        let lab = Lab::new();
+        lab.here.sh(&format!(
+            "ip tuntap add dev t0 mode tap {kind} && ip link set dev t0 addrgenmode none arp off up"
+        ));
+        let recorder = Recorder::new(&lab.here, "t0", &file);
+        let ended = lab.linecard(&arguments(port, &streams, &[])).end();
+        sent_all(&ended);
+        recorder.end();
+        let t0 = lab.here.interfaces().into_iter().find(|i| i.name == "t0");
+        assert_eq!(t0.map(|t0| t0.rx), Some(ALL), "{port}");
+    }
+    captures.approve();
+}
+
+/// A link in memory has its two ends in one process, where nobody else can look at it: our receiver does, by the stamps.
+#[test]
+fn a_link_in_memory_carries_what_was_sent() {
+    let home = tempfile::tempdir().expect("a directory");
+    let streams = streams(home.path());
+    let ends = ["sim:a?peer=b", "sim:b"];
+    let ended = Lab::new()
+        .linecard(&arguments(ends[0], &streams, &["--receive", ends[1]]))
+        .end();
+    let said = sent_all(&ended);
+    let counts = &said["trials"][0]["counts"];
+    let names = ["received", "lost", "duplicated", "foreign"];
+    assert_eq!(
+        names.map(|name| counts[name].as_u64().expect(name)),
+        [ALL, 0, 0, 0],
+        "{said:#}"
+    );
+    let ports = &said["engine"]["ports"];
+    assert_eq!(
+        (&ports[0]["tx"], &ports[1]["rx"]),
+        (&ALL.into(), &ALL.into())
+    );
 }
 
 #[test]
 fn files_have_what_was_sent() {
-    let home = tempfile::tempdir().expect("a directory");
-    let (streams, file) = (streams(home.path()), home.path().join("sent.pcap"));
+    let mut captures = Captures::new();
+    let streams = captures.streams();
     let lab = Lab::new();
-    let mut ports = vec![format!("pcap:?tx={}", path(&file))];
+    let mut ports = vec!["pcap:?tx="];
     if cfg!(feature = "dpdk") {
-        ports.push(format!("dpdk:net_pcap0?tx_pcap={}", path(&file)));
+        ports.push("dpdk:net_pcap0?tx_pcap=");
     }
     for port in ports {
+        let port = format!("{port}{}", path(&captures.file()));
         sent_all(&lab.linecard(&arguments(&port, &streams, &[])).end());
-        tshark_approves(&file, home.path());
     }
+    captures.approve();
 }
 
 /// What a sink in another process says, once it has as many frames as there are.
@@ -309,6 +384,22 @@ fn what_a_reflector_sends_back_is_all_there() {
 
 #[test]
 fn the_gateway_is_asked_where_it_is() {
+    // It asks for seconds before it gives up, and need not be waited for meanwhile.
+    let silence = Lab::new();
+    let _host = silent(&silence);
+    let arguments = [
+        "gen",
+        "--port",
+        "uring:a",
+        "--count",
+        "1",
+        "--no-control",
+        "--answer",
+        "10.7.0.1",
+        "--gateway",
+        "10.7.0.9",
+    ];
+    let nobody = silence.linecard(&arguments);
     let home = tempfile::tempdir().expect("a directory");
     let file = home.path().join("got.pcap");
     for (gateway, from) in [("10.7.0.2", "10.7.0.1"), ("fd07::2", "fd07::1")] {
@@ -345,21 +436,7 @@ fn the_gateway_is_asked_where_it_is() {
         let mac = host.mac("eth0");
         assert!(ours.clone().all(|frame| frame[..6] == mac));
     }
-    let lab = Lab::new();
-    let _host = silent(&lab);
-    let arguments = [
-        "gen",
-        "--port",
-        "uring:a",
-        "--count",
-        "1",
-        "--no-control",
-        "--answer",
-        "10.7.0.1",
-        "--gateway",
-        "10.7.0.9",
-    ];
-    let ended = lab.linecard(&arguments).end();
+    let ended = nobody.end();
     assert_eq!(ended.code, 1, "{ended:#?}");
     assert!(
         ended

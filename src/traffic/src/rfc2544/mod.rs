@@ -24,9 +24,21 @@
 //!   that arrives after its trial is late, not received.
 //! - A trial is believed only if [nothing speaks against it](crate::trial::check()). If the generator is what cannot go
 //!   faster, the rate found is a lower bound and its limit says `generator`.
+//! - Recovery time is seen to a millisecond, which is how often is looked at what is missing; results say so with each.
 //! - Reset time is that of frames lost (RFC 6201 section 4): the frames that did not come over the rate.
 //! - Back-to-back frames leave as fast as the port takes them; the correction of RFC 9004 uses the rate that was achieved
 //!   in the burst in place of the link's.
+//!
+//! - A link that is only called so fast, as every veth is called 10 Gbit/s, has no line rate: the highest rate is then
+//!   what the generator sends when nothing holds it.
+//! - Streams go one way: section 14's second direction is a run with the ports exchanged, not one at the same time. A
+//!   frame size is one size; mixes (RFC 6985) are for `linecard gen`.
+//!
+//! - Of a goal with loss, the rate is the highest load that met it; RFC 9971's conditional throughput, which is less by
+//!   what was lost there, is not calculated.
+//!
+//! How loads are classified was compared with RFC 9971's appendix A, by a late draft, whose worked example is a test.
+//! The texts of RFC 2544, 6201, 6985 and 9004 were not at hand: what is said of them here is from memory.
 //!
 //! # Ending early and going on
 //!

@@ -392,7 +392,9 @@ impl Bench<'_> {
             };
             all.push((last as f64 - time.as_nanos() as f64).max(0.0));
         }
-        self.results.recovery.push(recovery(size, "overload", all));
+        let fine = self.tester.resolution().as_nanos() as f64;
+        let found = recovery(size, "overload", all, fine);
+        self.results.recovery.push(found);
         Ok(())
     }
 
@@ -417,7 +419,10 @@ impl Bench<'_> {
             }
             all.push(trial.counts.lost as f64 / trial.achieved_fps * 1e9);
         }
-        self.results.reset.push(recovery(size, "reset", all));
+        // A frame more or less.
+        self.results
+            .reset
+            .push(recovery(size, "reset", all, 1e9 / fps));
         Ok(())
     }
 }
@@ -434,11 +439,12 @@ fn between(found: &[Found]) -> Option<(f64, f64)> {
     }
 }
 
-fn recovery(size: u16, cause: &str, repetitions_ns: Vec<f64>) -> Recovery {
+fn recovery(size: u16, cause: &str, repetitions_ns: Vec<f64>, resolution_ns: f64) -> Recovery {
     Recovery {
         frame_bytes: size,
         cause: cause.to_owned(),
         mean_ns: mean(&repetitions_ns),
         repetitions_ns,
+        resolution_ns,
     }
 }

@@ -432,6 +432,52 @@ mod tests {
         }
     }
 
+    /// The worked example of RFC 9971: four goals, and what they make of one load as its trials come in. The draft's table
+    /// has the last two of the fourth goal as lower bounds, with 43 % and 27 % of bad trials where 20 % are allowed; its
+    /// algorithm, which is what is followed here, does not.
+    #[test]
+    fn loads_are_classified_as_in_the_example_of_the_rfc() {
+        use Class::{Lower, Undecided, Upper};
+        let classes = |trials: &[(u64, usize, f64)]| {
+            let each = trials.iter().flat_map(|&(seconds, count, loss)| {
+                std::iter::repeat_n((Duration::from_secs(seconds), loss), count)
+            });
+            let trials: Vec<_> = each.collect();
+            let goals = [
+                (60, 60, 0.0, 0.0),
+                (60, 120, 0.0, 0.5),
+                (1, 120, 0.005, 0.5),
+                (60, 60, 0.005, 0.2),
+            ];
+            goals.map(|(last, sum, loss, exceed)| {
+                let phase = Phase {
+                    trial: Duration::from_secs(last),
+                    sum: Duration::from_secs(sum),
+                    width: 0.005,
+                };
+                let goal = Goal {
+                    exceed,
+                    ..goal(loss)
+                };
+                Trials::class(&trials, &goal, &phase)
+            })
+        };
+        let (good, bad) = ((1, 60, 0.0), (1, 60, 0.01));
+        let (whole_bad, whole_good) = ((60, 1, 0.001), (60, 1, 0.0));
+        let almost = (1, 59, 0.0);
+        for (trials, right) in [
+            (&[almost, bad][..], [Upper, Undecided, Undecided, Upper]),
+            (&[good, bad], [Upper, Undecided, Lower, Upper]),
+            (&[good, bad, whole_bad], [Upper, Undecided, Lower, Upper]),
+            (
+                &[good, bad, whole_bad, whole_good],
+                [Upper, Lower, Lower, Upper],
+            ),
+        ] {
+            assert_eq!(classes(trials), right, "{trials:?}");
+        }
+    }
+
     #[test]
     fn a_generator_that_is_too_slow_is_the_limit_and_not_the_device() {
         let slow = |load: f64| {

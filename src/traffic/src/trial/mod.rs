@@ -106,6 +106,11 @@ pub trait Tester {
 
     /// Frames a second that the link takes at most; `None` if it does not say.
     fn max_fps(&self, frame_bytes: u16) -> Option<f64>;
+
+    /// How finely [`Trial::last_loss_ns`] is seen.
+    fn resolution(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Why no trial can be run any more.

@@ -84,7 +84,7 @@ pub struct StationTester<R> {
     link_bits_per_second: Option<f64>,
 }
 
-/// How often it looks.
+/// How often it looks, and so how finely it sees when a frame was lost.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Frames from which the device learns, and how fast they come.
@@ -426,6 +426,10 @@ impl<R: Rig> Tester for StationTester<R> {
     fn max_fps(&self, frame_bytes: u16) -> Option<f64> {
         let bits = self.link_bits_per_second?;
         Some(line_rate(bits, f64::from(frame_bytes)))
+    }
+
+    fn resolution(&self) -> Duration {
+        LOOK
     }
 }
 

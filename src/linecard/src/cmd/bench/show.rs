@@ -217,11 +217,13 @@ fn bursts(results: &Results) -> Option<Table> {
 
 fn recovery(results: &Results) -> Option<Table> {
     let all: Vec<_> = results.recovery.iter().chain(&results.reset).collect();
-    table(&[">bytes", "from", ">time", ">repetitions"], &all, |at| {
+    let header = [">bytes", "from", ">time", ">seen to", ">repetitions"];
+    table(&header, &all, |at| {
         vec![
             at.frame_bytes.to_string().into(),
             at.cause.clone().into(),
             time(at.mean_ns).into(),
+            time(at.resolution_ns).into(),
             at.repetitions_ns.len().to_string().into(),
         ]
     })

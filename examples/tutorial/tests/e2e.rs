@@ -97,7 +97,7 @@ clock=$!
 exec 3>keyboard
 until grep -q 'press Enter' said; do kill -0 $clock; sleep 0.01; done
 # It asks first whether the address is anybody else's.
-until there ping -q -c 1 -W 0.1 10.9.0.2 >/dev/null; do kill -0 $clock; done
+until there ping -q -c 1 -W 0.1 10.9.0.2 >/dev/null; do kill -0 $clock; kill -0 $peer; done
 there python3 ask.py
 there python3 ask.py
 there ping -q -c 3 -i 0.1 10.9.0.2 | grep ' 0% packet loss' >&2

@@ -14,6 +14,7 @@ fn handle() -> TapHandle {
         mtu: 1500,
         node: None,
         speed_mbps: None,
+        speed_is_nominal: false,
         max_queues: 1,
         data_room: 2048,
         offloads: linecard_hal::Offloads::empty(),

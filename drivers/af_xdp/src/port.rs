@@ -310,6 +310,10 @@ impl Port for XdpPort {
         self.device.link()
     }
 
+    fn ifindex(&self) -> Option<u32> {
+        Some(self.device.interface().ok()?.index)
+    }
+
     fn extended_stats(&self) -> Vec<(String, u64)> {
         let Some(group) = &self.group else {
             return Vec::new();

@@ -300,6 +300,10 @@ impl Port for UringPort {
     fn link(&self) -> LinkState {
         self.device.link()
     }
+
+    fn ifindex(&self) -> Option<u32> {
+        self.device.index().ok()?.try_into().ok()
+    }
 }
 
 /// A port that runs is neither configured nor started.

@@ -72,9 +72,10 @@ fn removed_and_made_again_under_load() {
             let mbufs = (0..100).map(|i| a.mbuf(&numbered(i))).collect();
             a.send(mbufs);
             let held = b.receive(20);
+            let ifindex = b.port.ifindex().unwrap();
             ip("link del va");
             assert_eq!(b.rx().maintain(), QueueState::Down);
-            assert_eq!(b.port.link(), LinkState::Gone);
+            assert_eq!((b.port.link(), b.port.ifindex()), (LinkState::Gone, None));
             let mbufs = (0..40).map(|i| b.mbuf(&numbered(i))).collect();
             b.send(mbufs);
             assert_eq!(b.tx().stats().errors, 40);
@@ -82,6 +83,7 @@ fn removed_and_made_again_under_load() {
             assert!(b.rx().wait_fd().is_some());
             ip("link add vx type veth peer name vy"); // other numbers
             veth("va", "vb");
+            assert!(b.port.ifindex().is_some_and(|now| now != ifindex));
             until("vb is not back", || b.rx().maintain() == QueueState::Up);
             until("vb does not send", || b.tx().maintain() == QueueState::Up);
             until("va is not back", || a.rx().maintain() == QueueState::Up);

@@ -46,6 +46,9 @@ pub struct PortReport {
     /// Whether frames can pass; only while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<LinkState>,
+    /// The number of the kernel's interface behind it, if there is one; only while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifindex: Option<u32>,
     /// Link speed in Mbit/s, if known; only while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speed_mbps: Option<u32>,
@@ -243,8 +246,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) undelivered: Vec<u64>,
     /// By port.
     pub(crate) flows: Vec<Vec<FlowReport>>,
-    /// By port, while it runs.
-    pub(crate) links: Vec<LinkState>,
+    /// By port, while it runs, with the interface's number.
+    pub(crate) links: Vec<(LinkState, Option<u32>)>,
     /// By pool: the most in use that was ever seen.
     pub(crate) peaks: Vec<usize>,
     /// What else the devices counted, by port; empty while it runs.
@@ -294,7 +297,8 @@ impl Sources<'_> {
                 .infos
                 .get(index)
                 .map_or_else(Vec::new, |info| info.rungs.clone()),
-            link: self.links.get(index).copied(),
+            link: self.links.get(index).map(|(link, _)| *link),
+            ifindex: self.links.get(index).and_then(|(_, ifindex)| *ifindex),
             speed_mbps: self
                 .infos
                 .get(index)

@@ -160,6 +160,12 @@ pub trait Port: Send {
     /// Whether the link is up.
     fn link(&self) -> LinkState;
 
+    /// The number of the kernel's network interface behind it, if there is one: another one when it was removed and made
+    /// again under the same name, however short that took.
+    fn ifindex(&self) -> Option<u32> {
+        None
+    }
+
     /// Whatever else the device counts, by its own names: for people who look for a lost frame. Only
     /// what is not zero, while it runs.
     fn extended_stats(&self) -> Vec<(String, u64)> {

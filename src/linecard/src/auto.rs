@@ -336,6 +336,10 @@ impl Port for Auto {
         self.inner.link()
     }
 
+    fn ifindex(&self) -> Option<u32> {
+        self.inner.ifindex()
+    }
+
     fn flow_rules(&mut self) -> Option<&mut dyn FlowRules> {
         self.inner.flow_rules()
     }

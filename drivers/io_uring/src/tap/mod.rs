@@ -236,4 +236,8 @@ impl Port for TapPort {
     fn link(&self) -> LinkState {
         self.device.link()
     }
+
+    fn ifindex(&self) -> Option<u32> {
+        self.device.index().ok()?.try_into().ok()
+    }
 }

@@ -102,6 +102,10 @@ impl Port for FaultInjector {
         self.inner.link()
     }
 
+    fn ifindex(&self) -> Option<u32> {
+        self.inner.ifindex()
+    }
+
     fn extended_stats(&self) -> Vec<(String, u64)> {
         self.inner.extended_stats()
     }

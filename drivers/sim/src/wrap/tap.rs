@@ -185,6 +185,10 @@ impl Port for Tap {
         self.inner.link()
     }
 
+    fn ifindex(&self) -> Option<u32> {
+        self.inner.ifindex()
+    }
+
     fn extended_stats(&self) -> Vec<(String, u64)> {
         self.inner.extended_stats()
     }

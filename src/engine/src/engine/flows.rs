@@ -154,8 +154,9 @@ impl AtWork {
         reports
     }
 
-    pub(super) fn links(&self) -> Vec<LinkState> {
-        self.ports.iter().map(|port| port.link()).collect()
+    pub(super) fn links(&self) -> Vec<(LinkState, Option<u32>)> {
+        let ports = self.ports.iter();
+        ports.map(|port| (port.link(), port.ifindex())).collect()
     }
 
     /// Stops the ports. Their rules end with them.

@@ -1,5 +1,7 @@
 //! `linecard capture`: what ports receive, written down.
 
+mod links;
+
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -10,7 +12,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use linecard::engine::tap::{Direction, MOST_BYTES};
-use linecard::hal::LinkState;
 use linecard::modes::{self, Mode, ModeConfig};
 use linecard::{Engine, EngineConfig, Idle, Offloads, Report, Running};
 use linecard_traffic::capture::{CaptureConfig, CaptureStats, Ended, Rotation, Session, Target};
@@ -20,6 +21,7 @@ use serde::Serialize;
 use super::common::{EngineArgs, asked_to_stop, note};
 use super::forward::EXIT_UNCLEAN;
 use super::watched::ControlArgs;
+use links::Links;
 
 /// How often to look whether it is over.
 const LOOK: Duration = Duration::from_millis(50);
@@ -134,14 +136,15 @@ pub fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
         |taps| Session::start(taps, config),
     )?;
     let session = session?;
+    let mut links = Links::default();
+    links.look(&running.snapshot().ports);
     // Scripts wait for this line: from here on every frame is captured or counted.
     note("capturing; Ctrl-C stops and reports\n");
     let server = prepared.serve("capture", Box::new(running.remote()))?;
-    let mut links = Links::default();
     watch(&session, &running, &asked, args.stats_interval, &mut links);
     drop(server);
     let capture = session.stop();
-    links.look(&running);
+    note(&links.look(&running.snapshot().ports));
     let report = running.finish();
     let told = Told {
         capture: &capture,
@@ -216,41 +219,6 @@ fn engine_config(args: &CaptureArgs) -> EngineConfig {
     config
 }
 
-/// Which ports' devices were removed.
-#[derive(Default)]
-struct Links {
-    /// Those that are not there.
-    away: Vec<String>,
-    /// Those that were not there at any time.
-    lost: Vec<String>,
-}
-
-impl Links {
-    /// Looks how they are, and tells what is new.
-    fn look(&mut self, running: &Running) {
-        for port in running.snapshot().ports {
-            let was_away = self.away.contains(&port.name);
-            match port.link {
-                Some(LinkState::Gone) if !was_away => {
-                    note(&format!(
-                        "{}: its device was removed; what it had received is captured, and more once it is back\n",
-                        port.name
-                    ));
-                    if !self.lost.contains(&port.name) {
-                        self.lost.push(port.name.clone());
-                    }
-                    self.away.push(port.name);
-                }
-                Some(LinkState::Up | LinkState::Down) if was_away => {
-                    note(&format!("{}: its device is back\n", port.name));
-                    self.away.retain(|name| *name != port.name);
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
 /// Waits for the end and shows figures meanwhile.
 fn watch(
     session: &Session,
@@ -266,7 +234,7 @@ fn watch(
         std::thread::sleep(LOOK);
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(LOOKS_AT_LINKS) {
-            links.look(running);
+            note(&links.look(&running.snapshot().ports));
         }
         let elapsed = shown.elapsed();
         if every.is_zero() || elapsed < every {

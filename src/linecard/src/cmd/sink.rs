@@ -1,5 +1,6 @@
 //! `linecard sink`: the far end of a generator.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
     let watched = Watched {
         remote: running.remote(),
         handle: handle.clone(),
+        shown: BTreeSet::new(),
     };
     let server = prepared.serve("sink", Box::new(watched))?;
     let mut live = Live::new(&handle);
@@ -109,6 +111,8 @@ pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
 struct Watched {
     remote: Remote,
     handle: Handle,
+    /// Lanes that are told one by one.
+    shown: BTreeSet<u16>,
 }
 
 impl Controlled for Watched {
@@ -117,33 +121,40 @@ impl Controlled for Watched {
     }
 
     fn streams(&mut self) -> Vec<StreamStatus> {
-        streams(&self.handle.snapshot())
+        streams(&self.handle.snapshot(), &mut self.shown)
     }
 }
 
-/// The lanes as streams: the first one by one, the others together.
-fn streams(snapshot: &Snapshot) -> Vec<StreamStatus> {
-    let stream = |name: String, sent: u64, figures: &Figures| StreamStatus {
-        name,
-        sent,
-        received: Some(figures.received),
-        lost: Some(figures.lost_of(sent)),
-        ..StreamStatus::default()
-    };
-    let mut lanes = snapshot.lanes.iter();
-    let mut streams: Vec<_> = lanes
-        .by_ref()
-        .take(SHOWN)
-        .map(|(lane, figures)| stream(format!("lane {lane}"), figures.span(), figures))
-        .collect();
-    if lanes.len() > 0 {
-        let mut others = stream(format!("{} more", lanes.len()), 0, &Figures::default());
-        for (_, figures) in lanes {
-            others.sent += figures.span();
-            others.received = others.received.map(|n| n + figures.received);
-            others.lost = others.lost.map(|n| n + figures.lost());
+/// The lanes as streams: those that were seen first one by one, the others together. Who is `shown` stays so, and none of
+/// the others ever takes its place: no figure goes back because a lane was counted elsewhere before.
+fn streams(snapshot: &Snapshot, shown: &mut BTreeSet<u16>) -> Vec<StreamStatus> {
+    let mut streams = Vec::new();
+    let (mut sent, mut received, mut lost) = (0, 0, 0);
+    for (lane, figures) in &snapshot.lanes {
+        if shown.len() < SHOWN || shown.contains(lane) {
+            shown.insert(*lane);
+            streams.push(StreamStatus {
+                name: format!("lane {lane}"),
+                index: Some(u32::from(*lane)),
+                sent: figures.span(),
+                received: Some(figures.received),
+                lost: Some(figures.lost()),
+                ..StreamStatus::default()
+            });
+        } else {
+            sent += figures.span();
+            received += figures.received;
+            lost += figures.lost();
         }
-        streams.push(others);
+    }
+    if snapshot.lanes.len() > streams.len() {
+        streams.push(StreamStatus {
+            name: "others".to_owned(),
+            sent,
+            received: Some(received),
+            lost: Some(lost),
+            ..StreamStatus::default()
+        });
     }
     streams
 }
@@ -321,23 +332,26 @@ mod tests {
             received: 7,
             ..Figures::default()
         };
-        let count = SHOWN as u16 + 3;
-        let snapshot = Snapshot {
-            lanes: (0..count).map(|lane| (lane, figures)).collect(),
-            ..Snapshot::default()
+        let mut shown = BTreeSet::new();
+        let mut streams = |from: u16| {
+            let until = 10 + SHOWN as u16 + 3;
+            let snapshot = Snapshot {
+                lanes: (from..until).map(|lane| (lane, figures)).collect(),
+                ..Snapshot::default()
+            };
+            streams(&snapshot, &mut shown)
         };
-        let streams = streams(&snapshot);
-        assert_eq!(streams.len(), SHOWN + 1);
-        let of = |n: usize| {
-            let stream: &StreamStatus = &streams[n];
-            (
-                stream.name.as_str(),
-                stream.sent,
-                stream.received,
-                stream.lost,
-            )
+        let of = |stream: &StreamStatus| {
+            let name = stream.name.clone();
+            (name, stream.sent, stream.received, stream.lost)
         };
-        assert_eq!(of(0), ("lane 0", 10, Some(7), Some(3)));
-        assert_eq!(of(SHOWN), ("3 more", 30, Some(21), Some(9)));
+        let ten = streams(10);
+        assert_eq!(ten.len(), SHOWN + 1);
+        assert_eq!(of(&ten[0]), ("lane 10".into(), 10, Some(7), Some(3)));
+        assert_eq!(of(&ten[SHOWN]), ("others".into(), 30, Some(21), Some(9)));
+        // Who comes later is one of the others, whatever its number.
+        let eight = streams(8);
+        assert_eq!(eight[..SHOWN], ten[..SHOWN]);
+        assert_eq!(of(&eight[SHOWN]), ("others".into(), 50, Some(35), Some(15)));
     }
 }

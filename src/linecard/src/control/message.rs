@@ -193,6 +193,10 @@ pub struct RuleStatus {
 pub struct StreamStatus {
     /// What it is called.
     pub name: String,
+    /// Which of that name: its place in a generator, a lane's number. None has what stands for several. With the name it
+    /// is what a stream is known by, as others may come before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
     /// The rate that it is to have; of what is received from elsewhere nothing is known of that.
     pub rate: String,
     /// Frames sent; of a lane, as far as the numbers in its frames tell.
@@ -201,10 +205,10 @@ pub struct StreamStatus {
     pub unsent: u64,
     /// Frames that were sent late.
     pub late: u64,
-    /// Frames that came back, where somebody looks.
+    /// Frames received: by a sink, or by a generator that looks at what comes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received: Option<u64>,
-    /// Frames that did not.
+    /// Frames that were sent and not received, as far as is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
 }

@@ -301,27 +301,35 @@ fn streams(page: &mut Page, status: &Status) {
         fn(&StreamStatus) -> Option<u64>,
     );
     let figures: [Figure; 3] = [
-        ("sent_packets", "counter", "Frames sent.", |s| Some(s.sent)),
         (
-            "received_packets",
+            "sent_packets",
             "counter",
-            "Frames that came back.",
-            |s| s.received,
+            "Frames sent; of a sink's lane as far as the numbers in its frames tell.",
+            |s| Some(s.sent),
         ),
+        ("received_packets", "counter", "Frames received.", |s| {
+            s.received
+        }),
         // What comes late, or out of order, is no longer lost: it may fall.
-        ("lost_packets", "gauge", "Frames that have not.", |s| s.lost),
+        (
+            "lost_packets",
+            "gauge",
+            "Frames sent and not received, as far as is known.",
+            |s| s.lost,
+        ),
     ];
     for (name, kind, help, of) in figures {
         if status.streams.iter().all(|stream| of(stream).is_none()) {
             continue;
         }
         let mut family = page.family(&format!("linecard_stream_{name}"), kind, help);
-        for (index, stream) in status.streams.iter().enumerate() {
-            if let Some(frames) = of(stream) {
-                // Two streams may have the same name.
-                let index = index.to_string();
-                family.value(&[("stream", &stream.name), ("index", &index)], frames);
-            }
+        for stream in &status.streams {
+            let Some(frames) = of(stream) else { continue };
+            // Two streams may have the same name.
+            let index = stream.index.map(|index| index.to_string());
+            let mut labels = vec![("stream", stream.name.as_str())];
+            labels.extend(index.as_deref().map(|index| ("index", index)));
+            family.value(&labels, frames);
         }
     }
     if status.streams.iter().all(|stream| stream.rate.is_empty()) {

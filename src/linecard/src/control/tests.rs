@@ -280,8 +280,9 @@ fn metrics_in_both_formats() {
 #[test]
 fn streams_of_one_name_are_two_series() {
     let mut status = Rig::new().client().status().unwrap();
-    let stream = |sent, unsent| StreamStatus {
+    let stream = |index, sent, unsent| StreamStatus {
         name: "a".into(),
+        index,
         rate: "max".into(),
         sent,
         unsent,
@@ -289,7 +290,11 @@ fn streams_of_one_name_are_two_series() {
         received: Some(1),
         lost: Some(1),
     };
-    status.streams = vec![stream(5, 7), stream(6, 0)];
+    status.streams = vec![
+        stream(Some(3), 5, 7),
+        stream(Some(7), 6, 0),
+        stream(None, 8, 0),
+    ];
     status.capture = Some(CaptureStatus {
         drops: 3,
         ..CaptureStatus::default()
@@ -297,9 +302,12 @@ fn streams_of_one_name_are_two_series() {
     let text = render_metrics(&status, Format::Open);
     check::open_metrics(&text);
     for line in [
-        "linecard_stream_sent_packets_total{stream=\"a\",index=\"1\"} 6\n",
+        "linecard_stream_sent_packets_total{stream=\"a\",index=\"7\"} 6\n",
+        "linecard_stream_sent_packets_total{stream=\"a\"} 8\n",
         "# TYPE linecard_stream_lost_packets gauge\n",
-        "linecard_stream_lost_packets{stream=\"a\",index=\"0\"} 1\n",
+        "linecard_stream_lost_packets{stream=\"a\",index=\"3\"} 1\n",
+        // Of a sink as well.
+        "# HELP linecard_stream_received_packets Frames received.\n",
         "linecard_generator_unsent_packets_total 7\n",
         "linecard_capture_dropped_packets_total 3\n",
     ] {

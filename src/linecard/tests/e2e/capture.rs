@@ -247,7 +247,9 @@ fn a_port_that_vanishes_is_told_and_what_it_had_received_is_whole() {
     lab.plug(&host, "port");
     host.sh("ip link set eth0 addrgenmode none arp off");
     host.up(&[]);
-    wait_until("its return", || capture.stderr().contains("is back"));
+    wait_until("its return", || {
+        capture.stderr().contains("its device is back")
+    });
     let size = || fs::metadata(&output).map_or(0, |meta| meta.len());
     let record = 32 + frame.len().next_multiple_of(4) as u64;
     wait_until("what came before", || size() > 100 * record);
@@ -258,10 +260,13 @@ fn a_port_that_vanishes_is_told_and_what_it_had_received_is_whole() {
         sent += 1;
         size() > before
     });
+    // Gone and back at once: nobody may have looked in between.
     lab.here.sh("ip link delete dev port");
-    wait_until("the news", || {
-        capture.stderr().matches("was removed").count() == 2
+    lab.plug(&host, "port");
+    wait_until("the news of another device", || {
+        capture.stderr().matches("its device is back").count() == 2
     });
+    assert_eq!(capture.stderr().matches("was removed").count(), 2);
     let ended = capture.interrupt();
     assert_eq!(ended.code, 3, "{ended:#?}");
     let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();

@@ -2,8 +2,8 @@
 
 use crate::results::Evenness;
 
-/// How far a gap may be from the one that was asked for, in ns: the steps in which MoonGen's authors published theirs
-/// (P. Emmerich et al., IMC 2015, on rate control), so that figures can be held against each other.
+/// How far a gap may be from the one that was asked for, in ns: the steps of MoonGen's authors (P. Emmerich et al., IMC
+/// 2015, on rate control), so that figures can be held against each other. By memory: the paper could not be read here.
 const WITHIN_NS: [u64; 4] = [64, 128, 256, 512];
 
 /// Counts the gaps between the frames of a schedule with equal gaps. Frames of one burst have none.

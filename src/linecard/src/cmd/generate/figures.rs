@@ -42,7 +42,7 @@ pub(super) struct Returned {
 }
 
 /// What the port had taken and did not send, or never took, is not sent, whatever was thought before. Returns how
-/// many frames those are.
+/// many frames those are. How even the gaps were is not known then: which frames are missing between the others is not.
 pub(super) fn take_out(sent: &mut Sent, refused: u64) -> u64 {
     let refused = refused.min(sent.frames);
     let left = sent.frames - refused;
@@ -51,6 +51,9 @@ pub(super) fn take_out(sent: &mut Sent, refused: u64) -> u64 {
     sent.achieved_fps *= share;
     sent.frames = left;
     sent.unsent += refused;
+    if refused > 0 {
+        sent.pacing.evenness = None;
+    }
     refused
 }
 
@@ -245,6 +248,7 @@ pub(super) fn settings(args: &GenArgs, job: &Job) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
     use linecard_traffic::generator::LaneSent;
+    use linecard_traffic::results::Evenness;
     use linecard_traffic::stream::StreamSpec;
 
     /// 3000 frames of 64 bytes, as asked.
@@ -312,8 +316,13 @@ mod tests {
             (Some(0), 0, Some(0))
         );
         let mut half = sent();
+        half.pacing.evenness = Some(Evenness::default());
         assert_eq!(take_out(&mut half, 1500), 1500);
         assert_eq!(of(&half), (1500, 96_000, 1500, 5e3));
+        assert_eq!(half.pacing.evenness, None);
+        half.pacing.evenness = Some(Evenness::default());
+        take_out(&mut half, 0);
+        assert!(half.pacing.evenness.is_some());
         let trial = trial(&job, &half, 0.3, 64.0, true);
         assert_eq!((trial.counts.sent, trial.counts.unsent), (1500, 1500));
         assert!(!trial.is_valid());

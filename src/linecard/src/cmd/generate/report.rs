@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use linecard::Report;
 use linecard_traffic::rate::Layer;
 use linecard_traffic::receiver;
-use linecard_traffic::results::{self, Counts, Results, Trial};
+use linecard_traffic::results::{self, Counts, Evenness, Results, Trial};
 use serde::Serialize;
 
 use super::back::sent_by;
@@ -24,6 +24,27 @@ const NOT_SENT: [(&str, &str); 5] = [
     ("bad_offload", "it cannot send such"),
     ("stopped", "it did not take them before the end"),
 ];
+
+/// The least gap whose evenness says something in text: of a shorter one the widest step is all or most, and bursts are
+/// within it as well.
+const LEAST_GAP_NS: f64 = 1000.0;
+
+/// How even the gaps were, if they are long enough.
+fn evenness(even: &Evenness) -> String {
+    if even.asked_ns < LEAST_GAP_NS {
+        return String::new();
+    }
+    let within = even.within.iter();
+    let within: Vec<_> = within
+        .map(|(ns, share)| format!("±{ns} ns {:.1}%", share * 100.0))
+        .collect();
+    format!(
+        "gaps between frames: {:.2}% back to back; within {} of {}\n",
+        even.back_to_back * 100.0,
+        within.join(", "),
+        time(even.asked_ns)
+    )
+}
 
 /// Everything about a run.
 #[derive(Serialize)]
@@ -153,16 +174,7 @@ impl Outcome {
             );
         }
         if let Some(even) = &trial.pacing.evenness {
-            let within = even.within.iter();
-            let within: Vec<_> = within
-                .map(|(ns, share)| format!("±{ns} ns {:.1}%", share * 100.0))
-                .collect();
-            text += &format!(
-                "gaps between frames: {:.2}% back to back; within {} of {}\n",
-                even.back_to_back * 100.0,
-                within.join(", "),
-                time(even.asked_ns)
-            );
+            text += &evenness(even);
         }
         text += &self.by_stream(paint);
         if self.refused > 0 && self.streams.len() > 1 {
@@ -273,5 +285,26 @@ impl Outcome {
             error.unwrap_or_default(),
         ));
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_gaps_have_no_evenness() {
+        let even = |asked_ns| Evenness {
+            asked_ns,
+            gaps: 4,
+            back_to_back: 0.25,
+            within: vec![(64, 0.5), (512, 0.75)],
+        };
+        assert_eq!(
+            evenness(&even(2000.0)),
+            "gaps between frames: 25.00% back to back; within ±64 ns 50.0%, ±512 ns 75.0% of 2.00 µs\n"
+        );
+        assert!(!evenness(&even(1000.0)).is_empty());
+        assert_eq!(evenness(&even(999.0)), "");
     }
 }

@@ -29,12 +29,12 @@ impl Controlled for Steered {
     fn streams(&mut self) -> Vec<StreamStatus> {
         let sent = self.handle.sent();
         let snapshot = self.figures.as_ref().map(receiver::Handle::snapshot);
-        let mut streams: Vec<_> = self
-            .names
-            .iter()
+        let mut streams: Vec<_> = (0..)
+            .zip(&self.names)
             .zip(&self.rates)
-            .map(|(name, rate)| StreamStatus {
+            .map(|((index, name), rate)| StreamStatus {
                 name: name.clone(),
+                index: Some(index),
                 rate: rate.clone(),
                 sent: 0,
                 unsent: 0,

@@ -1,6 +1,8 @@
 //! From two statuses to sheets: what happened in between, by the second.
 
-use linecard::control::Status;
+use std::collections::HashMap;
+
+use linecard::control::{Status, StreamStatus};
 use linecard::engine::{PortReport, QueueReport, WorkerReport};
 use linecard::hal::LinkState;
 
@@ -393,8 +395,13 @@ impl<'a> Between<'a> {
         ];
         let mut sheet = Sheet::new("streams", &columns);
         let seconds = self.seconds();
-        for (index, now) in self.now.streams.iter().enumerate() {
-            let before = self.before.and_then(|b| b.streams.get(index));
+        // Not by place: a sink has its lanes in order, and new ones come before others. Nor by looking through all, as a
+        // generator may have thousands.
+        let known = |stream: &'a StreamStatus| ((&stream.name, stream.index), stream);
+        let before = self.before.iter().flat_map(|b| &b.streams);
+        let before: HashMap<_, _> = before.map(known).collect();
+        for now in &self.now.streams {
+            let before = before.get(&known(now).0);
             let rx = now
                 .received
                 .map(|n| since(n, before.and_then(|b| b.received)));

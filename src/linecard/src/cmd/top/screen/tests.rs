@@ -1,11 +1,13 @@
 //! Whole screens, as they are seen.
 
+use linecard::control::StreamStatus;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyEvent;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cmd::table::Paint;
 
 /// A forwarder of two ports `seconds` after its start, which forwards a million frames of 64 bytes (60 without FCS)
 /// each way each second, for 250 cycles each.
@@ -175,6 +177,31 @@ fn a_pause_holds_the_figures_and_help_lies_above() {
     assert_eq!(screen.press(control_c), Then::Leave);
     screen.end("the engine has ended".to_owned());
     assert!(seen(&screen, SMALL).contains("the engine has ended; q leaves"));
+}
+
+#[test]
+fn a_lane_that_comes_later_takes_nobodys_place() {
+    let lane = |lane: u32, sent: u64| StreamStatus {
+        name: "lane".to_owned(),
+        index: Some(lane),
+        rate: lane.to_string(),
+        sent,
+        ..StreamStatus::default()
+    };
+    let (mut before, mut now) = (status(10), status(12));
+    before.streams = vec![lane(5, 1000)];
+    now.streams = vec![lane(3, 40), lane(5, 1200)];
+    let sheets = Sheets::new(Between {
+        before: Some(&before),
+        now: &now,
+    });
+    let seen = sheets.streams.render(Paint::Never);
+    let tx = |lane: &str| {
+        let words = seen.lines().map(|line| line.split_whitespace());
+        let mut mine = words.filter(|words| words.clone().nth(1) == Some(lane));
+        mine.next().unwrap().nth(2).unwrap().to_owned()
+    };
+    assert_eq!((tx("3"), tx("5")), ("20".into(), "100".into()));
 }
 
 #[test]

@@ -335,11 +335,30 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_does_not_listen_yet_is_not_taken_for_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        let lock = Beside::lock(&path).unwrap();
+        let kind = SockFlag::SOCK_CLOEXEC;
+        let first = socket(AddressFamily::Unix, SockType::Stream, kind, None).unwrap();
+        bind(first.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        let place = Place::Path(path.clone());
+        let second = std::thread::spawn(move || Socket::bind(&place));
+        // Time for the second to do what it must not.
+        std::thread::sleep(Duration::from_millis(20));
+        listen(&first, Backlog::new(1).unwrap()).unwrap();
+        drop(lock);
+        let refused = second.join().unwrap().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{refused}");
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    }
+
+    #[test]
     fn of_two_that_want_one_path_at_once_one_has_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.sock");
         let place = Place::Path(path.clone());
-        for _ in 0..200 {
+        for _ in 0..50 {
             // A dead one, which both of them may clear away.
             drop(UnixListener::bind(&path).unwrap());
             let gate = std::sync::Barrier::new(2);

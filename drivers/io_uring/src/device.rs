@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use linecard_hal::port::is_speed_nominal;
 use linecard_hal::{LinkState, PortError, PortErrorKind};
 
 use crate::sys::iface::Flags;
@@ -119,8 +120,16 @@ impl Device {
 
     /// Whether what is sent here goes to a receiver on this machine: over a veth, say.
     pub(crate) fn is_local_link(&self) -> bool {
-        let driver = self.control.if_driver(&self.name).unwrap_or_default();
-        self.flags().is_ok_and(|f| f.loopback) || LOCAL_LINKS.contains(&driver.as_str())
+        self.flags().is_ok_and(|f| f.loopback) || LOCAL_LINKS.contains(&self.driver().as_str())
+    }
+
+    /// Whether its speed is one that the kernel made up.
+    pub(crate) fn is_speed_nominal(&self) -> bool {
+        is_speed_nominal(&self.driver())
+    }
+
+    fn driver(&self) -> String {
+        self.control.if_driver(&self.name).unwrap_or_default()
     }
 
     /// Switches it on.

@@ -225,7 +225,7 @@ impl Port for UringPort {
             mtu: self.device.mtu(),
             node: self.device.node(),
             speed_mbps: self.device.speed(),
-            speed_is_nominal: self.device.is_local_link(),
+            speed_is_nominal: self.device.is_speed_nominal(),
             max_queues: MAX_QUEUES,
             // The ring needs the pool's headers only.
             data_room: if ring || !self.can.vnet {

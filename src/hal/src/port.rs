@@ -40,8 +40,8 @@ pub struct PortInfo {
     pub node: Option<u32>,
     /// Link speed in Mbit/s, if known.
     pub speed_mbps: Option<u32>,
-    /// Whether that speed is a name and no more: the kernel says 10 Gbit/s of every veth, DPDK of every virtual device.
-    /// Such a link is as fast as the machine, and its speed is none to measure by.
+    /// Whether that speed is a name and no more: the kernel says 10 Gbit/s of [every veth](is_speed_nominal), DPDK of every
+    /// virtual device. Such a link is as fast as the machine, and its speed is none to measure by.
     pub speed_is_nominal: bool,
     /// How many queue pairs it can have.
     pub max_queues: u16,
@@ -57,6 +57,24 @@ pub struct PortInfo {
     /// The ways to take the device that were open to an `auto:` port, the best first; empty for a port that
     /// names its driver.
     pub rungs: Vec<Rung>,
+}
+
+impl PortInfo {
+    /// Bits a second of its link that can be measured by: `None` if its speed is not known, or only a name.
+    pub fn link_bits_per_second(&self) -> Option<f64> {
+        let speed = self.speed_mbps.filter(|_| !self.speed_is_nominal)?;
+        Some(f64::from(speed) * 1e6)
+    }
+}
+
+/// Whether the kernel made up the speed that it says of interfaces of this kind, which `ip -d link` and `ethtool -i` call
+/// the same. For drivers of Linux interfaces.
+///
+/// Those are few: most virtual interfaces (dummy, ifb, gretap, …) say none, and what is on top of others passes theirs on
+/// (bond, bridge, ipvlan, macvlan, team, vlan, vxlan), which may be a card's.
+pub fn is_speed_nominal(kind: &str) -> bool {
+    // `veth_get_link_ksettings` in drivers/net/veth.c; `tun_default_link_ksettings` in drivers/net/tun.c, also of a tap.
+    ["veth", "tun"].contains(&kind)
 }
 
 /// One way to take a device, and whether it is the one. Part of a ladder, of which the first rung that works is
@@ -304,4 +322,18 @@ pub trait TxQueue: Send {
 
     /// What it has counted.
     fn stats(&mut self) -> TxStats;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_speed_that_may_be_a_cards_is_no_name() {
+        let passed_on = [
+            "bond", "bridge", "ipvlan", "macvlan", "team", "vlan", "vxlan",
+        ];
+        assert!(!passed_on.into_iter().any(is_speed_nominal));
+        assert!(["veth", "tun"].into_iter().all(is_speed_nominal));
+    }
 }

@@ -279,7 +279,8 @@ fn circumstances(a: &Results, b: &Results) -> Vec<Circumstance> {
 fn describe(port: &Port) -> String {
     let speed = port.link_bits_per_second;
     let speed = speed.map_or("speed unknown".to_owned(), |bits| {
-        format!("{} Gbit/s", bits / 1e9)
+        let called = if port.link_is_nominal { "called " } else { "" };
+        format!("{called}{} Gbit/s", bits / 1e9)
     });
     let mut parts = vec![
         port.name.clone(),

@@ -54,7 +54,7 @@ pub enum RateError {
     Text(String),
     /// The share of something unknown.
     #[error(
-        "{0} of the link cannot be had, because the port does not say how fast its link is; say the rate in pps or bps, or the speed with --link-speed"
+        "{0} of the link cannot be had, because the port does not say how fast its link is, or what it says is only a name (as a veth's 10 Gbit/s); say the rate in pps or bps, or the speed with --link-speed"
     )]
     NoLinkSpeed(String),
 }

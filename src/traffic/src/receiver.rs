@@ -276,6 +276,14 @@ impl Handle {
         snapshot
     }
 
+    /// How many frames have come in this interval, now: those of [`snapshot`](Self::snapshot), for little.
+    pub fn frames(&self) -> u64 {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let workers = self.workers.iter().map(|worker| &worker.totals);
+        let counting = workers.filter(|totals| totals.is_of(jobs.number));
+        counting.map(|totals| totals.frames.get()).sum()
+    }
+
     /// How long the frames of this interval were on their way, now.
     pub fn times(&self) -> Times {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::capture::parse_size;
 use super::common::{EngineArgs, asked_to_stop, note};
 use super::forward::EXIT_UNCLEAN;
+use super::generate;
 use super::watched::ControlArgs;
 
 /// How often to look whether it is over.
@@ -56,6 +57,9 @@ pub struct ReplayArgs {
     /// At this rate instead: 20kpps, 5Gbps, 40% of the link.
     #[arg(long, value_name = "RATE", conflicts_with = "speed")]
     rate: Option<Rate>,
+    /// The speed of the link, where the port does not know it (for rates in per cent): 10G, 2.5G, 100M.
+    #[arg(long, value_name = "SPEED", value_parser = generate::parse_speed)]
+    link_speed: Option<f64>,
     /// As fast as the port takes them; the same as --rate max.
     #[arg(long, conflicts_with_all = ["speed", "rate"])]
     max: bool,
@@ -118,6 +122,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
             (false, Some(rate)) => Timing::Rate(rate),
             (false, None) => Timing::Original(args.speed),
         },
+        link_bits_per_second: args.link_speed,
         passes: args.passes.0,
         filter: args.filter.clone(),
         rewrite: args.rewrite.clone().unwrap_or_default(),

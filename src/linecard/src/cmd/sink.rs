@@ -32,7 +32,7 @@ stamp are counted by kind.
 Examples:
   linecard sink --port uring:eth1
   linecard sink --port xdp:eth1 --answer 10.0.0.2,10.0.1.0/24    so that a router in between finds it
-  linecard sink --port uring:eth1 --duration 10s --json | jq .counts
+  linecard sink --port uring:eth1 --count 1000000 --json | jq .counts
 
 Exit codes: 0 all is well, 1 it could not start, 2 wrong usage, 3 it ran, but a worker failed, a frame \
 is unaccounted for or an mbuf leaked. Ctrl-C ends it in order and still reports; twice, at once.")]
@@ -44,6 +44,9 @@ pub struct SinkArgs {
     /// 2001:db8::/64; several with commas between.
     #[arg(long, value_name = "ADDR")]
     answer: Vec<Addresses>,
+    /// Stop when so many frames have come, with a stamp or without; those of the same bursts still count.
+    #[arg(long, short = 'c', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
     /// Stop after this time: 5s, 2min.
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
@@ -89,7 +92,7 @@ pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
         &running,
         args.duration,
         args.stats_interval,
-        || true,
+        || args.count.is_none_or(|count| handle.frames() < count),
         |elapsed| note(&live.line(elapsed)),
     );
     drop(server);

@@ -2,18 +2,21 @@
 //!
 //! A socket is `NAME.sock` in `$XDG_RUNTIME_DIR/linecard`, or in `/run/linecard` where that variable is not set or names another user's; the
 //! name is the process's number if nothing is said. Whoever makes or clears sockets in that directory holds a lock on it, so that nobody
-//! clears away what somebody else is about to listen on. A socket is cleared only if it is ours and nobody answers there.
+//! clears away what somebody else is about to listen on; for a socket elsewhere the lock is a file beside it, for as long as that takes.
+//! A socket is cleared only if it is ours and nobody answers there.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
+};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
@@ -80,8 +83,11 @@ impl Socket {
     pub fn bind(place: &Place) -> io::Result<Self> {
         let pid = std::process::id().to_string();
         match place {
-            // Its directory may be everybody's, such as /tmp, and then anybody may hold a lock on it for ever.
-            Place::Path(path) => Self::bind_at(path),
+            Place::Path(path) => {
+                // Its directory may be everybody's, such as /tmp, and then anybody may hold a lock on it for ever.
+                let _lock = Beside::lock(path)?;
+                Self::bind_at(path)
+            }
             Place::Name(name) => Self::bind_in(&directory(), name),
             // Another pid namespace may share the directory and have the same number.
             Place::Pid => match Self::bind_in(&directory(), &pid) {
@@ -187,10 +193,53 @@ fn make_private(directory: &Path) -> io::Result<()> {
 
 /// Holds others off a directory until it is dropped.
 fn lock(directory: &Path) -> io::Result<Flock<File>> {
-    let named = |error: io::Error| {
-        io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
-    };
-    let mut file = File::open(directory).map_err(named)?;
+    hold(|| File::open(directory), directory)
+}
+
+/// Holds others off a socket's path until it is dropped: a locked file beside it, gone with the lock.
+struct Beside {
+    _lock: Flock<File>,
+    path: PathBuf,
+}
+
+impl Beside {
+    fn lock(socket: &Path) -> io::Result<Self> {
+        let mut path = socket.as_os_str().to_owned();
+        // Gone afterwards, so nobody may have another file of this name.
+        path.push(".linecard-lock");
+        let path = PathBuf::from(path);
+        let open = || {
+            let mut options = File::options();
+            // What others put there is neither followed nor waited for, and what is made is only ours to lock.
+            let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+            let options = options.mode(0o600).custom_flags(flags.bits());
+            options.create(true).truncate(false).write(true).open(&path)
+        };
+        loop {
+            let lock = hold(open, &path)?;
+            // Whoever held it before took the file away: then a lock on it holds off nobody.
+            let locked = lock.metadata()?;
+            let same =
+                |there: fs::Metadata| (there.dev(), there.ino()) == (locked.dev(), locked.ino());
+            if fs::symlink_metadata(&path).is_ok_and(same) {
+                return Ok(Self { _lock: lock, path });
+            }
+        }
+    }
+}
+
+impl Drop for Beside {
+    /// Before the lock is given up, so that it is nobody else's file.
+    fn drop(&mut self) {
+        let _: io::Result<()> = fs::remove_file(&self.path);
+    }
+}
+
+/// Locks a file, for which it waits a little.
+fn hold(open: impl FnOnce() -> io::Result<File>, path: &Path) -> io::Result<Flock<File>> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let mut file = open().map_err(named)?;
     let start = Instant::now();
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -283,6 +332,52 @@ mod tests {
         let mode = fs::symlink_metadata(&path).unwrap().mode() & 0o777;
         assert_eq!(mode, 0o600);
         assert!(std::os::unix::net::UnixStream::connect(socket.path()).is_ok());
+    }
+
+    #[test]
+    fn a_socket_that_does_not_listen_yet_is_not_taken_for_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        let lock = Beside::lock(&path).unwrap();
+        let kind = SockFlag::SOCK_CLOEXEC;
+        let first = socket(AddressFamily::Unix, SockType::Stream, kind, None).unwrap();
+        bind(first.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        let place = Place::Path(path.clone());
+        let second = std::thread::spawn(move || Socket::bind(&place));
+        // Time for the second to do what it must not.
+        std::thread::sleep(Duration::from_millis(20));
+        listen(&first, Backlog::new(1).unwrap()).unwrap();
+        drop(lock);
+        let refused = second.join().unwrap().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{refused}");
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    }
+
+    #[test]
+    fn of_two_that_want_one_path_at_once_one_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        let place = Place::Path(path.clone());
+        for _ in 0..50 {
+            // A dead one, which both of them may clear away.
+            drop(UnixListener::bind(&path).unwrap());
+            let gate = std::sync::Barrier::new(2);
+            let bind = || {
+                gate.wait();
+                Socket::bind(&place)
+            };
+            let [one, other] = std::thread::scope(|scope| {
+                [scope.spawn(bind), scope.spawn(bind)].map(|thread| thread.join().unwrap())
+            });
+            let (socket, refused) = match (one, other) {
+                (Ok(socket), Err(refused)) | (Err(refused), Ok(socket)) => (socket, refused),
+                both => panic!("{both:?}"),
+            };
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{refused}");
+            assert!(std::os::unix::net::UnixStream::connect(socket.path()).is_ok());
+            drop(socket);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
     }
 
     #[test]

@@ -400,6 +400,12 @@ fn a_replay_arrives_as_it_was_captured() {
     ]);
     let capture = Process::start(command);
     wait_until("the capture", || capture.stderr().contains("capturing"));
+    // The 10 Gbit/s of a veth are nothing to have a share of.
+    let replay = ["replay", path(&input), "--port", "uring:port"];
+    let refused = lab.linecard(&[&replay[..], &["--rate", "40%"]].concat());
+    let refused = refused.end();
+    assert_eq!(refused.code, 1, "{refused:#?}");
+    assert!(refused.stderr.contains("only a name"), "{refused:#?}");
     let replayed = lab.linecard(&[
         "replay",
         path(&input),
@@ -466,7 +472,7 @@ fn broken_files_and_wrong_words_are_told() {
     let ended = linecard(&["replay", path(&input), "--port", "null:0", "--max"]);
     assert_eq!(ended.code, 3, "{ended:#?}");
     assert!(ended.stderr.contains("is broken at byte"), "{ended:#?}");
-    let wrong: [(&[&str], i32, &str); 5] = [
+    let wrong: [(&[&str], i32, &str); 6] = [
         (
             &["capture", "--port", "null:0", "--filter", "udp prot 53"],
             2,
@@ -499,6 +505,11 @@ fn broken_files_and_wrong_words_are_told() {
             &["replay", "-", "--port", "null:0", "--speed", "0"],
             2,
             "not a speed",
+        ),
+        (
+            &["replay", "-", "--port", "null:0", "--link-speed", "fast"],
+            2,
+            "10G",
         ),
     ];
     for (arguments, code, what) in wrong {

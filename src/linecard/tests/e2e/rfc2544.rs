@@ -216,6 +216,13 @@ fn through_a_forwarder() {
 
 #[test]
 fn a_forwarder_that_is_killed_and_started_again_is_timed() {
+    // It is back in a tenth of a second; on a busy machine, which has to have the time, a trial takes longer.
+    let timed = reset_within("1500ms", 1.5e9) || reset_within("10s", 10e9);
+    assert!(timed, "the forwarder was not back in time");
+}
+
+/// Whether the forwarder was back before the trial was over.
+fn reset_within(trial: &str, trial_ns: f64) -> bool {
     let lab = cables();
     let device = [
         "fwd",
@@ -243,7 +250,7 @@ fn a_forwarder_that_is_killed_and_started_again_is_timed() {
         "--reset-command",
         &reset,
         "--recovery-trial",
-        "1500ms",
+        trial,
         "--recovery-repetitions",
         "1",
         // A busy machine holds a generator up for longer than a trial forgives.
@@ -251,18 +258,23 @@ fn a_forwarder_that_is_killed_and_started_again_is_timed() {
         "20",
     ];
     let ended = bench(&lab, &args).end();
-    assert_eq!(ended.code, 0, "{ended:#?}");
     assert_eq!(forwarder.end().code, 128 + 9);
     let results = results(&ended);
+    let late = |warning: &String| warning.contains("give it longer with --recovery-trial");
+    if results.warnings.iter().any(late) {
+        return false;
+    }
+    assert_eq!(ended.code, 0, "{ended:#?}");
     let [reset] = &results.reset[..] else {
         panic!("{results:#?}");
     };
-    assert!(reset.mean_ns > 0.0 && reset.mean_ns < 1.5e9, "{reset:?}");
+    assert!(reset.mean_ns > 0.0 && reset.mean_ns < trial_ns, "{reset:?}");
     let trial = results.trials.iter().find(|t| t.test == "reset").unwrap();
     assert!(
         trial.counts.lost > 0 && trial.counts.received > 0,
         "{trial:?}"
     );
+    true
 }
 
 #[test]

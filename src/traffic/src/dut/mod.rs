@@ -108,21 +108,28 @@ impl DeviceSpec {
         own.ok().flatten().map_or(link, |fps| fps.min(link))
     }
 
-    /// How long a stream has to be for all that this device does to show: its buffer is filled by a rate that is too
-    /// high by half of `precision`, and every lie is told. In virtual time a longer one says nothing more.
-    pub fn shows_within(&self, frame_bytes: u16, precision: f64) -> Duration {
-        let fps = self.capacity_fps(frame_bytes);
-        let frames = |n: f64| n / fps;
-        let lies = self.lies.iter().map(|lie| match *lie {
-            Lie::DropAfter(time) | Lie::Stall(_, time) => time.as_secs_f64(),
-            Lie::DropBeyond(n) | Lie::Duplicate(n) | Lie::Reorder(n) | Lie::Loss(n) => {
-                frames(n as f64)
+    /// How long a stream of at most so many frames a second has to be for all that this device does to show: its buffer
+    /// is filled by a rate that is too high by half of `precision`, and every lie that goes by the clock is told. In
+    /// virtual time a longer one says nothing more.
+    ///
+    /// `None` for a device that counts frames: the fewer there are a second, the later it tells its lie, and a search
+    /// for what is not lost lowers their number. How long is long enough is then for the measurement to say.
+    pub fn shows_within(&self, fps: f64, precision: f64) -> Option<Duration> {
+        let mut longest = f64::from(self.buffer) / precision / fps;
+        for lie in &self.lies {
+            match lie {
+                Lie::DropAfter(time) | Lie::Stall(_, time) => {
+                    longest = longest.max(time.as_secs_f64());
+                }
+                Lie::DropBeyond(_)
+                | Lie::Duplicate(_)
+                | Lie::Reorder(_)
+                | Lie::Late(..)
+                | Lie::Loss(_) => return None,
             }
-            Lie::Late(n, time) => time.as_secs_f64().max(frames(n as f64)),
-        });
-        let filled = frames(f64::from(self.buffer) / precision);
-        let longest = lies.fold(filled, f64::max) * 2.0;
-        Duration::try_from_secs_f64(longest).map_or(Duration::MAX, |time| time.max(SHORTEST))
+        }
+        let time = Duration::try_from_secs_f64(longest * 2.0);
+        Some(time.map_or(Duration::MAX, |time| time.max(SHORTEST)))
     }
 
     /// Frames that are between the ports at one time at most.
@@ -253,17 +260,20 @@ mod tests {
     #[test]
     fn what_it_does_shows_in_time() {
         for (text, millis) in [
-            ("capacity=1Mpps,buffer=64", 25),
-            ("capacity=1kpps,buffer=64", 25_600),
-            ("capacity=1Mpps,buffer=1", 10),
-            ("drop_after=800ms", 1600),
-            ("capacity=1Mpps,drop_beyond=50000", 100),
-            ("stall=1ms/1s,loss=7", 2000),
-            ("capacity=1Mpps,late=50/2s", 4000),
+            ("capacity=1Mpps,buffer=64", Some(25)),
+            ("capacity=1kpps,buffer=64", Some(25_600)),
+            ("capacity=1Mpps,buffer=1", Some(10)),
+            ("drop_after=800ms", Some(1600)),
+            ("stall=1ms/1s", Some(2000)),
+            ("capacity=1Mpps,drop_beyond=50000", None),
+            ("stall=1ms/1s,loss=7", None),
+            ("duplicate=9", None),
+            ("reorder=9", None),
+            ("capacity=1Mpps,late=50/2s", None),
         ] {
             let spec: DeviceSpec = text.parse().unwrap();
-            let time = spec.shows_within(64, 0.005);
-            assert_eq!(time.as_millis(), millis, "{text}");
+            let time = spec.shows_within(spec.capacity_fps(64), 0.005);
+            assert_eq!(time.map(|time| time.as_millis()), millis, "{text}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use linecard_engine::publish::{Publisher, Reader, publish};
 use linecard_engine::{Engine, PortIndex, WorkerIndex};
+use linecard_hal::PortInfo;
 use linecard_wire::MacAddr;
 
 use super::compiled::{Compiled, Schedule, check_rate};
@@ -60,7 +61,8 @@ pub enum State {
 }
 
 impl Setup {
-    /// Of a port of an engine: by all workers that serve it, from lane 0 on, as fast as the port says that its link is.
+    /// Of a port of an engine: by all workers that serve it, from lane 0 on, at shares of the link's speed if
+    /// the port knows one [to measure by](PortInfo::link_bits_per_second).
     pub fn of_port(engine: &Engine, port: PortIndex, addresses: Addresses) -> Self {
         let infos = engine.ports();
         let info = infos.get(usize::from(port));
@@ -69,13 +71,12 @@ impl Setup {
         // The largest packet, the header of Ethernet, and the FCS that no mbuf has.
         let by_mtu = info.map_or(0, |info| info.mtu.saturating_add(14 + u32::from(FCS_BYTES)));
         let by_room = u32::from(room.min().unwrap_or(u16::MAX)) + u32::from(FCS_BYTES);
-        let speed = info.and_then(|info| info.speed_mbps);
         Self {
             port,
             workers: workers.map(|worker| worker.id).collect(),
             first_lane: 0,
             addresses,
-            link_bits_per_second: speed.map(|mbps| f64::from(mbps) * 1e6),
+            link_bits_per_second: info.and_then(PortInfo::link_bits_per_second),
             max_frame: u16::try_from(by_mtu.min(by_room)).unwrap_or(u16::MAX),
         }
     }

@@ -10,7 +10,7 @@ use super::even::Even;
 use super::{Armed, OVER, Setup, UNSET, lock};
 use crate::results::{Distribution, Pacing};
 
-/// What became of a job: final when it is [done](State::Done), else at most 10 ms old.
+/// What became of a job: final when it is [done](super::State::Done), else at most 10 ms old.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sent {
     /// Frames that were given to the port.

@@ -53,6 +53,8 @@ pub struct ReplayConfig {
     pub path: PathBuf,
     /// When frames are due.
     pub timing: Timing,
+    /// Of what a rate in per cent is a share; if nothing is said, the slowest of the links whose speed is known.
+    pub link_bits_per_second: Option<f64>,
     /// How often the file is replayed; for ever, if nothing is said.
     pub passes: Option<u64>,
     /// Which frames.
@@ -73,6 +75,7 @@ impl ReplayConfig {
         Self {
             path: path.into(),
             timing: Timing::Original(1.0),
+            link_bits_per_second: None,
             passes: Some(1),
             filter: None,
             rewrite: Rewrite::default(),
@@ -192,7 +195,7 @@ impl Replay {
         if !file.is_regular && config.passes != Some(1) {
             return Err(ReplayError::Loop);
         }
-        let clock = reader::Schedule::new(config.timing, ports)?;
+        let clock = reader::Schedule::new(&config, ports)?;
         memory::check(config.buffer_bytes, workers)?;
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),

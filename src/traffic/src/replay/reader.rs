@@ -81,10 +81,13 @@ enum Pace {
 }
 
 impl Schedule {
-    pub(super) fn new(timing: Timing, ports: &[PortInfo]) -> Result<Self, RateError> {
-        let speed = ports.iter().filter_map(|port| port.speed_mbps).min();
-        let speed = speed.map(|mbps| f64::from(mbps) * 1e6);
-        let pace = match timing {
+    pub(super) fn new(config: &ReplayConfig, ports: &[PortInfo]) -> Result<Self, RateError> {
+        let slowest = || {
+            let known = ports.iter().filter_map(PortInfo::link_bits_per_second);
+            known.reduce(f64::min)
+        };
+        let speed = config.link_bits_per_second.or_else(slowest);
+        let pace = match config.timing {
             Timing::Original(speed) => Pace::Original(1.0 / speed),
             Timing::Rate(rate) => {
                 // What it is for frames of no length and of one byte more says how it depends on the length.

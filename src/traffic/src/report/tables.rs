@@ -330,13 +330,21 @@ pub(super) fn ports(ports: &[Port]) -> Table {
             port.name.clone(),
             port.role.clone(),
             port.driver.clone(),
-            port.link_bits_per_second
-                .map_or("unknown".to_owned(), units::bits),
+            link(port),
             port.notes.join("; "),
         ];
         table.row(Tone::Plain, cells);
     }
     table
+}
+
+/// How fast its link is, or is said to be.
+fn link(port: &Port) -> String {
+    match port.link_bits_per_second.map(units::bits) {
+        Some(speed) if port.link_is_nominal => format!("called {speed}"),
+        Some(speed) => speed,
+        None => "unknown".to_owned(),
+    }
 }
 
 pub(super) fn settings(results: &Results) -> Table {

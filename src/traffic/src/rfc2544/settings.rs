@@ -198,17 +198,30 @@ impl Settings {
         }
     }
 
-    /// For a simulated device: trials in which [all that it does shows](DeviceSpec::shows_within), and none longer.
+    /// For a simulated device: trials in which [all that it does shows](DeviceSpec::shows_within) and that have
+    /// [frames enough](Self::least_frames), at most the usual ones; those, if it counts frames. To be asked for when the
+    /// sizes, the highest rate, the goals and the precision are settled.
     #[must_use]
     pub fn of_device(self, device: &DeviceSpec) -> Self {
-        let needs = |size: &u16| device.shows_within(*size, self.precision);
-        let longest = self.sizes.iter().map(needs).max().unwrap_or_default();
-        let trial = longest.min(self.trial);
+        let needs = |size: &u16| {
+            let link = Some(device.link_bits_per_second);
+            let asked = self
+                .max_rate
+                .and_then(|rate| rate.frames_per_second(f64::from(*size), link).ok()?);
+            let capacity = device.capacity_fps(*size);
+            let fps = asked.map_or(capacity, |asked| asked.min(capacity));
+            // Two steps without loss end the search for the loss rate, at no less than a third of the rate.
+            let told = Duration::try_from_secs_f64(3.0 * self.least_frames() / fps);
+            let shows = device.shows_within(fps, self.precision)?;
+            Some(shows.max(told.unwrap_or(Duration::MAX)))
+        };
+        let longest = self.sizes.iter().map(needs).max().flatten();
+        let trial = longest.map_or(self.trial, |longest| longest.min(self.trial));
         Self {
             trial,
             first_trial: trial.min(self.first_trial),
-            latency_trial: trial,
-            burst: trial,
+            latency_trial: trial.min(self.latency_trial),
+            burst: trial.min(self.burst),
             // From a reset it is back by half of it.
             recovery_trial: trial.max(device.reset.saturating_mul(2)),
             ..self

@@ -77,7 +77,9 @@ impl PortTester {
     /// Starts an engine of two ports: the first sends, the second receives.
     pub fn new(engine: Engine, config: PortTesterConfig) -> Result<Self, TesterError> {
         let ports = engine.ports();
-        let link = config.link_bits_per_second.or_else(|| link_of(&ports[0]));
+        let link = config
+            .link_bits_per_second
+            .or_else(|| ports[0].link_bits_per_second());
         let settle = config.tester.settle;
         let (parts, mut receivers) = parts(&engine, config.to_mac, link, settle);
         let receiving = workers_of(engine.plan(), RECEIVE);
@@ -120,12 +122,6 @@ impl PortTester {
     pub fn ports(&self) -> &[PortInfo] {
         self.rig().running.ports()
     }
-}
-
-/// A link's speed as its port knows it; of one that is only called so fast, nothing is known.
-pub(super) fn link_of(port: &PortInfo) -> Option<f64> {
-    let speed = port.speed_mbps.filter(|_| !port.speed_is_nominal)?;
-    Some(f64::from(speed) * 1e6)
 }
 
 fn workers_of(plan: &Plan, port: PortIndex) -> Vec<WorkerIndex> {

@@ -61,7 +61,7 @@ pub struct Rfc2544Args {
     #[arg(long, short = 'r', value_name = "PORT", required_unless_present_any = ["simulate", "dry_run"])]
     receive: Option<String>,
     /// Measure a simulated device in virtual time instead, to learn the tool; unless --trial or --strict says otherwise,
-    /// trials are as long as this device needs to show what it does, which is short: capacity=1Mpps, buffer=64, latency=50us,
+    /// trials are as long as this device needs to show what it does, which is short unless it counts frames: capacity=1Mpps, buffer=64, latency=50us,
     /// link=10Gbps, reset=1s, and lies: loss=N, drop_after=T, drop_beyond=N, duplicate=N, reorder=N, stall=T/U, late=N/T.
     #[arg(long, value_name = "DEVICE", conflicts_with_all = ["port", "receive"])]
     simulate: Option<Device>,
@@ -226,6 +226,10 @@ impl Rfc2544Args {
             settings.sizes.clone_from(&sizes.0);
         }
         settings.precision = self.precision.unwrap_or(settings.precision);
+        if !self.loss_goal.is_empty() {
+            settings.loss_goals.clone_from(&self.loss_goal);
+        }
+        settings.max_rate = self.max_rate.filter(|rate| *rate != Rate::Max);
         if let Some(device) = &self.simulate
             && !self.strict
         {
@@ -262,11 +266,7 @@ impl Rfc2544Args {
         } else if self.reset_command.is_some() {
             settings.tests.push(Test::Reset);
         }
-        if !self.loss_goal.is_empty() {
-            settings.loss_goals.clone_from(&self.loss_goal);
-        }
         settings.tolerance.rate = self.tolerance.unwrap_or(settings.tolerance.rate);
-        settings.max_rate = self.max_rate.filter(|rate| *rate != Rate::Max);
         settings.check().map_err(anyhow::Error::msg)?;
         let resets = self.reset_command.is_some() || self.simulate.is_some() || self.dry_run;
         anyhow::ensure!(

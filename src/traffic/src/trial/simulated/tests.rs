@@ -277,6 +277,48 @@ fn trials_as_short_as_the_device_allows_find_it_too() {
 }
 
 #[test]
+fn a_liar_that_counts_frames_has_the_time_to_count_them() {
+    let only = Settings {
+        tests: vec![Test::Throughput],
+        sizes: vec![64],
+        repetitions: 1,
+        max_rate: Some("100kpps".parse().unwrap()),
+        precision: 0.05,
+        ..Settings::quick()
+    };
+    for (device, beyond) in [("drop_beyond=5000", 5000.0), ("late=20000/1s", 20_000.0)] {
+        let settings = only.clone().of_device(&device.parse().unwrap());
+        let trial = settings.trial;
+        let results = bench(device, settings);
+        // A rate so low that a trial ends before the lie is told, or none.
+        let found = results.throughput.first().and_then(|found| found.fps);
+        let ndr = found.unwrap_or(0.0);
+        assert!(
+            ndr <= beyond / 5.0,
+            "{device}: {ndr} in trials of {trial:?}"
+        );
+    }
+}
+
+#[test]
+fn a_highest_rate_has_trials_with_frames_enough() {
+    let quick = Settings {
+        tests: vec![Test::Throughput, Test::FrameLoss],
+        sizes: vec![64],
+        repetitions: 1,
+        max_rate: Some("1kpps".parse().unwrap()),
+        ..Settings::quick()
+    };
+    for device in ["capacity=1Mpps,buffer=64", "capacity=290pps,buffer=1"] {
+        let settings = quick.clone().of_device(&device.parse().unwrap());
+        assert!(settings.trial <= quick.trial);
+        let results = bench(device, settings);
+        assert!(results.throughput[0].fps.unwrap() > 285.0, "{results:#?}");
+        assert!(results.frame_loss.len() >= 2);
+    }
+}
+
+#[test]
 fn latency_below_capacity_is_the_devices_to_the_nanosecond() {
     let quick = Settings {
         tests: vec![Test::Latency],

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-/// Measures a device between two ports.
+/// Measure a device between two ports.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     #[command(subcommand)]

@@ -36,7 +36,7 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How long a frame may be on its way to the engine: it is gathered, and the kernel's timer is late.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// Captures what ports receive to a file, a ring of files or a pipe, until the count, the duration or
+/// Capture what ports receive to a file, a ring of files or a pipe, until the count, the duration or
 /// Ctrl-C.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -14,7 +14,7 @@ use super::table::{Cell, Paint, Table};
 /// The exit code when the engine was found and refused.
 const EXIT_REFUSED: u8 = 3;
 
-/// Changes what a running engine does: its rate, its flow rules, what it logs; starts captures; stops it.
+/// Change what a running engine does: its rate, its flow rules, what it logs; start captures; stop it.
 #[derive(Debug, Args)]
 #[command(
     subcommand_value_name = "ACTION",

@@ -12,7 +12,7 @@ use super::common::EngineArgs;
 use super::forward::{Forward, Job, Session};
 use super::watched::ControlArgs;
 
-/// Forwards frames between ports, until the duration, Ctrl-C or the end of the input.
+/// Forward frames between ports, until the duration, Ctrl-C or the end of the input.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Ports are forwarded two by two: the first with the second, the third with the fourth. A single port

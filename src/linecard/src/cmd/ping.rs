@@ -19,7 +19,7 @@ use super::far::{self, stop_on_signals};
 use super::fwd::parse_mac;
 use super::watched::ControlArgs;
 
-/// Measures how long frames take to a reflector or a host and back, one at a time.
+/// Measure how long frames take to a reflector or a host and back, one at a time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 To a host, frames are ICMP or ICMPv6 echo requests from an address that must be free on that link; the host's address is found \

@@ -13,7 +13,7 @@ use super::far::{self, count, stop_on_signals};
 use super::forward::EXIT_UNCLEAN;
 use super::watched::ControlArgs;
 
-/// Sends back what arrives, with source and destination exchanged.
+/// Send back what arrives, with source and destination exchanged.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Source and destination are exchanged in place, which changes no checksum, and what frames carry stays as it is: so \

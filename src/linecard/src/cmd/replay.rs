@@ -21,7 +21,7 @@ use super::watched::ControlArgs;
 /// How often to look whether it is over.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Sends the frames of a capture file: as far apart as they were captured, faster or slower, at a rate, or as
+/// Send the frames of a capture file: as far apart as they were captured, faster or slower, at a rate, or as
 /// fast as the port takes them.
 #[derive(Debug, Args)]
 #[command(after_help = "\

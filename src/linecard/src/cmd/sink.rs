@@ -19,7 +19,7 @@ use super::forward::EXIT_UNCLEAN;
 use super::table::{Cell, Paint, Table, Tone};
 use super::watched::ControlArgs;
 
-/// Receives what a generator sends: counts, rates, and by lane what was lost, doubled, overtaken.
+/// Receive what a generator sends: counts, rates, and by lane what was lost, doubled, overtaken.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Frames of linecard gen carry a stamp: which lane they are of (a stream, as one worker of the generator sends it), \

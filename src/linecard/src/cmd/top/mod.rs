@@ -20,7 +20,7 @@ use super::table::Paint;
 use figures::{Between, Sheets, headline};
 use screen::{Screen, Then};
 
-/// Shows what a running engine does: ports, queues, workers, pools, drops, rules, protocols, streams.
+/// Show what a running engine does: ports, queues, workers, pools, drops, rules, protocols, streams.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Every long-running command can be watched, by its user and by root: linecard fwd, run, gen and others. h explains the \

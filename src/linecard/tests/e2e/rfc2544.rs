@@ -85,6 +85,8 @@ fn simulate(args: &[&str]) -> Process {
 
 #[test]
 fn a_simulated_device_is_measured_to_the_figure() {
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path().join("new/");
     let ended = simulate(&[
         "capacity=20kpps,buffer=64,latency=50us,link=50Mbps,reset=100ms",
         "--sizes",
@@ -104,9 +106,13 @@ fn a_simulated_device_is_measured_to_the_figure() {
         "--json",
         "--test",
         "throughput,latency,loss,back-to-back,recovery,reset",
+        "--output",
+        place.to_str().unwrap(),
     ])
     .end();
     assert_eq!(ended.code, 0, "{ended:#?}");
+    // What there is after each step is written, too.
+    assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
     let results = results(&ended);
     assert!(results.complete);
     let near = |fps: Option<f64>, right: f64| (fps.unwrap() / right - 1.0).abs() <= 0.005;

@@ -317,6 +317,10 @@ pub fn run(args: &Rfc2544Args) -> anyhow::Result<ExitCode> {
     described.warnings.extend(cautions);
     let link_fps = tester.max_fps(64);
     let plan = Plan::of(&settings, link_fps.map(|fps| fps * 8.0 * 84.0));
+    // Now, as what there is so far is written after each step, and not after hours of trials if it cannot be made.
+    if let Some(place) = args.place() {
+        report::make_parent(&report::Files::at(place).json)?;
+    }
     let mut progress = Progress::new(&plan, args.place(), began.1);
     let before = earlier.as_ref().map_or(0.0, |earlier| earlier.duration_s);
     if let Some(earlier) = &earlier {

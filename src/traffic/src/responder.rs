@@ -77,6 +77,18 @@ pub struct Responder {
     answered: u64,
 }
 
+/// Whether a frame may be one that a responder answers: ARP, ICMP, IPv6 that goes straight to ICMPv6, or a VLAN's, which
+/// may be any of them. Most frames are none: three bytes tell.
+#[inline(always)]
+pub fn may_ask(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([0x08, 0x06] | [0x81, 0x00] | [0x88, 0xa8]) => true,
+        Some([0x08, 0x00]) => frame.get(23) == Some(&IpProtocol::ICMP.0),
+        Some([0x86, 0xdd]) => frame.get(20) == Some(&IpProtocol::ICMPV6.0),
+        _ => false,
+    }
+}
+
 /// What came of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {

@@ -5,7 +5,7 @@ use linecard_engine::{Context, Stage};
 use linecard_hal::Burst;
 
 use crate::receiver::Receiver;
-use crate::responder::Responder;
+use crate::responder::{Responder, may_ask};
 use crate::station::Arrivals;
 
 /// A worker's receiver, if it has one, and a responder for each port that has addresses.
@@ -13,14 +13,26 @@ use crate::station::Arrivals;
 pub struct Sink {
     receiver: Option<Receiver>,
     responders: Vec<Responder>,
+    /// Whether an echo request is answered though it has a stamp.
+    stamped_pings: bool,
 }
 
 impl Sink {
-    /// A sink.
+    /// A sink. What is stamped was sent to be counted, and is not answered.
     pub fn new(receiver: Receiver, responders: Vec<Responder>) -> Self {
         Self {
             receiver: Some(receiver),
             responders,
+            stamped_pings: false,
+        }
+    }
+
+    /// One that is a host to others: it counts stamped echo requests, and answers them as well. One that receives what
+    /// it sent itself must not: the answers would come back as duplicates.
+    pub fn of_host(receiver: Receiver, responders: Vec<Responder>) -> Self {
+        Self {
+            stamped_pings: true,
+            ..Self::new(receiver, responders)
         }
     }
 
@@ -29,25 +41,25 @@ impl Sink {
         Self {
             receiver: None,
             responders,
+            stamped_pings: false,
         }
     }
 
     /// Counts a burst, answers what of it is to be answered, and consumes the rest.
     #[inline]
     pub fn take(&mut self, burst: &mut Burst, cx: &mut Context) {
-        // What is stamped asks nothing.
         let foreign = match &mut self.receiver {
             Some(receiver) => receiver.receive(burst, cx),
             None => burst.len(),
         };
-        if foreign > 0 {
-            let port = cx.port();
-            let here = |responder: &&mut Responder| responder.port() == port;
-            if let Some(responder) = self.responders.iter_mut().find(here) {
-                return responder.process(burst, cx);
+        let port = cx.port();
+        let mut here = self.responders.iter_mut().filter(|r| r.port() == port);
+        match here.next() {
+            Some(responder) if foreign > 0 || self.stamped_pings && asks(burst) => {
+                responder.process(burst, cx);
             }
+            _ => cx.consume_burst(burst),
         }
-        cx.consume_burst(burst);
     }
 
     /// What is due now and then.
@@ -65,6 +77,10 @@ impl Sink {
         let due = self.responders.iter().filter_map(Responder::next_ns);
         due.min().unwrap_or(u64::MAX)
     }
+}
+
+fn asks(burst: &Burst) -> bool {
+    burst.iter().any(|mbuf| may_ask(mbuf.data()))
 }
 
 impl Arrivals for Sink {

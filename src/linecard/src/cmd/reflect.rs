@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use linecard::modes::{Reflect, Swap};
 use linecard::traffic::responder::Addresses;
+use linecard::wire::MacAddr;
 use linecard::{Idle, Report, Running};
 
 use super::common::{EngineArgs, note};
@@ -71,6 +72,7 @@ pub fn run(args: &ReflectArgs) -> anyhow::Result<ExitCode> {
         far::say(args.json, &format!("{port} is at {mac}\n"))?;
     }
     let prepared = args.control.prepare()?;
+    let macs = reflect.macs.clone();
     let running = engine.start(|_| Box::new(reflect.clone()))?;
     stop_on_signals(&running)?;
     far::say(args.json, "reflecting; Ctrl-C stops and reports\n")?;
@@ -83,7 +85,7 @@ pub fn run(args: &ReflectArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         super::print(&(serde_json::to_string(&report)? + "\n"))?;
     } else {
-        super::print(&render(&report))?;
+        super::print(&render(&report, &macs))?;
     }
     Ok(if report.is_clean() {
         ExitCode::SUCCESS
@@ -108,9 +110,9 @@ fn line(last: &mut Report, running: &Running) -> String {
     text + "\n"
 }
 
-fn render(report: &Report) -> String {
+fn render(report: &Report, macs: &[MacAddr]) -> String {
     let mut text = format!("\n{:.3} s\n", report.duration_s);
-    for port in &report.ports {
+    for (port, mac) in report.ports.iter().zip(macs) {
         text += &format!(
             "{}: received {}, sent back {}, missed {}",
             port.name,
@@ -122,6 +124,12 @@ fn render(report: &Report) -> String {
             text += &format!(", dropped for {reason} {}", count(frames));
         }
         text += "\n";
+        if port.tx == 0 && port.drops.get("not_for_us").is_some_and(|&n| n > 0) {
+            text += &format!(
+                "{}: nothing was sent to {mac}: say --peer {mac} to linecard gen or ping, or --everything here\n",
+                port.name
+            );
+        }
     }
     text
 }

@@ -77,7 +77,7 @@ pub fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
     let prepared = args.control.prepare()?;
     let (handle, receivers) = receivers(config, engine.plan().workers.len());
     let mut receivers = receivers.into_iter();
-    let sink = |receiver| Box::new(Sink::new(receiver, responders.clone())) as _;
+    let sink = |receiver| Box::new(Sink::of_host(receiver, responders.clone())) as _;
     let running = engine.start(|_| receivers.next().map_or_else(nobody, sink))?;
     stop_on_signals(&running)?;
     far::say(args.json, "receiving; Ctrl-C stops and reports\n")?;

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use linecard_engine::{Context, DropReason, Stage};
 use linecard_hal::{Burst, Mbuf};
-use linecard_traffic::responder::{Answer, Responder};
+use linecard_traffic::responder::{Answer, Responder, may_ask};
 use linecard_wire::{L4, MacAddr, ParseError, parse_layers, swap_flow, swap_macs};
 
 use super::rewrite::{rewrite_burst, swap_all};
@@ -68,20 +68,13 @@ impl Reflect {
     /// Whether a frame goes back: it is for us, and asks nothing that we have to answer.
     #[inline(always)]
     fn goes_back(&self, frame: &[u8], mac: MacAddr) -> bool {
-        let Some((dst, rest)) = frame.split_first_chunk::<6>() else {
+        let Some(dst) = frame.first_chunk::<6>() else {
             return false;
         };
         if *dst != mac.0 && !self.everything {
             return false;
         }
-        // ARP; ICMP; IPv6 that goes straight to ICMPv6; a VLAN's, which may be any of them.
-        let asks = match rest.get(6..8) {
-            Some([0x08, 0x06] | [0x81, 0x00] | [0x88, 0xa8]) => true,
-            Some([0x08, 0x00]) => rest.get(17) == Some(&1),
-            Some([0x86, 0xdd]) => rest.get(14) == Some(&58),
-            _ => false,
-        };
-        !asks || self.responders.is_empty()
+        !may_ask(frame) || self.responders.is_empty()
     }
 
     /// A burst that does not all go back.

@@ -125,6 +125,46 @@ fn a_reflector_sends_everything_back() {
 }
 
 #[test]
+fn a_sink_answers_pings_that_have_a_stamp() {
+    let lab = Lab::new();
+    let host = lab.host("a");
+    host.up(&[]);
+    let sink = host.linecard(&[
+        "sink",
+        "--port",
+        "uring:eth0?rx=mmsg",
+        "--answer",
+        "10.7.0.2",
+        "--json",
+    ]);
+    let sink = begun(sink, "receiving");
+    let arguments = [
+        "ping",
+        "--port",
+        "uring:a?rx=mmsg",
+        "10.7.0.2",
+        "--source",
+        "10.7.0.9",
+        "--count",
+        "3",
+        "--interval",
+        "1ms",
+        "--timeout",
+        "20s",
+        "--json",
+    ];
+    all_came_back(lab.linecard(&arguments), 3);
+    let ended = sink.interrupt();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    // It has counted them, too.
+    assert_eq!(
+        json(&ended)["counts"]["received"].as_u64(),
+        Some(3),
+        "{ended:#?}"
+    );
+}
+
+#[test]
 fn who_does_not_answer_is_named() {
     let lab = Lab::new();
     let host = lab.host("a");

@@ -8,6 +8,7 @@ use linecard_traffic::receiver::{Figures, Snapshot};
 use linecard_traffic::results::{self, Counts, Trial};
 use serde::Serialize;
 
+use super::progress::scaled;
 use super::{GenArgs, asked_seconds, name_of};
 
 /// By how much a rate may differ from what was asked for.
@@ -121,8 +122,9 @@ fn rate_fault(job: &Job, sent: &Sent, train: &TrainSent) -> Option<String> {
         _ => format!(" of stream {}", names.collect::<Vec<_>>().join(", ")),
     };
     Some(format!(
-        "asked for {asked:.1} frames a second{whose}, {:.1} were sent: {:+.3} per cent",
-        asked * (1.0 + error),
+        "asked for {}pps{whose}, {}pps were sent: {:+.3} per cent",
+        scaled(asked),
+        scaled(asked * (1.0 + error)),
         error * 100.0
     ))
 }

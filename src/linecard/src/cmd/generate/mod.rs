@@ -2,6 +2,7 @@
 
 mod args;
 mod back;
+mod by_stream;
 mod figures;
 mod progress;
 mod report;

@@ -15,11 +15,16 @@ pub(super) fn start(engine: &Engine, handle: &Handle, job: &Job) -> String {
         Limit::Frames(frames) => format!("{frames} frames"),
         Limit::Time(time) => format!("for {}", humantime::format_duration(time)),
     };
+    let own = job.streams.iter().filter(|stream| stream.rate.is_some());
+    let rate = match own.count() {
+        0 => format!("at {}", job.rate),
+        n if n == job.streams.len() => "at rates of their own".to_owned(),
+        n => format!("at {}, {n} of them at rates of their own", job.rate),
+    };
     let mut text = format!(
-        "{} stream(s) by {} at {}, {} spacing, {limit}\n{}",
+        "{} stream(s) by {} {rate}, {} spacing, {limit}\n{}",
         job.streams.len(),
         infos[usize::from(setup.port)].name,
-        job.rate,
         job.spacing,
         engine.plan()
     );

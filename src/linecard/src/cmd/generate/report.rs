@@ -9,6 +9,7 @@ use linecard_traffic::results::{self, Counts, Evenness, Results, Trial};
 use serde::Serialize;
 
 use super::back::sent_by;
+use super::by_stream;
 use super::figures::{Stream, ports, settings, streams, take_out, trial};
 use super::progress::scaled;
 use super::{Done, EXIT_NOT_HELD, GenArgs};
@@ -176,7 +177,7 @@ impl Outcome {
         if let Some(even) = &trial.pacing.evenness {
             text += &evenness(even);
         }
-        text += &self.by_stream(paint);
+        text += &by_stream::render(&self.streams, paint);
         if self.refused > 0 && self.streams.len() > 1 {
             text += &format!(
                 "the port refused {} frames and does not say of which stream: each sent so many at most\n",
@@ -191,6 +192,9 @@ impl Outcome {
             );
             text += &format!("{}\n", paint.tone(&line, Tone::Bad));
         }
+        if let Some(hint) = self.hint() {
+            text += &format!("{}\n", paint.tone(&hint, Tone::Caution));
+        }
         for fault in &trial.faults {
             text += &format!(
                 "{}\n",
@@ -203,52 +207,19 @@ impl Outcome {
         text
     }
 
-    /// What was sent of each stream and what came back; of a single one only the latter.
-    fn by_stream(&self, paint: Paint) -> String {
-        if self.streams.iter().all(|s| s.back.is_none()) {
-            if self.streams.len() < 2 {
-                return String::new();
-            }
-            let mut table = Table::new(&["stream", ">sent", ">bytes"]);
-            for s in &self.streams {
-                table.row([s.name.clone(), s.shown(), s.bytes.to_string()].map(Cell::from));
-            }
-            return format!("\n{}", table.render(paint));
-        }
-        let mut table = Table::new(&[
-            "stream",
-            ">sent",
-            ">received",
-            ">lost",
-            ">duplicated",
-            ">reordered",
-            ">latency",
-            ">least",
-            ">most",
-            ">jitter",
-        ]);
-        for s in &self.streams {
-            let Some(back) = &s.back else { continue };
-            let bad = |n: u64| {
-                Cell::toned(
-                    n.to_string(),
-                    if n == 0 { Tone::Plain } else { Tone::Caution },
-                )
-            };
-            table.row([
-                Cell::from(s.name.clone()),
-                Cell::from(s.shown()),
-                Cell::from(back.received.to_string()),
-                back.lost.map_or(Cell::from("?"), bad),
-                bad(back.duplicated),
-                bad(back.reordered),
-                Cell::from(time(back.mean_ns)),
-                Cell::from(time(back.min_ns as f64)),
-                Cell::from(time(back.max_ns as f64)),
-                Cell::from(time(back.jitter_ns)),
-            ]);
-        }
-        format!("\n{}", table.render(paint))
+    /// What to look for when frames left and not one came back: nothing about the rate is wrong then.
+    fn hint(&self) -> Option<String> {
+        let receive = |port: &&results::Port| port.role != "transmit";
+        let port = self.results.ports.iter().find(receive)?;
+        let came = |s: &Stream| s.back.as_ref().is_some_and(|back| back.received > 0);
+        let sent = self.results.trials[0].counts.sent > 0;
+        (sent && !self.streams.iter().any(came)).then(|| {
+            format!(
+                "nothing came back to {}: is there anything that forwards these frames or sends them back? A linecard reflect \
+                 takes those to its own address (--peer)",
+                port.name
+            )
+        })
     }
 
     fn rates(&self, trial: &Trial) -> Table {

@@ -238,6 +238,10 @@ impl Lane {
             return 0;
         }
         let loans = &receiver.socket.umem().loans;
+        // All of them first: their lines arrive together, where one by one each would be waited for.
+        for i in 0..n {
+            loans.await_received(receiver.rx.end.read(i).addr);
+        }
         for i in 0..n {
             let said = receiver.rx.end.read(i);
             let more = said.options & libc::XDP_PKT_CONTD != 0;

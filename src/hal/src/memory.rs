@@ -30,15 +30,20 @@ pub fn populate<T>(memory: &mut [MaybeUninit<T>]) {
 /// such item, or where the compiler has no way to say so.
 #[inline(always)]
 pub fn prefetch<T>(items: &[T], n: usize) {
-    let line = items.as_ptr().wrapping_add(n).cast::<i8>();
+    prefetch_line(items.as_ptr().wrapping_add(n));
+}
+
+/// The same for the line at an address, which may be any.
+#[inline(always)]
+pub fn prefetch_line<T>(at: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch reads nothing that the program could see, and faults at no address.
     unsafe {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(line);
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = line;
+    let _ = at;
 }
 
 #[cfg(test)]

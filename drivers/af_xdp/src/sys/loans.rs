@@ -24,6 +24,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use linecard_hal::mbuf::{HEADER_LEN, RawMbuf};
+use linecard_hal::memory::prefetch_line;
 use linecard_hal::mempool::Layout;
 use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool};
 
@@ -235,6 +236,17 @@ impl Loans {
         // word was set, and it is given back now that the word is cleared. Its fields are as they were then,
         // and consistent: the kernel does not write to headers (what metadata may have is above).
         Some(unsafe { Mbuf::from_raw(self.base.add(place).cast()) })
+    }
+
+    /// Brings closer what [`received`](Self::received) and whoever looks at the frame first will read: the mbuf's header,
+    /// and the beginning of the data, which another core has just written.
+    #[inline(always)]
+    pub(crate) fn await_received(&self, address: u64) {
+        let base = self.base.as_ptr();
+        let buffer = (address & ADDRESS_MASK) as usize;
+        let offset = (address >> ADDRESS_BITS) as usize;
+        prefetch_line(base.wrapping_add(buffer.wrapping_sub(self.lead)));
+        prefetch_line(base.wrapping_add(buffer.wrapping_add(offset)));
     }
 
     /// A received frame's mbuf, with its data in place. `None` if the kernel makes no sense.

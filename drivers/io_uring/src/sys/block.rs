@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use linecard_hal::mbuf::ExtShared;
+use linecard_hal::memory::prefetch_line;
 use linecard_hal::{Burst, Mbuf};
 
 use super::socket::PacketSocket;
@@ -371,19 +372,12 @@ impl BlockRing {
 
     #[inline(always)]
     fn prefetch(&self, at: usize) {
-        #[cfg(target_arch = "x86_64")]
         if at < self.end {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint; the address is within the block, and would not even need to be.
-            unsafe {
-                let line = self.block.as_ptr().add(at).cast::<i8>();
-                _mm_prefetch::<_MM_HINT_T0>(line);
-                _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(64));
-                _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(128));
+            let line = self.block.as_ptr().wrapping_add(at);
+            for distance in [0, 64, 128] {
+                prefetch_line(line.wrapping_add(distance));
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
     }
 
     #[inline(always)]

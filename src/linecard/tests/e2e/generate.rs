@@ -30,7 +30,7 @@ fn counts(report: &Value, key: &str) -> u64 {
 /// A host that says nothing by itself.
 fn listener(lab: &Lab) -> Host {
     let host = lab.host("a");
-    host.sh("ip link set eth0 addrgenmode none arp off up");
+    host.sh("ip link set cable0 addrgenmode none arp off up");
     host
 }
 
@@ -131,7 +131,7 @@ fn the_kernel_counts_as_many() {
         let report = told(&ended);
         assert_eq!(counts(&report, "sent"), 5000);
         assert_eq!(report["passed"], true);
-        assert_eq!(host.eth0().rx, 5000, "{port}: {report:#?}");
+        assert_eq!(host.cable().rx, 5000, "{port}: {report:#?}");
         lab.assert_left(&["a"]);
     }
 }
@@ -149,7 +149,7 @@ fn ten_times_too_much_does_not_pass() {
     assert!(unsent > 10 * sent, "{report:#?}");
     // Not one of a schedule of 200 ms is forgotten, and it was not stretched to send more of them.
     assert_eq!(sent + unsent, 20_000_000, "{report:#?}");
-    assert_eq!(host.eth0().rx, sent);
+    assert_eq!(host.cable().rx, sent);
     let faults = report["trials"][0]["faults"].to_string();
     assert!(faults.contains("were due and not sent"), "{faults}");
 }
@@ -164,7 +164,11 @@ fn a_rate_is_held_or_the_run_says_so() {
     let report = told(&ended);
     let trial = &report["trials"][0];
     let (sent, unsent) = (counts(&report, "sent"), counts(&report, "unsent"));
-    assert_eq!((sent + unsent, host.eth0().rx), (4000, sent), "{report:#?}");
+    assert_eq!(
+        (sent + unsent, host.cable().rx),
+        (4000, sent),
+        "{report:#?}"
+    );
     let held = report["error"].as_f64().unwrap().abs() <= 0.001 && unsent == 0;
     let passed = report["passed"].as_bool().unwrap();
     let code = if held { 0 } else { 4 };
@@ -187,11 +191,11 @@ fn a_port_that_is_gone_for_a_while_is_told() {
     let lab = Lab::new();
     let host = listener(&lab);
     let process = lab.linecard(&arguments("uring:a", &["--rate", "10kpps"]));
-    wait_until("frames", || host.eth0().rx > 0);
+    wait_until("frames", || host.cable().rx > 0);
     lab.here.sh("ip link delete dev a");
     lab.plug(&host, "a");
-    host.sh("ip link set eth0 addrgenmode none arp off up");
-    wait_until("the port to come back", || host.eth0().rx > 0);
+    host.sh("ip link set cable0 addrgenmode none arp off up");
+    wait_until("the port to come back", || host.cable().rx > 0);
     let ended = process.interrupt();
     assert_eq!(ended.code, 4, "{ended:#?}");
     let report = told(&ended);

@@ -65,7 +65,7 @@ fn a_kernel_answers_our_pings() {
         }
     }
     // The kernel asked who we are, too, and was told.
-    let neighbours = host.sh("ip neighbour show dev eth0");
+    let neighbours = host.sh("ip neighbour show dev cable0");
     assert!(neighbours.contains("10.7.0.9 lladdr"), "{neighbours}");
 }
 
@@ -77,13 +77,13 @@ fn a_reflector_sends_everything_back() {
     let reflect = host.linecard(&[
         "reflect",
         "--port",
-        "uring:eth0?rx=mmsg",
+        "uring:cable0?rx=mmsg",
         "--answer",
         "10.7.0.2",
         "--json",
     ]);
     let reflect = begun(reflect, "reflecting");
-    let peer = mac_of(&host, "eth0");
+    let peer = mac_of(&host, "cable0");
     let arguments = [
         "ping",
         "--port",

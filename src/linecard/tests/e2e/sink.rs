@@ -38,7 +38,7 @@ fn send(host: &Host, frames: &[Vec<u8>]) {
     const PROGRAM: &str = r#"
 import socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-s.bind(("eth0", 0))
+s.bind(("cable0", 0))
 for frame in sys.argv[1].split(","):
     s.send(bytes.fromhex(frame))
 "#;
@@ -56,7 +56,7 @@ for frame in sys.argv[1].split(","):
 fn sink(port: &str) -> (Lab, Host, Process) {
     let lab = Lab::new();
     let host = lab.host("a");
-    host.sh("ip link set eth0 addrgenmode none");
+    host.sh("ip link set cable0 addrgenmode none");
     let arguments = [
         "sink",
         "--port",
@@ -117,7 +117,7 @@ fn what_was_lost_doubled_and_overtaken_is_told_to_the_frame() {
         ]
         .map(|name| said["counts"][name].as_u64().expect(name));
         assert_eq!(counts, [15, 13, 2, 1, 1, 1], "{said:#}");
-        assert_eq!(host.eth0().tx, 15);
+        assert_eq!(host.cable().tx, 15);
     }
 }
 
@@ -132,10 +132,10 @@ fn forged_stamps_and_broken_frames_do_no_harm() {
     frames.push(ethernet(mac(2), mac(1), 0x86dd, &[0xff; 60]));
     send(&host, &frames);
     // It answers nevertheless.
-    host.sh("ip address add 10.7.0.200/24 dev eth0 && ping -c 1 -W 20 10.7.0.1");
+    host.sh("ip address add 10.7.0.200/24 dev cable0 && ping -c 1 -W 20 10.7.0.1");
     let said = finish(&host, sink);
     assert!(said["lanes"].as_array().expect("lanes").len() <= 1024);
     assert!(said["lanes_beyond"].as_u64() > Some(0), "{said:#}");
-    assert_eq!(said["frames"].as_u64(), Some(host.eth0().tx), "{said:#}");
+    assert_eq!(said["frames"].as_u64(), Some(host.cable().tx), "{said:#}");
     lab.assert_left(&["a"]);
 }

@@ -195,7 +195,7 @@ impl Recorder {
 /// A host that says nothing by itself.
 fn silent(lab: &Lab) -> Host {
     let host = lab.host("a");
-    host.sh("ip link set eth0 addrgenmode none arp off up");
+    host.sh("ip link set cable0 addrgenmode none arp off up");
     host
 }
 
@@ -228,11 +228,11 @@ fn a_kernel_receives_what_was_sent() {
         let file = captures.file();
         let lab = Lab::new();
         let host = silent(&lab);
-        let recorder = Recorder::new(&host, "eth0", &file);
+        let recorder = Recorder::new(&host, "cable0", &file);
         let ended = lab.linecard(&arguments(port, &streams, &[])).end();
         sent_all(&ended);
         recorder.end();
-        assert_eq!(host.eth0().rx, ALL, "{port}");
+        assert_eq!(host.cable().rx, ALL, "{port}");
     }
     for (port, kind) in taps() {
         let file = captures.file();
@@ -315,9 +315,9 @@ fn sink(host: &Host, port: &str, more: &[&str]) -> Process {
 fn a_sink_the_generator_and_the_kernel_count_alike() {
     let home = tempfile::tempdir().expect("a directory");
     let streams = streams(home.path());
-    let mut pairs = vec![("uring:a", "uring:eth0")];
+    let mut pairs = vec![("uring:a", "uring:cable0")];
     if possible() {
-        pairs.push(("xdp:a", "xdp:eth0"));
+        pairs.push(("xdp:a", "xdp:cable0"));
     }
     for (from, to) in pairs {
         let lab = Lab::new();
@@ -344,7 +344,7 @@ fn a_sink_the_generator_and_the_kernel_count_alike() {
         let counts = names.map(|name| said["counts"][name].as_u64().expect(name));
         assert_eq!(counts, [ALL, ALL, 0, 0, 0, 0], "{said:#}");
         assert_eq!(said["frames"], ALL);
-        assert_eq!(host.eth0().rx, ALL);
+        assert_eq!(host.cable().rx, ALL);
         let lanes = said["lanes"].as_array().expect("lanes");
         assert!(lanes.iter().all(|lane| lane["received"] == N), "{said:#}");
         assert_eq!(lanes.len(), 4);
@@ -360,13 +360,16 @@ fn what_a_reflector_sends_back_is_all_there() {
     let reflect = [
         "reflect",
         "--port",
-        "uring:eth0?rx=mmsg",
+        "uring:cable0?rx=mmsg",
         "--json",
         "--stats-interval",
         "0s",
     ];
     let reflect = begun(host.linecard(&reflect), "reflecting");
-    let peer = host.mac("eth0").map(|byte| format!("{byte:02x}")).join(":");
+    let peer = host
+        .mac("cable0")
+        .map(|byte| format!("{byte:02x}"))
+        .join(":");
     let port = "uring:a?rx=mmsg";
     let ended = lab
         .linecard(&arguments(
@@ -414,7 +417,7 @@ fn the_gateway_is_asked_where_it_is() {
         let lab = Lab::new();
         let host = lab.host("a");
         host.up(&["10.7.0.2/24", "fd07::2/64"]);
-        let recorder = Recorder::new(&host, "eth0", &file);
+        let recorder = Recorder::new(&host, "cable0", &file);
         let arguments = [
             "gen",
             "--port",
@@ -441,7 +444,7 @@ fn the_gateway_is_asked_where_it_is() {
             .iter()
             .filter(|frame| frame.get(26..28) == Some(&[198, 18]));
         assert_eq!(ours.clone().count(), 50);
-        let mac = host.mac("eth0");
+        let mac = host.mac("cable0");
         assert!(ours.clone().all(|frame| frame[..6] == mac));
     }
     let ended = nobody.end();

@@ -32,6 +32,20 @@ const PORTS: [&str; 6] = [
     "uring:t1",
 ];
 
+/// The device: a forwarder that nobody watches.
+const DEVICE: [&str; 10] = [
+    "fwd",
+    "--port",
+    "uring:d0",
+    "--port",
+    "uring:d1",
+    "--idle",
+    "sleep",
+    "--no-control",
+    "--stats-interval",
+    "100ms",
+];
+
 /// As short as it can be, at a rate that any machine does, and not particular about it.
 const SHORT: [&str; 28] = [
     "--max-rate",
@@ -168,19 +182,7 @@ fn a_liar_is_refused_or_loses() {
 #[test]
 fn through_a_forwarder() {
     let lab = cables();
-    let forwarder = lab
-        .linecard(&[
-            "fwd",
-            "--port",
-            "uring:d0",
-            "--port",
-            "uring:d1",
-            "--idle",
-            "sleep",
-            "--stats-interval",
-            "100ms",
-        ])
-        .ready();
+    let forwarder = lab.linecard(&DEVICE).ready();
     let place = tempfile::tempdir().unwrap();
     let output = format!("{}/", place.path().display());
     let args = [
@@ -230,24 +232,12 @@ fn a_forwarder_that_is_killed_and_started_again_is_timed() {
 /// Whether the forwarder was back before the trial was over.
 fn reset_within(trial: &str, trial_ns: f64) -> bool {
     let lab = cables();
-    let device = [
-        "fwd",
-        "--port",
-        "uring:d0",
-        "--port",
-        "uring:d1",
-        "--idle",
-        "sleep",
-        "--no-control",
-        "--stats-interval",
-        "100ms",
-    ];
-    let forwarder = lab.linecard(&device).ready();
+    let forwarder = lab.linecard(&DEVICE).ready();
     // The new one is the command itself, so it ends with the benchmark.
     let reset = format!(
         "kill -9 {}; exec {LINECARD} {}",
         forwarder.pid(),
-        device.join(" ")
+        DEVICE.join(" ")
     );
     let args = [
         "--json",

@@ -83,6 +83,19 @@ fn sent_all(ended: &Ended) -> Value {
     said
 }
 
+/// All were sent, and each was received once.
+fn all_came_back(ended: &Ended) -> Value {
+    let said = sent_all(ended);
+    let counts = &said["trials"][0]["counts"];
+    let names = ["received", "lost", "duplicated", "foreign"];
+    assert_eq!(
+        names.map(|name| counts[name].as_u64().expect(name)),
+        [ALL, 0, 0, 0],
+        "{said:#}"
+    );
+    said
+}
+
 fn streams(directory: &Path) -> String {
     let file = directory.join("streams.toml");
     std::fs::write(&file, STREAMS).expect("a file");
@@ -259,14 +272,7 @@ fn a_link_in_memory_carries_what_was_sent() {
     let ended = Lab::new()
         .linecard(&arguments(ends[0], &streams, &["--receive", ends[1]]))
         .end();
-    let said = sent_all(&ended);
-    let counts = &said["trials"][0]["counts"];
-    let names = ["received", "lost", "duplicated", "foreign"];
-    assert_eq!(
-        names.map(|name| counts[name].as_u64().expect(name)),
-        [ALL, 0, 0, 0],
-        "{said:#}"
-    );
+    let said = all_came_back(&ended);
     let ports = &said["engine"]["ports"];
     assert_eq!(
         (&ports[0]["tx"], &ports[1]["rx"]),
@@ -378,14 +384,7 @@ fn what_a_reflector_sends_back_is_all_there() {
             &["--receive", port, "--peer", &peer],
         ))
         .end();
-    let said = sent_all(&ended);
-    let counts = &said["trials"][0]["counts"];
-    let names = ["received", "lost", "duplicated", "foreign"];
-    assert_eq!(
-        names.map(|name| counts[name].as_u64().expect(name)),
-        [ALL, 0, 0, 0],
-        "{said:#}"
-    );
+    all_came_back(&ended);
     let ended = reflect.interrupt();
     assert_eq!(ended.code, 0, "{ended:#?}");
     let report = ended.report();

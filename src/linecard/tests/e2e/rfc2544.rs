@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use linecard_traffic::results::Results;
+use serde_json::Value;
 
+use crate::control::{Top, assert_of, path_in};
 use crate::lab::{Ended, LINECARD, Lab, Process, wait_until};
 
 /// Two cables in one namespace: `t0` to `d0` and `d1` to `t1`. The device is, or is not, between `d0` and `d1`.
@@ -227,6 +229,30 @@ fn a_forwarder_that_is_killed_and_started_again_is_timed() {
     // It is back in a tenth of a second; on a busy machine, which has to have the time, a trial takes longer.
     let timed = reset_within("1500ms", 1.5e9) || reset_within("10s", 10e9);
     assert!(timed, "the forwarder was not back in time");
+}
+
+#[test]
+fn a_benchmark_is_watched_and_stopped() {
+    let place = tempfile::tempdir().unwrap();
+    let path = path_in(&place);
+    let lab = cables();
+    let _forwarder = lab.linecard(&DEVICE).ready();
+    // Longer than anybody waits for: it ends because it is told to.
+    let long = ["--trial", "1h", "--first-trial", "1h", "--sizes", "64"];
+    let usual = ["--max-rate", "2kpps", "--workers", "1", "--idle", "sleep"];
+    let more = ["--json", "--control", &path];
+    let bench = lab.linecard(&[&PORTS[..], &long, &usual, &more].concat());
+    let mut top = Top::at(&path);
+    let port =
+        |status: &Value, port: usize, key: &str| status["report"]["ports"][port][key].as_u64();
+    let seen = top.until("frames through the device", |status| {
+        port(status, 0, "tx") > Some(100) && port(status, 1, "rx") > Some(100)
+    });
+    assert_of(&seen, "bench", &["uring:t0", "uring:t1"]);
+    top.stop();
+    let ended = bench.end();
+    assert_eq!(ended.code, 3, "{ended:#?}");
+    assert!(!results(&ended).complete, "{ended:#?}");
 }
 
 /// Whether the forwarder was back before the trial was over.

@@ -56,6 +56,36 @@ size = "128"
 vary = ["ipv4.ident=0..65535", "ipv4#2.src=10.0.0.1..10.0.9.255", "ipv4.ttl=[1, 64, 255]"]
 "#;
 
+/// A bridge and a macvlan pass a speed on that the kernel made up.
+#[test]
+fn on_top_of_a_veth_there_is_no_speed_to_have_a_share_of() {
+    let lab = Lab::new();
+    lab.here.sh("ip link add va type veth peer name vb \
+        && ip link add name bridge0 type bridge && ip link set va master bridge0 \
+        && ip link add mv link vb type macvlan");
+    let names = ["va", "vb", "bridge0", "mv"];
+    for name in names {
+        let up = format!("ip link set dev {name} addrgenmode none arp off up");
+        lab.here.sh(&up);
+    }
+    for name in names {
+        // A bridge says so once a member of it is up.
+        wait_until("a speed", || {
+            let said = lab.here.sh(&format!("ethtool {name}"));
+            said.contains("Speed: 10000Mb/s")
+        });
+        let port = format!("uring:{name}");
+        let refused = lab.linecard(&arguments(&port, &["--rate", "1%", "--count", "1"]));
+        let refused = refused.end();
+        assert_eq!(refused.code, 1, "{name}: {refused:#?}");
+        assert!(refused.stderr.contains("only a name"), "{refused:#?}");
+        let sent = lab.linecard(&arguments(&port, &["--rate", "1kpps", "--count", "1"]));
+        let link = &told(&sent.end())["ports"][0];
+        assert_eq!(link["link_bits_per_second"], 1e10, "{link:#}");
+        assert_eq!(link["link_is_nominal"], true, "{link:#}");
+    }
+}
+
 #[test]
 fn tshark_finds_nothing_wrong() {
     let dir = tempfile::tempdir().unwrap();

@@ -50,7 +50,8 @@ lab_start() {
     lab_pids+=($!)
 }
 
-# A host named $1 whose interface eth0 is one end of a cable; the other end is interface $2 here.
+# A host named $1 whose interface cable0 is one end of a cable; the other end is interface $2 here.
+# Not eth0: a mistake about the namespace may never find an interface of the machine's own.
 # The host's end stays down. The end here gets no address, not even a link-local one, and answers
 # no ARP: its kernel is to stay silent, so that whatever the host receives was sent by the forwarder.
 lab_host() {
@@ -58,7 +59,7 @@ lab_host() {
     lab_start unshare --net sleep infinity
     lab_holder[$host]=$!
     lab_await 10 "host $host" lab_namespace_differs "$!"
-    ip link add name "$port" type veth peer name eth0 netns "$!"
+    ip link add name "$port" type veth peer name cable0 netns "$!"
     ip link set dev "$port" addrgenmode none arp off up
     on "$host" ip link set lo up
 }
@@ -70,12 +71,12 @@ lab_up() {
     for address in "$@"; do
         if [[ $address == *:* ]]; then
             # Without waiting for duplicate address detection: usable at once.
-            on "$host" ip address add "$address" dev eth0 nodad
+            on "$host" ip address add "$address" dev cable0 nodad
         else
-            on "$host" ip address add "$address" dev eth0
+            on "$host" ip address add "$address" dev cable0
         fi
     done
-    on "$host" ip link set eth0 up
+    on "$host" ip link set cable0 up
 }
 
 # Runs a command on a host.
@@ -94,7 +95,7 @@ on_start() {
 
 # Frames that a host's kernel has received and sent: "RX TX".
 lab_counters() {
-    on "$1" ip -s link show dev eth0 |
+    on "$1" ip -s link show dev cable0 |
         awk '$1 == "RX:" { getline; rx = $2 } $1 == "TX:" { getline; tx = $2 } END { print rx, tx }'
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use linecard_hal::links::has_nominal_speed;
 use linecard_hal::port::is_speed_nominal;
 use linecard_hal::{LinkState, PortError, PortErrorKind};
 
@@ -125,7 +126,12 @@ impl Device {
 
     /// Whether its speed is one that the kernel made up.
     pub(crate) fn is_speed_nominal(&self) -> bool {
+        let speed = |name: &str| self.control.if_speed(name);
+        // Where netlink is forbidden, its driver's name is still known.
         is_speed_nominal(&self.driver())
+            || self
+                .index()
+                .is_ok_and(|index| has_nominal_speed(&self.name, index as u32, &speed))
     }
 
     fn driver(&self) -> String {

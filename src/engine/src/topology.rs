@@ -19,7 +19,6 @@
 mod cpuset;
 mod detect;
 mod net;
-mod netlink;
 mod render;
 mod sysfs;
 

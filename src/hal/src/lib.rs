@@ -8,6 +8,7 @@
 //! | [`mempool`] | a fixed number of mbufs, with a cache for each worker and a ledger |
 //! | [`ring`] | bounded rings for bursts: SPSC, MPSC, MPMC on one cursor |
 //! | [`lcore`] | worker threads' ids |
+//! | [`links`] | the interfaces of Linux, and whether the speed of one is only a name |
 //! | [`port`] | the traits that drivers implement |
 //! | [`flow`] | flow rules, and the hook by which a port takes them |
 //! | [`writing`] | how to write a driver, with a whole one |
@@ -29,6 +30,7 @@ pub mod error;
 pub mod flow;
 pub mod lanes;
 pub mod lcore;
+pub mod links;
 #[cfg(all(test, loom))]
 mod loom_model;
 pub mod mbuf;

@@ -40,8 +40,8 @@ pub struct PortInfo {
     pub node: Option<u32>,
     /// Link speed in Mbit/s, if known.
     pub speed_mbps: Option<u32>,
-    /// Whether that speed is a name and no more: the kernel says 10 Gbit/s of [every veth](is_speed_nominal), DPDK of every
-    /// virtual device. Such a link is as fast as the machine, and its speed is none to measure by.
+    /// Whether that speed is a name and no more: the kernel says 10 Gbit/s of [every veth](is_speed_nominal) and of
+    /// [what is on top of one](crate::links::has_nominal_speed), DPDK of every virtual device. Such a link is as fast as the machine, and its speed is none to measure by.
     pub speed_is_nominal: bool,
     /// How many queue pairs it can have.
     pub max_queues: u16,
@@ -71,7 +71,9 @@ impl PortInfo {
 /// the same. For drivers of Linux interfaces.
 ///
 /// Those are few: most virtual interfaces (dummy, ifb, gretap, …) say none, and what is on top of others passes theirs on
-/// (bond, bridge, ipvlan, macvlan, team, vlan, vxlan), which may be a card's.
+/// (bond, bridge, ipvlan, macvlan, team, vlan, vxlan), which may be a card's: [`has_nominal_speed`] looks at those.
+///
+/// [`has_nominal_speed`]: crate::links::has_nominal_speed
 pub fn is_speed_nominal(kind: &str) -> bool {
     // `veth_get_link_ksettings` in drivers/net/veth.c; `tun_default_link_ksettings` in drivers/net/tun.c, also of a tap.
     ["veth", "tun"].contains(&kind)

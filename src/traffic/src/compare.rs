@@ -324,6 +324,24 @@ mod tests {
     }
 
     #[test]
+    fn a_speed_that_is_only_a_name_is_another_link() {
+        let on = |link_is_nominal| Results {
+            ports: vec![Port {
+                name: "uring:a".to_owned(),
+                link_bits_per_second: Some(1e10),
+                link_is_nominal,
+                ..Port::default()
+            }],
+            ..Results::default()
+        };
+        let all = compare(("a", &on(true)), ("b", &on(false))).circumstances;
+        let [port] = &all[..] else { panic!("{all:?}") };
+        assert_eq!(port.what, "port 0");
+        let both = (port.base.as_str(), port.other.as_str());
+        assert_eq!(both, ("uring:a, called 10 Gbit/s", "uring:a, 10 Gbit/s"));
+    }
+
+    #[test]
     fn repetitions_are_tested() {
         let slow = throughput(100.0, &[99.0, 100.0, 101.0], None);
         let fast = throughput(110.0, &[109.0, 110.0, 111.0], None);

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use linecard_hal::links::{self, Link};
 use nix::libc;
 use serde::Serialize;
 
-use super::netlink::{self, Link};
 use super::sysfs::SysRoot;
 
 /// A network interface of this network namespace.
@@ -59,7 +59,7 @@ impl NetInterface {
 /// sysfs adds what only it knows, where it speaks of the same link. Under another root the list
 /// is that of sysfs.
 pub fn interfaces(root: &SysRoot) -> Vec<NetInterface> {
-    let mut interfaces: Vec<NetInterface> = match root.is_live().then(netlink::links) {
+    let mut interfaces: Vec<NetInterface> = match root.is_live().then(links::links) {
         Some(Ok(links)) => links.iter().map(|link| merge(root, link, &links)).collect(),
         _ => root
             .entries(CLASS)

@@ -216,7 +216,7 @@ fn one_worker_serves_all_queues_of_an_interface() {
 fn the_kernel_keeps_the_frames_of_its_own_address() {
     let address = "ip link set dev a arp on && ip address add 192.0.2.7/24 dev a";
     let wire = between(address, "", ["", ""], "");
-    wire.a.sh("ip address add 192.0.2.1/24 dev eth0");
+    wire.a.sh("ip address add 192.0.2.1/24 dev cable0");
     wire.a.ping(5, "192.0.2.7");
     contains(&start_up(&wire.linecard), "192.0.2.7");
     let Wire {

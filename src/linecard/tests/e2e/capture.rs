@@ -198,7 +198,7 @@ fn a_capture_is_that_of_tcpdump_frame_by_frame() {
         &lab,
         &["--port", "uring:port", "--write", path(&ours), "--json"],
     );
-    host.sh("ip link set eth0 addrgenmode none");
+    host.sh("ip link set cable0 addrgenmode none");
     host.up(&[]);
     for frame in many_kinds() {
         host.send_raw(&frame, 1);
@@ -235,7 +235,7 @@ fn a_port_that_vanishes_is_told_and_what_it_had_received_is_whole() {
     let frame = &many_kinds()[0];
     let lab = Lab::new();
     let host = lab.host("port");
-    host.sh("ip link set eth0 addrgenmode none arp off");
+    host.sh("ip link set cable0 addrgenmode none arp off");
     host.up(&[]);
     let capture = capturing(
         &lab,
@@ -245,7 +245,7 @@ fn a_port_that_vanishes_is_told_and_what_it_had_received_is_whole() {
     lab.here.sh("ip link delete dev port");
     wait_until("the news", || capture.stderr().contains("was removed"));
     lab.plug(&host, "port");
-    host.sh("ip link set eth0 addrgenmode none arp off");
+    host.sh("ip link set cable0 addrgenmode none arp off");
     host.up(&[]);
     wait_until("its return", || {
         capture.stderr().contains("its device is back")
@@ -387,13 +387,13 @@ fn a_replay_arrives_as_it_was_captured() {
     fs::write(&input, pcap(&frames)).unwrap();
     let lab = Lab::new();
     let host = lab.host("port");
-    host.sh("ip link set eth0 addrgenmode none; ip link set eth0 arp off");
+    host.sh("ip link set cable0 addrgenmode none; ip link set cable0 arp off");
     host.up(&[]);
     let mut command = host.command(LINECARD);
     command.args([
         "capture",
         "--port",
-        "uring:eth0",
+        "uring:cable0",
         "--write",
         path(&output),
         "--json",
@@ -419,7 +419,7 @@ fn a_replay_arrives_as_it_was_captured() {
     let replayed = replayed.end();
     assert_eq!(replayed.code, 0, "{replayed:#?}");
     let sent = 3 * frames.len();
-    wait_until("all of it", || host.eth0().rx >= sent as u64);
+    wait_until("all of it", || host.cable().rx >= sent as u64);
     let ended = capture.interrupt();
     assert_eq!(ended.code, 0, "{ended:#?}");
     let copy = dir.path().join("copy.pcap");

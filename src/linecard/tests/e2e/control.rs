@@ -52,7 +52,7 @@ impl Runtime {
 }
 
 /// A path for a socket of one test, and as text.
-fn path_in(dir: &tempfile::TempDir) -> String {
+pub fn path_in(dir: &tempfile::TempDir) -> String {
     dir.path().join("x.sock").to_str().unwrap().to_owned()
 }
 
@@ -68,6 +68,69 @@ fn ctl(path: &str, args: &[&str]) -> Value {
     let ended = linecard(&[&["ctl", path], args, &["--json"]].concat());
     assert_eq!(ended.code, 0, "{ended:#?}");
     serde_json::from_str(&ended.stdout).unwrap()
+}
+
+/// `linecard top --json` at a running command.
+pub struct Top {
+    process: Process,
+    path: String,
+}
+
+impl Top {
+    /// Attaches itself as soon as there is a socket.
+    pub fn at(path: &str) -> Self {
+        wait_until("a socket", || Path::new(path).exists());
+        let mut command = Command::new(LINECARD);
+        command.args(["top", path, "--json", "--interval", "200ms"]);
+        Self {
+            process: Process::start(command),
+            path: path.to_owned(),
+        }
+    }
+
+    /// All snapshots up to the first of which this holds, that one last.
+    pub fn until(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let mut seen = Vec::new();
+        wait_until(what, || {
+            self.process.assert_running();
+            let said = self.process.stdout();
+            // What has no end yet is not all there.
+            let whole = said.split_inclusive('\n').filter(|l| l.ends_with('\n'));
+            for line in whole.skip(seen.len()) {
+                seen.push(serde_json::from_str(line).unwrap());
+                if holds(&seen[seen.len() - 1]) {
+                    return true;
+                }
+            }
+            false
+        });
+        seen
+    }
+
+    /// Stops what is watched, which is the end of the watch, too.
+    pub fn stop(self) {
+        ctl(&self.path, &["stop"]);
+        let ended = self.process.end();
+        assert_eq!(ended.code, 0, "{ended:#?}");
+    }
+}
+
+/// That snapshots are of this command and these ports, and nothing ever went back.
+pub fn assert_of(seen: &[Value], command: &str, ports: &[&str]) {
+    for snapshot in seen {
+        assert_eq!(snapshot["hello"]["command"], command, "{snapshot:#}");
+        let all = snapshot["report"]["ports"].as_array().unwrap();
+        let names: Vec<_> = all.iter().map(|port| &port["name"]).collect();
+        assert_eq!(names, ports, "{snapshot:#}");
+    }
+    for pair in seen.windows(2) {
+        for key in ["rx", "tx"] {
+            assert!(
+                account(&pair[0], key) <= account(&pair[1], key),
+                "{key}: {pair:#?}"
+            );
+        }
+    }
 }
 
 fn account(status: &Value, key: &str) -> u64 {

@@ -111,7 +111,7 @@ fn frames_of_a_cable_pass_through_a_ring_in_place() {
                 .concat(),
             )
             .ready();
-        a.sh("ip link set eth0 addrgenmode none");
+        a.sh("ip link set cable0 addrgenmode none");
         a.up(&[]);
         let watch = a.watch(N, EXPERIMENT);
         let frame = ethernet(mac(2), mac(1), EXPERIMENT, &[7; 1200]);
@@ -123,7 +123,7 @@ fn frames_of_a_cable_pass_through_a_ring_in_place() {
         assert_eq!(ended.code, 0, "{ended:#?}");
         let report = ended.report();
         report.assert_balanced();
-        report.assert_agrees(0, &a.eth0());
+        report.assert_agrees(0, &a.cable());
         let n = u64::from(N);
         assert_eq!((report.port(1).rx(), report.port(1).tx()), (n, n));
         assert_eq!(report.port(0).copies() + report.port(1).copies(), 0);

@@ -57,7 +57,7 @@ fn devices_that_cannot_be_opened_say_what_to_do() {
             "dpdk:net_warp0",
             &["librte_net_warp.so", "there are: ", "null"],
         ),
-        ("dpdk:eth0", &["eth0", "dpdk:net_null0"]),
+        ("dpdk:cable0", &["cable0", "dpdk:net_null0"]),
         (
             "dpdk:net_null0?size=banana",
             &["check its options: size=banana"],

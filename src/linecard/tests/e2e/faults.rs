@@ -15,7 +15,7 @@ pub fn flood(host: &Host) -> Process {
     host.linecard(&[
         "fwd",
         "--port",
-        "uring:eth0",
+        "uring:cable0",
         "--mode",
         "tx-only",
         "--stats-interval",
@@ -26,8 +26,8 @@ pub fn flood(host: &Host) -> Process {
 
 /// Waits until the port of the cable's other end has seen this many more frames.
 pub fn wait_for_frames(host: &Host, more: u64) {
-    let from = host.eth0().tx;
-    wait_until("a flood", || host.eth0().tx >= from + more);
+    let from = host.cable().tx;
+    wait_until("a flood", || host.cable().tx >= from + more);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn an_interface_is_removed_and_made_again_under_load() {
         let report = ended.report();
         report.assert_balanced();
         // The kernel's counters at the other end of the first cable went with it.
-        report.assert_agrees(1, &wire.b.eth0());
+        report.assert_agrees(1, &wire.b.cable());
         wire.lab.assert_left(&["a", "b"]);
     }
 }
@@ -116,7 +116,7 @@ fn frames_too_long_for_a_port_are_counted() {
         let mut wire = Wire::silent(engine, &[]);
         // Only on one side, and only now that the driver has made its choices.
         wire.lab.here.sh("ip link set dev a mtu 9000");
-        wire.a.sh("ip link set dev eth0 mtu 9000");
+        wire.a.sh("ip link set dev cable0 mtu 9000");
         wire.up_without_addresses();
         wire.a
             .send_raw(&ethernet(mac(2), mac(1), EXPERIMENT, &[7; 8986]), N);
@@ -145,7 +145,7 @@ fn jumbo_frames_cross_where_both_sides_take_them() {
         let lab = Lab::new();
         let (a, b) = (lab.host("a"), lab.host("b"));
         for (host, end) in [(&a, "a"), (&b, "b")] {
-            host.sh("ip link set dev eth0 mtu 9000");
+            host.sh("ip link set dev cable0 mtu 9000");
             lab.here.sh(&format!("ip link set dev {end} mtu 9000"));
         }
         let ports = ["a", "b"].map(|name| format!("uring:{name}{engine}"));
@@ -315,13 +315,13 @@ fn ctrl_c_under_load_gives_a_whole_report() {
         let mut wire = Wire::silent(engine, &[]);
         wire.up_without_addresses();
         let _load = flood(&wire.a);
-        wait_until("frames on the other side", || wire.b.eth0().rx > 1000);
+        wait_until("frames on the other side", || wire.b.cable().rx > 1000);
         let ended = wire.linecard.interrupt();
         assert_eq!(ended.code, 0, "{ended:#?}");
         let report = ended.report();
         report.assert_balanced();
         assert!(report.port(1).tx() > 0, "{report:#?}");
-        assert_eq!(report.port(1).tx(), wire.b.eth0().rx, "{report:#?}");
+        assert_eq!(report.port(1).tx(), wire.b.cable().rx, "{report:#?}");
         wire.lab.assert_left(&["a", "b"]);
     }
 }

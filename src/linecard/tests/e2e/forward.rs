@@ -184,7 +184,7 @@ fn a_cable_between_a_tap_device_and_a_host() {
     report.assert_balanced();
     // What a TAP device's kernel sends, we receive, and the other way round.
     report.assert_agrees(0, &tap);
-    report.assert_agrees(1, &a.eth0());
+    report.assert_agrees(1, &a.cable());
     // The device is gone with the program that made it.
     lab.assert_left(&["a"]);
 }

@@ -30,7 +30,7 @@ fn counts(report: &Value, key: &str) -> u64 {
 /// A host that says nothing by itself.
 fn listener(lab: &Lab) -> Host {
     let host = lab.host("a");
-    host.sh("ip link set eth0 addrgenmode none arp off up");
+    host.sh("ip link set cable0 addrgenmode none arp off up");
     host
 }
 
@@ -55,6 +55,36 @@ packet = "eth/ipv4/ipv4(src=10.0.0.1)/udp"
 size = "128"
 vary = ["ipv4.ident=0..65535", "ipv4#2.src=10.0.0.1..10.0.9.255", "ipv4.ttl=[1, 64, 255]"]
 "#;
+
+/// A bridge and a macvlan pass a speed on that the kernel made up.
+#[test]
+fn on_top_of_a_veth_there_is_no_speed_to_have_a_share_of() {
+    let lab = Lab::new();
+    lab.here.sh("ip link add va type veth peer name vb \
+        && ip link add name bridge0 type bridge && ip link set va master bridge0 \
+        && ip link add mv link vb type macvlan");
+    let names = ["va", "vb", "bridge0", "mv"];
+    for name in names {
+        let up = format!("ip link set dev {name} addrgenmode none arp off up");
+        lab.here.sh(&up);
+    }
+    for name in names {
+        // A bridge says so once a member of it is up.
+        wait_until("a speed", || {
+            let said = lab.here.sh(&format!("ethtool {name}"));
+            said.contains("Speed: 10000Mb/s")
+        });
+        let port = format!("uring:{name}");
+        let refused = lab.linecard(&arguments(&port, &["--rate", "1%", "--count", "1"]));
+        let refused = refused.end();
+        assert_eq!(refused.code, 1, "{name}: {refused:#?}");
+        assert!(refused.stderr.contains("only a name"), "{refused:#?}");
+        let sent = lab.linecard(&arguments(&port, &["--rate", "1kpps", "--count", "1"]));
+        let link = &told(&sent.end())["ports"][0];
+        assert_eq!(link["link_bits_per_second"], 1e10, "{link:#}");
+        assert_eq!(link["link_is_nominal"], true, "{link:#}");
+    }
+}
 
 #[test]
 fn tshark_finds_nothing_wrong() {
@@ -131,7 +161,7 @@ fn the_kernel_counts_as_many() {
         let report = told(&ended);
         assert_eq!(counts(&report, "sent"), 5000);
         assert_eq!(report["passed"], true);
-        assert_eq!(host.eth0().rx, 5000, "{port}: {report:#?}");
+        assert_eq!(host.cable().rx, 5000, "{port}: {report:#?}");
         lab.assert_left(&["a"]);
     }
 }
@@ -149,7 +179,7 @@ fn ten_times_too_much_does_not_pass() {
     assert!(unsent > 10 * sent, "{report:#?}");
     // Not one of a schedule of 200 ms is forgotten, and it was not stretched to send more of them.
     assert_eq!(sent + unsent, 20_000_000, "{report:#?}");
-    assert_eq!(host.eth0().rx, sent);
+    assert_eq!(host.cable().rx, sent);
     let faults = report["trials"][0]["faults"].to_string();
     assert!(faults.contains("were due and not sent"), "{faults}");
 }
@@ -164,7 +194,11 @@ fn a_rate_is_held_or_the_run_says_so() {
     let report = told(&ended);
     let trial = &report["trials"][0];
     let (sent, unsent) = (counts(&report, "sent"), counts(&report, "unsent"));
-    assert_eq!((sent + unsent, host.eth0().rx), (4000, sent), "{report:#?}");
+    assert_eq!(
+        (sent + unsent, host.cable().rx),
+        (4000, sent),
+        "{report:#?}"
+    );
     let held = report["error"].as_f64().unwrap().abs() <= 0.001 && unsent == 0;
     let passed = report["passed"].as_bool().unwrap();
     let code = if held { 0 } else { 4 };
@@ -187,11 +221,11 @@ fn a_port_that_is_gone_for_a_while_is_told() {
     let lab = Lab::new();
     let host = listener(&lab);
     let process = lab.linecard(&arguments("uring:a", &["--rate", "10kpps"]));
-    wait_until("frames", || host.eth0().rx > 0);
+    wait_until("frames", || host.cable().rx > 0);
     lab.here.sh("ip link delete dev a");
     lab.plug(&host, "a");
-    host.sh("ip link set eth0 addrgenmode none arp off up");
-    wait_until("the port to come back", || host.eth0().rx > 0);
+    host.sh("ip link set cable0 addrgenmode none arp off up");
+    wait_until("the port to come back", || host.cable().rx > 0);
     let ended = process.interrupt();
     assert_eq!(ended.code, 4, "{ended:#?}");
     let report = told(&ended);

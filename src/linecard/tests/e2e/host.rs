@@ -28,7 +28,7 @@ fn the_host_itself() {
     example::run(&port, addresses.into_iter()).unwrap();
 }
 
-/// What the kernel of its namespace knows about `eth0`, for the test of that.
+/// What the kernel of its namespace knows about `cable0`, for the test of that.
 #[test]
 #[ignore = "is run by the others, in a namespace"]
 fn the_kernels_tables() {
@@ -36,17 +36,17 @@ fn the_kernels_tables() {
         return;
     }
     let mut watch = kernel::Watch::new().unwrap();
-    let tables = kernel::read("eth0").unwrap();
+    let tables = kernel::read("cable0").unwrap();
     println!("{tables:?}");
     assert!(!watch.changed());
     let said = std::process::Command::new("ip")
-        .args(["address", "add", "10.78.0.1/24", "dev", "eth0"])
+        .args(["address", "add", "10.78.0.1/24", "dev", "cable0"])
         .output();
     assert!(said.unwrap().status.success());
     // The kernel tells before the command ends.
     assert!(watch.changed());
     let net = "10.78.0.1/24".parse().unwrap();
-    assert!(kernel::read("eth0").unwrap().addresses.contains(&net));
+    assert!(kernel::read("cable0").unwrap().addresses.contains(&net));
 }
 
 /// Starts the host at the lab's end of the cable.
@@ -81,7 +81,7 @@ fn answers_all_that_is_asked(port: &str) {
     a.up(&[&format!("{A4}/24"), &format!("{A6}/64")]);
     for address in [B4, B6] {
         wait_for_answer(&a, address);
-        a.sh("ip neighbour flush dev eth0");
+        a.sh("ip neighbour flush dev cable0");
         a.ping(20, address);
         // In one frame, and in fragments both ways.
         a.ping(5, &format!("-s 1400 {address}"));
@@ -100,18 +100,18 @@ fn answers_all_that_is_asked(port: &str) {
         .mac("a")
         .map(|byte| format!("{byte:02X}"))
         .join(":");
-    let said = a.sh(&format!("arping -c 3 -I eth0 {B4}"));
+    let said = a.sh(&format!("arping -c 3 -I cable0 {B4}"));
     let reply = format!("reply from {B4} [{mac}]");
     assert_eq!(said.matches(&reply).count(), 3, "{said}");
 
     // It defends its addresses: others find out that they are taken.
-    let (status, said) = a.try_sh(&format!("arping -D -c 2 -I eth0 {B4}"));
+    let (status, said) = a.try_sh(&format!("arping -D -c 2 -I cable0 {B4}"));
     assert!(!status.success() && said.contains(&reply), "{said}");
-    a.sh(&format!("ip address add {B6}/64 dev eth0"));
+    a.sh(&format!("ip address add {B6}/64 dev cable0"));
     wait_until("the kernel to find the address taken", || {
-        a.sh("ip -6 address show dev eth0 dadfailed").contains(B6)
+        a.sh("ip -6 address show dev cable0 dadfailed").contains(B6)
     });
-    a.sh(&format!("ip address del {B6}/64 dev eth0"));
+    a.sh(&format!("ip address del {B6}/64 dev cable0"));
     a.ping(3, B6);
 
     host.hang_up();
@@ -124,12 +124,12 @@ fn answers_all_that_is_asked(port: &str) {
 fn the_kernels_tables_are_known() {
     let lab = Lab::new();
     let a = lab.host("a");
-    a.sh("ip link set eth0 mtu 1400 addrgenmode none");
+    a.sh("ip link set cable0 mtu 1400 addrgenmode none");
     a.up(&[&format!("{A4}/24"), &format!("{A6}/64")]);
     a.sh(&format!("ip route add default via {B4} metric 7"));
     a.sh(&format!("ip route add 2001:db8::/32 via {B6}"));
     a.sh(&format!(
-        "ip neighbour add {B4} lladdr 02:00:00:00:00:42 dev eth0"
+        "ip neighbour add {B4} lladdr 02:00:00:00:00:42 dev cable0"
     ));
     let ended = start_test(&a, "host::the_kernels_tables", "").end();
     assert_eq!(ended.code, 0, "{ended:#?}");

@@ -68,7 +68,9 @@ impl Lab {
         lab
     }
 
-    /// A host with one interface, `eth0`; its cable ends in interface `port` of the lab.
+    /// A host with one interface, `cable0`; its cable ends in interface `port` of the lab.
+    ///
+    /// Not `eth0`: a mistake about the namespace may never find an interface of the machine's own.
     ///
     /// The host's end is down, so nothing moves yet. The lab's end has no address, not even a
     /// link-local one, and answers no ARP: its kernel stays silent, so whatever a host receives was
@@ -85,7 +87,7 @@ impl Lab {
     pub fn plug(&self, host: &Host, port: &str) {
         let pid = host.holder.id();
         self.here.sh(&format!(
-            "ip link add name {port} type veth peer name eth0 netns {pid}"
+            "ip link add name {port} type veth peer name cable0 netns {pid}"
         ));
         self.here.sh(&format!(
             "ip link set dev {port} addrgenmode none arp off up"
@@ -185,19 +187,19 @@ impl Host {
         Process::start(command)
     }
 
-    /// Gives `eth0` its addresses and connects it.
+    /// Gives `cable0` its addresses and connects it.
     pub fn up(&self, addresses: &[&str]) {
         for address in addresses {
             // Without duplicate address detection: usable at once.
             let nodad = if address.contains(':') { "nodad" } else { "" };
-            self.sh(&format!("ip address add {address} dev eth0 {nodad}"));
+            self.sh(&format!("ip address add {address} dev cable0 {nodad}"));
         }
-        self.sh("ip link set eth0 up");
+        self.sh("ip link set cable0 up");
     }
 
     /// Disconnects it; from now on its counters stand still.
     pub fn down(&self) {
-        self.sh("ip link set eth0 down");
+        self.sh("ip link set cable0 down");
     }
 
     /// Pings so many times, with these further arguments, and loses nothing.
@@ -220,7 +222,7 @@ impl Host {
         const PROGRAM: &str = r#"
 import socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-s.bind(("eth0", 0))
+s.bind(("cable0", 0))
 frames = [bytes.fromhex(frame) for frame in sys.argv[2:]]
 for _ in range(int(sys.argv[1])):
     for frame in frames:
@@ -257,7 +259,7 @@ for _ in range(int(sys.argv[1])):
         server
     }
 
-    /// Watches what arrives at `eth0` from now on, until so many frames of an ethertype are there.
+    /// Watches what arrives at `cable0` from now on, until so many frames of an ethertype are there.
     ///
     /// Not by tcpdump, which refuses to run as the root of a user namespace.
     pub fn watch(&self, count: u32, ethertype: u16) -> Watch {
@@ -288,12 +290,12 @@ for _ in range(int(sys.argv[1])):
         text.lines().filter_map(interface).collect()
     }
 
-    /// The counters of `eth0`.
-    pub fn eth0(&self) -> Interface {
+    /// The counters of `cable0`.
+    pub fn cable(&self) -> Interface {
         self.interfaces()
             .into_iter()
-            .find(|i| i.name == "eth0")
-            .expect("eth0")
+            .find(|i| i.name == "cable0")
+            .expect("cable0")
     }
 
     /// The MAC address of an interface.

@@ -97,14 +97,14 @@ fn a_tagged_ping_is_answered_across_the_forwarder() {
     let answer = [
         "fwd",
         "--port",
-        "uring:eth0",
+        "uring:cable0",
         "--mode",
         "icmp-echo",
         "--json",
         "--stats-interval",
         "100ms",
     ];
-    wire.b.sh("ip link set eth0 up");
+    wire.b.sh("ip link set cable0 up");
     let answering = wire.b.linecard(&answer).ready();
     wire.a.up(&[]);
     let watch = wire.a.watch(N, VLAN);
@@ -172,8 +172,8 @@ fn tx_only_sends_what_the_peers_receive() {
     let report = ended.report();
     report.assert_balanced();
     assert!(report.account("generated") > 0);
-    assert_eq!(report.port(0).tx(), wire.a.eth0().rx);
-    assert_eq!(report.port(1).tx(), wire.b.eth0().rx);
+    assert_eq!(report.port(0).tx(), wire.a.cable().rx);
+    assert_eq!(report.port(1).tx(), wire.b.cable().rx);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn icmp_echo_answers_ping_and_arping() {
         .mac("a")
         .map(|byte| format!("{byte:02X}"))
         .join(":");
-    let said = a.sh("arping -c 3 -I eth0 10.77.0.77");
+    let said = a.sh("arping -c 3 -I cable0 10.77.0.77");
     assert_eq!(
         said.matches(&format!("reply from 10.77.0.77 [{mac}]"))
             .count(),
@@ -207,7 +207,7 @@ fn icmp_echo_answers_ping_and_arping() {
         "{said}"
     );
     // It answers no neighbour solicitation, so the neighbour has to be known.
-    a.sh(&format!("ip neighbour add {B6} lladdr {mac} dev eth0"));
+    a.sh(&format!("ip neighbour add {B6} lladdr {mac} dev cable0"));
     a.ping(5, B6);
     a.down();
     linecard.quiet();
@@ -215,7 +215,7 @@ fn icmp_echo_answers_ping_and_arping() {
     assert_eq!(ended.code, 0, "{ended:#?}");
     let report = ended.report();
     report.assert_balanced();
-    report.assert_agrees(0, &a.eth0());
+    report.assert_agrees(0, &a.cable());
     lab.assert_left(&["a"]);
 }
 

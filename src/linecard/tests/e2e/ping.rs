@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::control::{Top, assert_of, path_in};
 use crate::lab::{Ended, Host, Lab, Process, wait_until};
 
 /// The address of an interface, as a person writes it.
@@ -65,8 +66,47 @@ fn a_kernel_answers_our_pings() {
         }
     }
     // The kernel asked who we are, too, and was told.
-    let neighbours = host.sh("ip neighbour show dev eth0");
+    let neighbours = host.sh("ip neighbour show dev cable0");
     assert!(neighbours.contains("10.7.0.9 lladdr"), "{neighbours}");
+}
+
+#[test]
+fn a_ping_is_watched_and_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = path_in(&dir);
+    let lab = Lab::new();
+    let host = lab.host("a");
+    host.up(&["10.7.0.2/24"]);
+    let ping = lab.linecard(&[
+        "ping",
+        "--port",
+        "uring:a",
+        "10.7.0.2",
+        "--source",
+        "10.7.0.9",
+        "--interval",
+        "5ms",
+        "--timeout",
+        "20s",
+        "--idle",
+        "sleep",
+        "--json",
+        "--control",
+        &path,
+    ]);
+    let mut top = Top::at(&path);
+    let port = |status: &Value, key: &str| status["report"]["ports"][0][key].as_u64().unwrap();
+    let both = |status: &Value| port(status, "rx") > 10 && port(status, "tx") > 10;
+    let mut seen = top.until("replies", both);
+    // Its figures move.
+    let tx = port(&seen[seen.len() - 1], "tx");
+    seen = top.until("more", |status| both(status) && port(status, "tx") > tx);
+    assert_of(&seen, "ping", &["uring:a"]);
+    top.stop();
+    let ended = ping.end();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    let said = json(&ended);
+    assert!(said["received"].as_u64() > Some(5), "{said:#}");
 }
 
 #[test]
@@ -77,13 +117,13 @@ fn a_reflector_sends_everything_back() {
     let reflect = host.linecard(&[
         "reflect",
         "--port",
-        "uring:eth0?rx=mmsg",
+        "uring:cable0?rx=mmsg",
         "--answer",
         "10.7.0.2",
         "--json",
     ]);
     let reflect = begun(reflect, "reflecting");
-    let peer = mac_of(&host, "eth0");
+    let peer = mac_of(&host, "cable0");
     let arguments = [
         "ping",
         "--port",

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use linecard_traffic::results::Results;
+use serde_json::Value;
 
+use crate::control::{Top, assert_of, path_in};
 use crate::lab::{Ended, LINECARD, Lab, Process, wait_until};
 
 /// Two cables in one namespace: `t0` to `d0` and `d1` to `t1`. The device is, or is not, between `d0` and `d1`.
@@ -30,6 +32,20 @@ const PORTS: [&str; 6] = [
     "uring:t0",
     "--receive",
     "uring:t1",
+];
+
+/// The device: a forwarder that nobody watches.
+const DEVICE: [&str; 10] = [
+    "fwd",
+    "--port",
+    "uring:d0",
+    "--port",
+    "uring:d1",
+    "--idle",
+    "sleep",
+    "--no-control",
+    "--stats-interval",
+    "100ms",
 ];
 
 /// As short as it can be, at a rate that any machine does, and not particular about it.
@@ -168,19 +184,7 @@ fn a_liar_is_refused_or_loses() {
 #[test]
 fn through_a_forwarder() {
     let lab = cables();
-    let forwarder = lab
-        .linecard(&[
-            "fwd",
-            "--port",
-            "uring:d0",
-            "--port",
-            "uring:d1",
-            "--idle",
-            "sleep",
-            "--stats-interval",
-            "100ms",
-        ])
-        .ready();
+    let forwarder = lab.linecard(&DEVICE).ready();
     let place = tempfile::tempdir().unwrap();
     let output = format!("{}/", place.path().display());
     let args = [
@@ -227,27 +231,39 @@ fn a_forwarder_that_is_killed_and_started_again_is_timed() {
     assert!(timed, "the forwarder was not back in time");
 }
 
+#[test]
+fn a_benchmark_is_watched_and_stopped() {
+    let place = tempfile::tempdir().unwrap();
+    let path = path_in(&place);
+    let lab = cables();
+    let _forwarder = lab.linecard(&DEVICE).ready();
+    // Longer than anybody waits for: it ends because it is told to.
+    let long = ["--trial", "1h", "--first-trial", "1h", "--sizes", "64"];
+    let usual = ["--max-rate", "2kpps", "--workers", "1", "--idle", "sleep"];
+    let more = ["--json", "--control", &path];
+    let bench = lab.linecard(&[&PORTS[..], &long, &usual, &more].concat());
+    let mut top = Top::at(&path);
+    let port =
+        |status: &Value, port: usize, key: &str| status["report"]["ports"][port][key].as_u64();
+    let seen = top.until("frames through the device", |status| {
+        port(status, 0, "tx") > Some(100) && port(status, 1, "rx") > Some(100)
+    });
+    assert_of(&seen, "bench", &["uring:t0", "uring:t1"]);
+    top.stop();
+    let ended = bench.end();
+    assert_eq!(ended.code, 3, "{ended:#?}");
+    assert!(!results(&ended).complete, "{ended:#?}");
+}
+
 /// Whether the forwarder was back before the trial was over.
 fn reset_within(trial: &str, trial_ns: f64) -> bool {
     let lab = cables();
-    let device = [
-        "fwd",
-        "--port",
-        "uring:d0",
-        "--port",
-        "uring:d1",
-        "--idle",
-        "sleep",
-        "--no-control",
-        "--stats-interval",
-        "100ms",
-    ];
-    let forwarder = lab.linecard(&device).ready();
+    let forwarder = lab.linecard(&DEVICE).ready();
     // The new one is the command itself, so it ends with the benchmark.
     let reset = format!(
         "kill -9 {}; exec {LINECARD} {}",
         forwarder.pid(),
-        device.join(" ")
+        DEVICE.join(" ")
     );
     let args = [
         "--json",

@@ -83,6 +83,19 @@ fn sent_all(ended: &Ended) -> Value {
     said
 }
 
+/// All were sent, and each was received once.
+fn all_came_back(ended: &Ended) -> Value {
+    let said = sent_all(ended);
+    let counts = &said["trials"][0]["counts"];
+    let names = ["received", "lost", "duplicated", "foreign"];
+    assert_eq!(
+        names.map(|name| counts[name].as_u64().expect(name)),
+        [ALL, 0, 0, 0],
+        "{said:#}"
+    );
+    said
+}
+
 fn streams(directory: &Path) -> String {
     let file = directory.join("streams.toml");
     std::fs::write(&file, STREAMS).expect("a file");
@@ -195,7 +208,7 @@ impl Recorder {
 /// A host that says nothing by itself.
 fn silent(lab: &Lab) -> Host {
     let host = lab.host("a");
-    host.sh("ip link set eth0 addrgenmode none arp off up");
+    host.sh("ip link set cable0 addrgenmode none arp off up");
     host
 }
 
@@ -228,11 +241,11 @@ fn a_kernel_receives_what_was_sent() {
         let file = captures.file();
         let lab = Lab::new();
         let host = silent(&lab);
-        let recorder = Recorder::new(&host, "eth0", &file);
+        let recorder = Recorder::new(&host, "cable0", &file);
         let ended = lab.linecard(&arguments(port, &streams, &[])).end();
         sent_all(&ended);
         recorder.end();
-        assert_eq!(host.eth0().rx, ALL, "{port}");
+        assert_eq!(host.cable().rx, ALL, "{port}");
     }
     for (port, kind) in taps() {
         let file = captures.file();
@@ -259,14 +272,7 @@ fn a_link_in_memory_carries_what_was_sent() {
     let ended = Lab::new()
         .linecard(&arguments(ends[0], &streams, &["--receive", ends[1]]))
         .end();
-    let said = sent_all(&ended);
-    let counts = &said["trials"][0]["counts"];
-    let names = ["received", "lost", "duplicated", "foreign"];
-    assert_eq!(
-        names.map(|name| counts[name].as_u64().expect(name)),
-        [ALL, 0, 0, 0],
-        "{said:#}"
-    );
+    let said = all_came_back(&ended);
     let ports = &said["engine"]["ports"];
     assert_eq!(
         (&ports[0]["tx"], &ports[1]["rx"]),
@@ -315,9 +321,9 @@ fn sink(host: &Host, port: &str, more: &[&str]) -> Process {
 fn a_sink_the_generator_and_the_kernel_count_alike() {
     let home = tempfile::tempdir().expect("a directory");
     let streams = streams(home.path());
-    let mut pairs = vec![("uring:a", "uring:eth0")];
+    let mut pairs = vec![("uring:a", "uring:cable0")];
     if possible() {
-        pairs.push(("xdp:a", "xdp:eth0"));
+        pairs.push(("xdp:a", "xdp:cable0"));
     }
     for (from, to) in pairs {
         let lab = Lab::new();
@@ -344,7 +350,7 @@ fn a_sink_the_generator_and_the_kernel_count_alike() {
         let counts = names.map(|name| said["counts"][name].as_u64().expect(name));
         assert_eq!(counts, [ALL, ALL, 0, 0, 0, 0], "{said:#}");
         assert_eq!(said["frames"], ALL);
-        assert_eq!(host.eth0().rx, ALL);
+        assert_eq!(host.cable().rx, ALL);
         let lanes = said["lanes"].as_array().expect("lanes");
         assert!(lanes.iter().all(|lane| lane["received"] == N), "{said:#}");
         assert_eq!(lanes.len(), 4);
@@ -360,13 +366,16 @@ fn what_a_reflector_sends_back_is_all_there() {
     let reflect = [
         "reflect",
         "--port",
-        "uring:eth0?rx=mmsg",
+        "uring:cable0?rx=mmsg",
         "--json",
         "--stats-interval",
         "0s",
     ];
     let reflect = begun(host.linecard(&reflect), "reflecting");
-    let peer = host.mac("eth0").map(|byte| format!("{byte:02x}")).join(":");
+    let peer = host
+        .mac("cable0")
+        .map(|byte| format!("{byte:02x}"))
+        .join(":");
     let port = "uring:a?rx=mmsg";
     let ended = lab
         .linecard(&arguments(
@@ -375,14 +384,7 @@ fn what_a_reflector_sends_back_is_all_there() {
             &["--receive", port, "--peer", &peer],
         ))
         .end();
-    let said = sent_all(&ended);
-    let counts = &said["trials"][0]["counts"];
-    let names = ["received", "lost", "duplicated", "foreign"];
-    assert_eq!(
-        names.map(|name| counts[name].as_u64().expect(name)),
-        [ALL, 0, 0, 0],
-        "{said:#}"
-    );
+    all_came_back(&ended);
     let ended = reflect.interrupt();
     assert_eq!(ended.code, 0, "{ended:#?}");
     let report = ended.report();
@@ -414,7 +416,7 @@ fn the_gateway_is_asked_where_it_is() {
         let lab = Lab::new();
         let host = lab.host("a");
         host.up(&["10.7.0.2/24", "fd07::2/64"]);
-        let recorder = Recorder::new(&host, "eth0", &file);
+        let recorder = Recorder::new(&host, "cable0", &file);
         let arguments = [
             "gen",
             "--port",
@@ -441,7 +443,7 @@ fn the_gateway_is_asked_where_it_is() {
             .iter()
             .filter(|frame| frame.get(26..28) == Some(&[198, 18]));
         assert_eq!(ours.clone().count(), 50);
-        let mac = host.mac("eth0");
+        let mac = host.mac("cable0");
         assert!(ours.clone().all(|frame| frame[..6] == mac));
     }
     let ended = nobody.end();

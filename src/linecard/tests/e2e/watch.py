@@ -1,4 +1,4 @@
-# Prints the frames of one ethertype that arrive at eth0, in hexadecimal: watch.py COUNT ETHERTYPE
+# Prints the frames of one ethertype that arrive at cable0, in hexadecimal: watch.py COUNT ETHERTYPE
 import socket, struct, sys
 
 SOL_PACKET, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING, SO_RCVBUFFORCE = 263, 8, 23, 33
@@ -12,7 +12,7 @@ try:
     s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
 except PermissionError:
     pass  # In a user namespace.
-s.bind(("eth0", 3))  # ETH_P_ALL
+s.bind(("cable0", 3))  # ETH_P_ALL
 print("watching", file=sys.stderr, flush=True)
 while count > 0:
     frame, control, _, _ = s.recvmsg(65536, 64)

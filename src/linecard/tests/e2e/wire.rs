@@ -39,7 +39,7 @@ impl Wire {
         let lab = Lab::new();
         let (a, b) = (lab.host("a"), lab.host("b"));
         for host in [&a, &b] {
-            host.sh("ip link set eth0 addrgenmode none");
+            host.sh("ip link set cable0 addrgenmode none");
         }
         let fixed = [
             "fwd",
@@ -91,8 +91,8 @@ impl Wire {
         assert_eq!(ended.code, 0, "{ended:#?}");
         let report = ended.report();
         report.assert_balanced();
-        report.assert_agrees(0, &a.eth0());
-        report.assert_agrees(1, &b.eth0());
+        report.assert_agrees(0, &a.cable());
+        report.assert_agrees(1, &b.cable());
         assert_eq!(report.port(0).copies() + report.port(1).copies(), 0);
         lab.assert_left(&["a", "b"]);
         report

@@ -75,7 +75,7 @@ fn two_queues_have_a_worker_each() {
     let lab = Lab::new();
     let (a, b) = (lab.host("a"), lab.host("b"));
     for (host, end) in [(&a, "a"), (&b, "b")] {
-        host.sh("ip link set eth0 addrgenmode none && ethtool -L eth0 rx 2 tx 2");
+        host.sh("ip link set cable0 addrgenmode none && ethtool -L cable0 rx 2 tx 2");
         lab.here.sh(&format!("ethtool -L {end} rx 2 tx 2"));
     }
     let ports = ports("?queues=2");
@@ -122,8 +122,8 @@ fn neighbours_of_other_drivers_cost_copies_where_memory_is_not_the_pools() {
         assert_eq!(ended.code, 0, "{ended:#?}");
         let report = ended.report();
         report.assert_balanced();
-        report.assert_agrees(0, &a.eth0());
-        report.assert_agrees(1, &b.eth0());
+        report.assert_agrees(0, &a.cable());
+        report.assert_agrees(1, &b.cable());
         // What the mapped ring received lies in the ring; what multishot received lies in the pool.
         assert_eq!(report.port(0).copies() > 0, copied, "{uring}: {report:#?}");
         assert_eq!(report.port(1).copies(), 0, "{uring}: {report:#?}");
@@ -310,7 +310,7 @@ fn an_interface_is_removed_and_made_again_under_load() {
         assert_eq!(ended.code, 0, "{ended:#?}");
         let report = ended.report();
         report.assert_balanced();
-        report.assert_agrees(1, &wire.b.eth0());
+        report.assert_agrees(1, &wire.b.cable());
         assert_eq!(extended(&report.0, 0, "sockets_reopened"), 1, "{report:#?}");
         says(&ended, &["its sockets were opened again"]);
         wire.lab.assert_left(&["a", "b"]);
@@ -351,7 +351,7 @@ fn the_mtu_changes_under_load() {
             wire.lab
                 .here
                 .sh(&format!("ip link set dev {end} mtu {mtu}"));
-            host.sh(&format!("ip link set dev eth0 mtu {mtu}"));
+            host.sh(&format!("ip link set dev cable0 mtu {mtu}"));
         }
         wait_for_frames(&wire.b, 1000);
         // Workers look at their interfaces ten times a second.
@@ -375,7 +375,7 @@ fn jumbo_frames_cross_as_chains() {
         let lab = Lab::new();
         let (a, b) = (lab.host("a"), lab.host("b"));
         for (host, end) in [(&a, "a"), (&b, "b")] {
-            host.sh("ip link set dev eth0 mtu 9000");
+            host.sh("ip link set dev cable0 mtu 9000");
             lab.here.sh(&format!("ip link set dev {end} mtu 9000"));
         }
         let ports = ports(&format!("?mode={mode}"));
@@ -422,7 +422,7 @@ fn one_worker_serves_all_queues_of_an_interface_and_new_ones() {
     let lab = Lab::new();
     let (a, b) = (lab.host("a"), lab.host("b"));
     for (host, end) in [(&a, "a"), (&b, "b")] {
-        host.sh("ip link set eth0 addrgenmode none && ethtool -L eth0 rx 2 tx 2");
+        host.sh("ip link set cable0 addrgenmode none && ethtool -L cable0 rx 2 tx 2");
         lab.here.sh(&format!("ethtool -L {end} rx 2 tx 2"));
     }
     lab.here.sh("ethtool -L b rx 1 tx 1");

@@ -66,7 +66,8 @@ impl Beginning {
                 // Nanoseconds: 10^-9.
                 InterfaceDescriptionOption::IfTsResol(9),
             ];
-            let speed = port.speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000);
+            // A speed that is only a name would be taken for the link's.
+            let speed = port.link_bits_per_second().map(|bits| bits as u64);
             options.extend(speed.map(InterfaceDescriptionOption::IfSpeed));
             // A leading 0 says that it is a text.
             let filter = filter.map(|text| [&[0], text.as_bytes()].concat());
@@ -433,6 +434,29 @@ mod tests {
         let flags = OFlag::from_bits_retain(fcntl(&pipe, FcntlArg::F_GETFL).unwrap());
         assert!(!flags.contains(OFlag::O_NONBLOCK));
         drop(reader);
+    }
+
+    #[test]
+    fn a_speed_that_is_only_a_name_is_left_out() {
+        let null = linecard_sim::open("null:0".parse().unwrap()).unwrap();
+        let ports = [false, true].map(|speed_is_nominal| PortInfo {
+            speed_mbps: Some(100_000),
+            speed_is_nominal,
+            ..null.info()
+        });
+        let beginning = Beginning::new(&ports, 64, None, None);
+        let mut reader = pcap_file::pcapng::PcapNgReader::new(&beginning.bytes[..]).unwrap();
+        while let Some(block) = reader.next_block() {
+            block.unwrap();
+        }
+        let interfaces = reader.interfaces().iter();
+        let speeds = interfaces.map(|interface| {
+            interface.options.iter().find_map(|option| match option {
+                InterfaceDescriptionOption::IfSpeed(bits) => Some(*bits),
+                _ => None,
+            })
+        });
+        assert_eq!(speeds.collect::<Vec<_>>(), [Some(100_000_000_000), None]);
     }
 
     #[test]

@@ -348,6 +348,22 @@ mod tests {
     }
 
     #[test]
+    fn a_speed_that_is_only_a_name_is_called_so() {
+        let mut results = filled("text", 1.0);
+        results.ports[0].link_bits_per_second = Some(1e10);
+        results.ports[0].link_is_nominal = true;
+        let page = html(&results);
+        assert!(
+            page.contains("<td class=n>called 10\u{a0}Gbit/s<"),
+            "{page}"
+        );
+        results.ports[0].link_is_nominal = false;
+        let page = html(&results);
+        assert!(page.contains("<td class=n>10\u{a0}Gbit/s<"), "{page}");
+        assert!(!page.contains("called 10"), "{page}");
+    }
+
+    #[test]
     fn what_the_generator_could_not_exceed_is_a_lower_bound() {
         let mut results = filled("text", 1e6);
         results.throughput[0].loss_goal = 0.0;

@@ -193,3 +193,34 @@ fn described(info: &PortInfo, role: &str) -> Port {
         notes: info.notes.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_speed_that_is_only_a_name_one_is_told() {
+        let told = |speed_mbps, speed_is_nominal| {
+            let info = PortInfo {
+                speed_mbps,
+                speed_is_nominal,
+                ..linecard::open("null:0").unwrap().info()
+            };
+            let port = described(&info, "both");
+            (port.link_is_nominal, nominal_speed(&info))
+        };
+        let (is_nominal, text) = told(Some(10_000), true);
+        let text = text.unwrap();
+        assert!(is_nominal);
+        assert!(
+            text.starts_with(
+                "null:0 ends in this machine: the 10000 Mbit/s of its link are a name"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("--link-speed and --max-rate"), "{text}");
+        assert_eq!(told(Some(10_000), false), (false, None));
+        // That of no speed is nothing to speak of.
+        assert_eq!(told(None, true), (false, None));
+    }
+}

@@ -1,4 +1,4 @@
-//! The links of this network namespace, asked of the kernel by rtnetlink.
+//! The links of this network namespace, asked of the kernel by rtnetlink, and whether a link's speed is only a name.
 //!
 //! `/sys/class/net` shows the namespace of whoever mounted `/sys`, not of whoever reads it: in a
 //! plain `unshare -Urn` it lists the host's interfaces, none of which can be opened. Netlink
@@ -8,33 +8,82 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use nix::libc;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
 
+use crate::port::is_speed_nominal;
+
+/// How deep the kernel lets links be stacked (`MAX_NEST_DEV` in linux/netdevice.h).
+const DEPTH: u32 = 8;
+
 /// One link as `RTM_NEWLINK` describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) index: u32,
-    pub(super) name: String,
+pub struct Link {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
     /// `ARPHRD_*`: 1 is Ethernet, 772 is loopback.
-    pub(super) link_type: u16,
-    pub(super) flags: u32,
-    pub(super) address: Vec<u8>,
-    pub(super) mtu: u32,
-    pub(super) carrier: Option<bool>,
-    pub(super) rx_queues: u32,
-    pub(super) tx_queues: u32,
-    pub(super) master: Option<u32>,
+    pub link_type: u16,
+    /// `IFF_*`.
+    pub flags: u32,
+    /// Its link-layer address.
+    pub address: Vec<u8>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Whether the link is up, if it says.
+    pub carrier: Option<bool>,
+    /// Receive queues.
+    pub rx_queues: u32,
+    /// Transmit queues.
+    pub tx_queues: u32,
+    /// The bridge, bond or other whose member it is.
+    pub master: Option<u32>,
     /// The link that it lies on, or its other end; of this namespace.
-    pub(super) lower: Option<u32>,
+    pub lower: Option<u32>,
     /// `veth`, `bridge`, `tun`, …; physical devices have none.
-    pub(super) kind: Option<String>,
+    pub kind: Option<String>,
+}
+
+/// Whether the speed that the kernel says of an interface is only a name: one of [its kind](is_speed_nominal), or of what it
+/// passes on. For drivers of Linux interfaces.
+///
+/// A bridge says how fast its fastest member is that is up, a macvlan or a VLAN what the interface below it says. So those
+/// below it decide whose speed it is, by `speed_mbps`, which is asked by name; or all of them, as with a bond, which says
+/// their sum. A card among them is believed. What is below in another namespace cannot be seen from here, and may be a card.
+pub fn has_nominal_speed(name: &str, index: u32, speed_mbps: &dyn Fn(&str) -> Option<u32>) -> bool {
+    links().is_ok_and(|links| {
+        let mut found = links.iter().filter(|link| link.index == index);
+        // Another namespace's link may have the same number.
+        found.any(|link| link.name == name && decide(link, &links, speed_mbps, DEPTH))
+    })
+}
+
+fn decide(link: &Link, all: &[Link], speed_mbps: &dyn Fn(&str) -> Option<u32>, depth: u32) -> bool {
+    let Some(kind) = link.kind.as_deref() else {
+        return false; // A card, whose speed is its own.
+    };
+    if is_speed_nominal(kind) {
+        return true;
+    }
+    let is_below =
+        |other: &&Link| other.master == Some(link.index) || link.lower == Some(other.index);
+    let mut below: Vec<_> = all
+        .iter()
+        .filter(is_below)
+        .filter_map(|other| Some((speed_mbps(&other.name)?, other)))
+        .collect();
+    let own = speed_mbps(&link.name);
+    if below.iter().any(|(speed, _)| Some(*speed) == own) {
+        below.retain(|(speed, _)| Some(*speed) == own);
+    }
+    let nominal = |(_, other): &(u32, &Link)| decide(other, all, speed_mbps, depth - 1);
+    depth > 0 && !below.is_empty() && below.iter().all(nominal)
 }
 
 /// All links of the calling thread's network namespace.
-pub(super) fn links() -> io::Result<Vec<Link>> {
+pub fn links() -> io::Result<Vec<Link>> {
     let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -178,6 +227,81 @@ mod tests {
         message.extend((-libc::EPERM).to_ne_bytes());
         let error = parse_messages(&message, &mut Vec::new()).expect_err("an error message");
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    }
+
+    /// Links with their numbers, kinds, masters, what they lie on, and speeds.
+    type Row = (
+        &'static str,
+        u32,
+        &'static str,
+        Option<u32>,
+        Option<u32>,
+        Option<u32>,
+    );
+
+    fn nominal(name: &str, rows: &[Row]) -> bool {
+        let link = |row: &Row| Link {
+            name: row.0.to_owned(),
+            index: row.1,
+            kind: (!row.2.is_empty()).then(|| row.2.to_owned()),
+            master: row.3,
+            lower: row.4,
+            ..Link::default()
+        };
+        let links: Vec<Link> = rows.iter().map(link).collect();
+        let speed = |name: &str| rows.iter().find(|row| row.0 == name)?.5;
+        let link = links.iter().find(|link| link.name == name).unwrap();
+        decide(link, &links, &speed, DEPTH)
+    }
+
+    #[test]
+    fn what_is_on_top_of_a_name_is_a_name() {
+        let ten = Some(10_000);
+        let mut rows = [
+            ("br", 2, "bridge", None, None, ten),
+            ("va", 3, "veth", Some(2), Some(4), ten),
+            ("vb", 4, "veth", None, Some(3), ten),
+            ("tap", 5, "tun", Some(2), None, Some(10)),
+            ("mv", 6, "macvlan", None, Some(4), ten),
+            ("vlan", 7, "vlan", None, Some(2), ten),
+            ("nothing", 8, "dummy", Some(2), None, None),
+            ("empty", 9, "bridge", None, None, None),
+            ("away", 10, "macvlan", None, None, ten),
+            ("card", 11, "", None, None, ten),
+            ("over", 12, "macvlan", None, Some(11), ten),
+        ];
+        for name in ["br", "va", "tap", "mv", "vlan"] {
+            assert!(nominal(name, &rows), "{name}");
+        }
+        for name in ["nothing", "empty", "away", "card", "over"] {
+            assert!(!nominal(name, &rows), "{name}");
+        }
+        // With a card as its member, a bridge's speed may be that one's; what is on the bridge says the same. At 1 Gbit/s
+        // the veth is down, and a bond would say 11.
+        rows[9].3 = Some(2);
+        for (card, bridge, is_name) in [
+            (1_000, 10_000, true),
+            (1_000, 1_000, false),
+            (1_000, 11_000, false),
+            (10_000, 10_000, false),
+            (25_000, 25_000, false),
+        ] {
+            rows[9].5 = Some(card);
+            rows[0].5 = Some(bridge);
+            rows[5].5 = Some(bridge);
+            assert_eq!(nominal("br", &rows), is_name, "{card} {bridge}");
+            assert_eq!(nominal("vlan", &rows), is_name, "{card} {bridge}");
+        }
+    }
+
+    #[test]
+    fn links_that_lie_on_one_another_end() {
+        let rows = [
+            ("a", 1, "macvlan", None, Some(2), Some(1)),
+            ("b", 2, "macvlan", None, Some(1), Some(1)),
+            ("c", 3, "macvlan", None, Some(3), Some(1)),
+        ];
+        assert!(rows.iter().all(|row| !nominal(row.0, &rows)));
     }
 
     proptest! {

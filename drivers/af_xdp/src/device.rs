@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use linecard_hal::links::has_nominal_speed;
+use linecard_hal::port::is_speed_nominal;
 use linecard_hal::{LinkState, PortError, PortErrorKind};
 
 use crate::sys::netlink::{Attributes, Message, Netlink};
@@ -19,6 +21,19 @@ const IFLA_XDP_HW_PROG_ID: u16 = 7;
 const IFLA_PARENT_DEV_BUS_NAME: u16 = 57;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_FLAGS: u16 = 3;
+
+/// A number that sysfs has of an interface.
+fn sysfs(name: &str, file: &str) -> Option<i64> {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{name}/{file}"));
+    text.ok()?.trim().parse().ok()
+}
+
+/// What sysfs says of an interface's speed, in Mbit/s.
+fn speed_of(name: &str) -> Option<u32> {
+    u32::try_from(sysfs(name, "speed")?)
+        .ok()
+        .filter(|speed| *speed > 0)
+}
 
 /// An interface by name. It may vanish and come back under another number.
 #[derive(Debug)]
@@ -296,11 +311,7 @@ impl Device {
 
     /// What sysfs says, if it shows this interface: it shows the namespace that mounted it.
     fn sysfs(&self, index: u32, file: &str) -> Option<i64> {
-        let read = |file: &str| -> Option<i64> {
-            let path = format!("/sys/class/net/{}/{file}", self.name);
-            std::fs::read_to_string(path).ok()?.trim().parse().ok()
-        };
-        (read("ifindex")? == i64::from(index)).then(|| read(file))?
+        (sysfs(&self.name, "ifindex")? == i64::from(index)).then(|| sysfs(&self.name, file))?
     }
 
     /// The NUMA node of the card, if there is one. A virtio device's is one level up.
@@ -311,9 +322,15 @@ impl Device {
     }
 
     pub(crate) fn speed(&self, index: u32) -> Option<u32> {
-        u32::try_from(self.sysfs(index, "speed")?)
-            .ok()
-            .filter(|s| *s > 0)
+        self.sysfs(index, "ifindex")?;
+        speed_of(&self.name)
+    }
+
+    /// Whether that is one that the kernel made up.
+    pub(crate) fn is_speed_nominal(&self, interface: &Interface) -> bool {
+        interface.kind.as_deref().is_some_and(is_speed_nominal)
+            || self.speed(interface.index).is_some()
+                && has_nominal_speed(&self.name, interface.index, &speed_of)
     }
 
     /// Takes a program off that was attached by netlink, as `ip link set … xdp off` does.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use linecard_hal::flow::{FlowCount, FlowId, FlowRule, FlowRules};
-use linecard_hal::port::is_speed_nominal;
 use linecard_hal::{
     LinkState, Mempool, Offloads, Port, PortConfig, PortError, PortErrorKind, PortInfo, PortName,
     QueuePair,
@@ -197,9 +196,7 @@ impl Port for XdpPort {
             mtu,
             node: self.device.node(index),
             speed_mbps: self.device.speed(index),
-            speed_is_nominal: interface
-                .and_then(|i| i.kind.as_deref())
-                .is_some_and(is_speed_nominal),
+            speed_is_nominal: interface.is_some_and(|i| self.device.is_speed_nominal(i)),
             max_queues: channels.rx.min(u32::from(MAX_QUEUES)) as u16,
             data_room: self.data_room(mtu),
             offloads: self.enabled(interface),

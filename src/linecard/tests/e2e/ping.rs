@@ -172,7 +172,7 @@ fn a_sink_answers_pings_that_have_a_stamp() {
     let sink = host.linecard(&[
         "sink",
         "--port",
-        "uring:eth0?rx=mmsg",
+        "uring:cable0?rx=mmsg",
         "--answer",
         "10.7.0.2",
         "--json",

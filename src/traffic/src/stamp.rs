@@ -72,27 +72,47 @@ impl Stamp {
     }
 }
 
+/// When frames are sent that leave together, as stamps have it: worked out once for all of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    bytes: [u8; 8],
+    sum: u32,
+}
+
+impl Moment {
+    #[inline(always)]
+    pub(crate) fn new(sent_ns: u64) -> Self {
+        Self {
+            bytes: sent_ns.to_be_bytes(),
+            sum: sum(sent_ns.into()).into(),
+        }
+    }
+}
+
 /// The stamps of frames of one lane that leave together, one after the other: only the sequence number differs, so all
 /// else is worked out once.
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
-    /// The first eight bytes, with zeros for the sequence number, and the next eight.
+    /// The first eight bytes, with zeros for the sequence number.
     head: u64,
     sent: [u8; 8],
-    /// The sum of all of that.
+    /// The sum of all of that and of the sequence number, from 1 to 0xffff.
     sum: u32,
     sequence: u32,
 }
 
 impl Series {
-    /// Begins with `first`.
-    pub(crate) fn new(first: Stamp) -> Self {
-        let head = u64::from(MAGIC) << 48 | u64::from(first.lane) << 32;
+    /// Begins with this number.
+    #[inline(always)]
+    pub(crate) fn new(lane: u16, sequence: u32, sent: Moment) -> Self {
+        let sum = u32::from(MAGIC) + u32::from(lane) + sent.sum;
+        let sum = sum + (sequence >> 16) + (sequence & 0xffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
         Self {
-            head,
-            sent: first.sent_ns.to_be_bytes(),
-            sum: sum(u128::from(head) << 64 | u128::from(first.sent_ns)).into(),
-            sequence: first.sequence,
+            head: u64::from(MAGIC) << 48 | u64::from(lane) << 32,
+            sent: sent.bytes,
+            sum: (sum >> 16) + (sum & 0xffff),
+            sequence,
         }
     }
 
@@ -100,14 +120,14 @@ impl Series {
     #[inline(always)]
     pub(crate) fn put_at_end_of(&mut self, frame: &mut [u8]) {
         if let Some(to) = frame.last_chunk_mut::<LEN>() {
-            let sum = self.sum + (self.sequence >> 16) + (self.sequence & 0xffff);
-            let sum = (sum >> 16) + (sum & 0xffff);
-            let sum = ((sum >> 16) + (sum & 0xffff)) as u16;
             to[..8].copy_from_slice(&(self.head | u64::from(self.sequence)).to_be_bytes());
             to[8..16].copy_from_slice(&self.sent);
-            to[16..].copy_from_slice(&(!sum).to_be_bytes());
+            to[16..].copy_from_slice(&(!self.sum as u16).to_be_bytes());
         }
         self.sequence = self.sequence.wrapping_add(1);
+        // A number more is 1 more in one's complement, too, but for the step from 2^32 - 1 to 0, which are the same there.
+        let next = self.sum + u32::from(self.sequence != 0);
+        self.sum = (next >> 16) + (next & 0xffff);
     }
 }
 
@@ -147,7 +167,7 @@ mod tests {
         #[test]
         fn a_series_is_one_stamp_after_the_other(lane: u16, sequence: u32, sent_ns: u64, wraps: bool) {
             let sequence = if wraps { sequence | 0xffff_fff8 } else { sequence };
-            let mut series = Series::new(Stamp { lane, sequence, sent_ns });
+            let mut series = Series::new(lane, sequence, Moment::new(sent_ns));
             for n in 0..20 {
                 let (mut one, mut other) = ([1; LEN + 2], [1; LEN + 2]);
                 series.put_at_end_of(&mut one);

@@ -66,7 +66,7 @@ pub(crate) struct Template {
 pub(crate) struct Variant {
     /// Bytes without FCS.
     pub(crate) len: u16,
-    /// The frame, or all of it behind which there are only zeros.
+    /// The frame, or all of it behind which there are only zeros. Fields that change and their checksums are zeros, too.
     pub(crate) image: Box<[u8]>,
     /// What the checksums that change are over, without the fields that change.
     pub(crate) sums: Sums,
@@ -121,7 +121,7 @@ impl Template {
 #[inline(always)]
 pub(crate) fn write(variant: &Variant, columns: &mut Columns, frame: &mut [u8]) {
     copy(&variant.image, frame);
-    columns.write(&variant.sums, frame);
+    columns.write(variant, frame);
 }
 
 /// Copies an image and fills the rest with zeros. Of a short frame, two pieces that may overlap, each of a

@@ -1,39 +1,115 @@
 //! Fields at work: what changes in the next frames, worked out for many frames at once.
 //!
-//! A frame is 16-bit words, and so is what a checksum of the internet is over. Each word that has bits of a field is a
-//! column, with its values in the next [`AHEAD`] frames, and each checksum that follows one is a column, too:
+//! A frame is 16-bit words, and so is what a checksum of the internet is over. The words in which fields lie, and the
+//! checksums that follow them, are worked out for the next [`AHEAD`] frames, field by field; they are gathered in blocks of 16
+//! bytes that lie together in the frame, with a row for each frame:
 //!
 //! ```text
-//!   frame 0   sport = 1024   checksum = 0x5c1e        for each field, over all frames: its numbers,
-//!   frame 1   sport = 1025   checksum = 0x5c1d          its words, what it adds to each checksum's sum
-//!   …                                                  then, frame by frame: store a few words
+//!                 block at 34: sport, dport, length, checksum, …      for each field, over all frames: its numbers,
+//!   frame 0        0400  ....  ....  5c1e  ....  …                    its words, what it adds to each checksum's sum;
+//!   frame 1        0401  ....  ....  5c1d  ....  …                    then, frame by frame: one row or two, with the
+//!   …                                                                 image behind it
 //! ```
 //!
 //! So where a field comes from, how wide it is and which checksums it is in is asked once for all of them, in loops that the
-//! compiler turns into vector instructions, and a frame costs a store for each word.
+//! compiler turns into vector instructions. A frame costs as many stores as there are blocks: one for ports, two for
+//! addresses and ports.
 
 use rand_pcg::Pcg64;
 
 use super::wheel::Wheel;
 use super::{Place, Program, Sum, Sums};
+use crate::template::Variant;
 
 /// For how many frames columns are worked out at once.
 pub(crate) const AHEAD: usize = 32;
 
-/// A word of a frame in which fields lie.
+/// Bytes of a block. With a stamp behind all headers, a block that begins in one of them ends within the frame.
+const WIDE: usize = 16;
+
+/// Bytes of a frame in which fields and checksums lie; zeros where there are none.
 #[derive(Debug, Clone)]
-pub(super) struct Column {
+pub(super) struct Block {
     at: usize,
-    /// The bits of fields: the others are the template's.
-    mask: u16,
-    pub(super) values: [u16; AHEAD],
+    rows: [[u8; WIDE]; AHEAD],
+}
+
+/// Where a word lies: in which block, and how far on.
+pub(super) type Spot = (usize, usize);
+
+impl Block {
+    /// As few as hold all words that begin at these places.
+    fn all(mut words: Vec<usize>) -> Box<[Self]> {
+        words.sort_unstable();
+        let mut blocks: Vec<Self> = Vec::new();
+        for at in words {
+            if blocks.last().is_none_or(|block| at + 2 > block.at + WIDE) {
+                let rows = [[0; WIDE]; AHEAD];
+                blocks.push(Self { at, rows });
+            }
+        }
+        blocks.into()
+    }
+
+    /// Where a word is that begins at this place. Of two blocks that share a byte it is the latter, which is written last.
+    fn find(blocks: &[Self], at: usize) -> Spot {
+        let block = blocks.iter().rposition(|block| block.at <= at);
+        let block = block.unwrap_or(0);
+        (block, at - blocks.get(block).map_or(at, |block| block.at))
+    }
+
+    /// Adds a word to each row.
+    #[inline(always)]
+    pub(super) fn put(&mut self, byte: usize, words: &[u16; AHEAD]) {
+        for (row, word) in self.rows.iter_mut().zip(words) {
+            if let Some(to) = row.get_mut(byte..byte + 2) {
+                let word = word.to_be() | u16::from_ne_bytes([to[0], to[1]]);
+                to.copy_from_slice(&word.to_ne_bytes());
+            }
+        }
+    }
+
+    /// Writes a row, and what the image has in the bits between.
+    #[inline(always)]
+    fn write(&self, row: usize, image: &[u8], frame: &mut [u8]) {
+        let row = &self.rows[row % AHEAD];
+        let to = frame.get_mut(self.at..).and_then(|to| to.first_chunk_mut());
+        let from = image.get(self.at..).and_then(|from| from.first_chunk());
+        match (to, from) {
+            // By value, so that the compiler need not ask whether one lies in the other.
+            (Some(to), Some(from)) => *to = or(*from, *row),
+            _ => self.write_end(row, image, frame),
+        }
+    }
+
+    /// Of a frame that ends in the middle of the block, perhaps of its last word.
+    #[cold]
+    fn write_end(&self, row: &[u8; WIDE], image: &[u8], frame: &mut [u8]) {
+        for (n, bits) in (self.at..).zip(row) {
+            if let Some(to) = frame.get_mut(n) {
+                *to = image.get(n).copied().unwrap_or(0) | bits;
+            }
+        }
+    }
+}
+
+/// Of the image of frames that all have one size, what is under the only `B` blocks: where, and the bytes.
+pub(crate) type Under<const B: usize> = [(usize, [u8; WIDE]); B];
+
+#[inline(always)]
+fn or(mut one: [u8; WIDE], other: [u8; WIDE]) -> [u8; WIDE] {
+    for (one, other) in one.iter_mut().zip(other) {
+        *one |= other;
+    }
+    one
 }
 
 /// A checksum that follows.
 #[derive(Debug, Clone)]
 pub(super) struct Follower {
     sum: Sum,
-    /// What the fields add to its sum; the checksum itself, if what they add it to is always the same.
+    spot: Spot,
+    /// What the fields add to its sum.
     pub(super) values: [u32; AHEAD],
 }
 
@@ -42,9 +118,9 @@ pub(super) struct Follower {
 pub(crate) struct Columns {
     wheels: Box<[Wheel]>,
     dice: Pcg64,
-    words: Box<[Column]>,
+    blocks: Box<[Block]>,
     followers: Box<[Follower]>,
-    /// What the checksums are over without the fields, if all frames have one size.
+    /// What the checksums are over without the fields, if all frames have one size. Else they are not in the blocks.
     only: Option<Sums>,
     /// The next frame's place in the columns.
     next: usize,
@@ -62,33 +138,31 @@ impl Columns {
         (worker, workers): (u64, u64),
         dice: Pcg64,
     ) -> Self {
-        let mut words: Vec<Column> = Vec::new();
-        for place in programs.iter().flat_map(|(_, places)| places) {
-            for (at, mask) in place.words() {
-                match words.iter_mut().find(|word| word.at == at) {
-                    Some(word) => word.mask |= mask,
-                    None => words.push(Column {
-                        at,
-                        mask,
-                        values: [0; AHEAD],
-                    }),
-                }
-            }
+        let places = programs.iter().flat_map(|(_, places)| places);
+        let mut words: Vec<_> = places.flat_map(Place::words).collect();
+        if only.is_some() && !words.is_empty() {
+            words.extend(sums.iter().map(|sum| usize::from(sum.at)));
         }
-        let index = |at| words.iter().position(|word| word.at == at).unwrap_or(0);
+        let blocks = Block::all(words);
+        let find = |at| Block::find(&blocks, at);
         let wheels = programs
             .iter()
-            .map(|(program, places)| Wheel::new(program, places, index, worker, workers))
+            .map(|(program, places)| Wheel::new(program, places, find, worker, workers))
             .collect();
         let followers = sums.iter().map(|sum| Follower {
             sum: *sum,
+            spot: if only.is_some() {
+                find(sum.at.into())
+            } else {
+                (0, 0)
+            },
             values: [0; AHEAD],
         });
         Self {
             wheels,
             dice,
             followers: followers.collect(),
-            words: words.into(),
+            blocks,
             only,
             next: AHEAD,
         }
@@ -96,66 +170,90 @@ impl Columns {
 
     /// Whether nothing changes.
     pub(crate) fn is_empty(&self) -> bool {
-        self.words.is_empty()
+        self.blocks.is_empty()
     }
 
-    /// Writes the values of the next frame into a copy of an image; `sums` are the image's.
+    /// Writes the values of the next frame into a copy of an image.
     #[inline(always)]
-    pub(crate) fn write(&mut self, sums: &Sums, frame: &mut [u8]) {
-        if self.words.is_empty() {
+    pub(crate) fn write(&mut self, variant: &Variant, frame: &mut [u8]) {
+        if self.blocks.is_empty() {
             return;
         }
+        let next = self.next();
+        for block in &self.blocks {
+            block.write(next, &variant.image, frame);
+        }
+        if self.only.is_some() {
+            return;
+        }
+        for (follower, base) in self.followers.iter().zip(&variant.sums) {
+            let at = usize::from(follower.sum.at);
+            if let Some(to) = frame.get_mut(at..at + 2) {
+                let checksum = follower.sum.finish(base + follower.values[next]);
+                to.copy_from_slice(&checksum.to_be_bytes());
+            }
+        }
+    }
+
+    /// What is under all blocks, if there are `B` of them and frames of this variant have room for each. Then
+    /// [`write_over`](Self::write_over) writes the same as [`write`](Self::write), with less to ask for each frame.
+    #[inline(always)]
+    pub(crate) fn under<const B: usize>(&self, variant: &Variant) -> Option<Under<B>> {
+        self.only?;
+        let mut under = [(0, [0; WIDE]); B];
+        let blocks: &[Block; B] = self.blocks[..].try_into().ok()?;
+        for (under, block) in under.iter_mut().zip(blocks) {
+            *under = (block.at, *variant.image.get(block.at..)?.first_chunk()?);
+        }
+        Some(under)
+    }
+
+    /// Writes the values of the next frame into a copy of the image.
+    #[inline(always)]
+    pub(crate) fn write_over<const B: usize>(&mut self, under: &Under<B>, frame: &mut [u8]) {
+        let next = self.next();
+        let Some(blocks) = self.blocks.first_chunk::<B>() else {
+            return;
+        };
+        for (block, (at, image)) in blocks.iter().zip(under) {
+            let to = frame.get_mut(*at..).and_then(|to| to.first_chunk_mut());
+            if let Some(to) = to {
+                *to = or(*image, block.rows[next]);
+            }
+        }
+    }
+
+    /// The next frame's row.
+    #[inline(always)]
+    fn next(&mut self) -> usize {
         if self.next >= AHEAD {
             self.work_out();
         }
         let next = self.next % AHEAD;
         self.next = next + 1;
-        for word in &self.words {
-            put(frame, word.at, word.values[next], word.mask);
-        }
-        for (follower, sum) in self.followers.iter().zip(sums) {
-            let value = follower.values[next];
-            let checksum = match self.only {
-                Some(_) => value as u16,
-                None => follower.sum.finish(sum + value),
-            };
-            put(frame, follower.sum.at.into(), checksum, 0xffff);
-        }
+        next
     }
 
     #[inline(never)]
     fn work_out(&mut self) {
-        for word in &mut self.words {
-            word.values = [0; AHEAD];
+        for block in &mut self.blocks {
+            block.rows = [[0; WIDE]; AHEAD];
         }
         for follower in &mut self.followers {
             follower.values = [0; AHEAD];
         }
         for wheel in &mut self.wheels {
-            wheel.work_out(&mut self.words, &mut self.followers, &mut self.dice);
+            wheel.work_out(&mut self.blocks, &mut self.followers, &mut self.dice);
         }
         let Some(only) = &self.only else { return };
-        for (follower, base) in self.followers.iter_mut().zip(only) {
-            let sum = follower.sum;
-            for value in &mut follower.values {
-                *value = sum.finish(base + *value).into();
+        for (follower, base) in self.followers.iter().zip(only) {
+            let (block, byte) = follower.spot;
+            let checksums = follower
+                .values
+                .map(|value| follower.sum.finish(base + value));
+            if let Some(block) = self.blocks.get_mut(block) {
+                block.put(byte, &checksums);
             }
         }
-    }
-}
-
-/// Writes the bits of `mask`; those of `word` are.
-#[inline(always)]
-fn put(frame: &mut [u8], at: usize, word: u16, mask: u16) {
-    if let Some(to) = frame.get_mut(at..at + 2) {
-        let word = match mask {
-            0xffff => word,
-            _ => word | u16::from_be_bytes([to[0], to[1]]) & !mask,
-        };
-        to.copy_from_slice(&word.to_be_bytes());
-    } else if let Some(to) = frame.get_mut(at) {
-        // The last byte of a frame of an odd length.
-        let [high, mask] = [(word >> 8) as u8, (mask >> 8) as u8];
-        *to = high | *to & !mask;
     }
 }

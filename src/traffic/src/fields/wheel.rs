@@ -1,10 +1,10 @@
 //! Programs at work: the numbers of fields, frame after frame, and what they are in the frame's words.
 
-use linecard_wire::describe::Field;
+use linecard_wire::describe;
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::Rng;
 
-use super::columns::{AHEAD, Column, Follower};
+use super::columns::{AHEAD, Block, Follower, Spot};
 use super::resolve::{Program, Source};
 
 /// Checksums that one template can have to be changed.
@@ -59,7 +59,11 @@ pub(crate) struct Place {
 
 impl Place {
     /// `start` is the header's first byte.
-    pub(crate) fn of(start: usize, field: &'static Field, factors: Box<[(u8, u16)]>) -> Self {
+    pub(crate) fn of(
+        start: usize,
+        field: &'static describe::Field,
+        factors: Box<[(u8, u16)]>,
+    ) -> Self {
         Self {
             end: start * 8 + (field.offset_bits + field.width_bits) as usize,
             width: field.width_bits.min(64),
@@ -72,19 +76,18 @@ impl Place {
         (self.end.next_multiple_of(16) - self.end) as u32
     }
 
-    /// The words it lies in, from the last to the first: where, and which bits are its own.
-    pub(super) fn words(&self) -> impl Iterator<Item = (usize, u16)> {
-        let wide = (u128::MAX >> (128 - self.width)) << self.tail();
+    /// Where the words begin that it lies in, from the last to the first.
+    pub(super) fn words(&self) -> impl Iterator<Item = usize> {
         let last = self.end.next_multiple_of(16) / 8 - 2;
         let words = (self.width + self.tail()).div_ceil(16);
-        (0..words as usize).map(move |n| (last - 2 * n, (wide >> (16 * n)) as u16))
+        (0..words as usize).map(move |n| last - 2 * n)
     }
 }
 
 /// What a field is in one word.
 #[derive(Debug, Clone)]
 struct Part {
-    column: usize,
+    spot: Spot,
     /// By how many bits the number is to be moved to the right; to the left, if that is less than none.
     shift: i32,
     /// Numbers of checksums, and by what the word is multiplied in each.
@@ -92,7 +95,7 @@ struct Part {
 }
 
 impl Part {
-    fn all(place: &Place, index: impl Fn(usize) -> usize) -> Box<[Self]> {
+    fn all(place: &Place, find: impl Fn(usize) -> Spot) -> Box<[Self]> {
         let tail = place.tail();
         // The words are of the number times 2^tail, which this takes back: 2^16 is 1 in one's complement. And so every
         // word weighs the same.
@@ -102,20 +105,19 @@ impl Part {
             (*sum, weight as u16)
         });
         let weights: Box<[_]> = weights.collect();
-        let parts = place.words().zip(0..).map(|((at, _), n)| Self {
-            column: index(at),
+        let parts = place.words().zip(0..).map(|(at, n)| Self {
+            spot: find(at),
             shift: 16 * n - tail as i32,
             weights: weights.clone(),
         });
         parts.collect()
     }
 
-    /// Puts the numbers of a run of frames into its word and into the sums.
+    /// Puts the numbers into its word and into the sums.
     #[inline(always)]
-    fn put(&self, numbers: &[u64], from: usize, words: &mut [Column], followers: &mut [Follower]) {
-        let to = from + numbers.len();
-        let mut bits = [0u16; AHEAD];
-        let Some(bits) = bits.get_mut(..numbers.len()) else {
+    fn put(&self, numbers: &[u64], blocks: &mut [Block], followers: &mut [Follower]) {
+        let mut all = [0u16; AHEAD];
+        let Some(bits) = all.get_mut(..numbers.len()) else {
             return;
         };
         for (bits, number) in bits.iter_mut().zip(numbers) {
@@ -125,28 +127,24 @@ impl Part {
                 (number >> self.shift) as u16
             };
         }
-        if let Some(values) = words
-            .get_mut(self.column)
-            .and_then(|c| c.values.get_mut(from..to))
-        {
-            for (value, bits) in values.iter_mut().zip(&*bits) {
-                *value |= bits;
-            }
+        let (block, byte) = self.spot;
+        if let Some(block) = blocks.get_mut(block) {
+            block.put(byte, &all);
         }
+        let bits = all.get(..numbers.len()).unwrap_or_default();
         for (sum, weight) in &self.weights {
-            let follower = followers.get_mut(usize::from(*sum));
-            let Some(values) = follower.and_then(|f| f.values.get_mut(from..to)) else {
+            let Some(follower) = followers.get_mut(usize::from(*sum)) else {
                 continue;
             };
             // As nearly all words are: those at even places of what the checksum is over.
             if *weight == 1 {
-                for (value, bits) in values.iter_mut().zip(&*bits) {
+                for (value, bits) in follower.values.iter_mut().zip(bits) {
                     *value += u32::from(*bits);
                 }
                 continue;
             }
             let weight = u32::from(*weight);
-            for (value, bits) in values.iter_mut().zip(&*bits) {
+            for (value, bits) in follower.values.iter_mut().zip(bits) {
                 let more = u32::from(*bits) * weight;
                 *value += (more >> 16) + (more & 0xffff);
             }
@@ -166,16 +164,25 @@ pub(super) struct Wheel {
 
 #[derive(Debug, Clone)]
 struct Cog {
-    fields: Box<[(Source, Box<[Part]>)]>,
+    fields: Box<[Field]>,
     len: u64,
     at: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Field {
+    source: Source,
+    parts: Box<[Part]>,
+    /// In the next [`AHEAD`] frames. Not an array: of loops over so few the compiler knows the end, and writes them out
+    /// instead of using vector instructions.
+    numbers: Box<[u64]>,
 }
 
 impl Wheel {
     pub(super) fn new(
         program: &Program,
         places: &[Place],
-        index: impl Fn(usize) -> usize,
+        find: impl Fn(usize) -> Spot,
         worker: u64,
         workers: u64,
     ) -> Self {
@@ -189,9 +196,10 @@ impl Wheel {
                 .fields
                 .iter()
                 .zip(&mut places)
-                .map(|(field, place)| {
-                    let source = field.source.repeated(step.len, again);
-                    (source, Part::all(place, &index))
+                .map(|(field, place)| Field {
+                    source: field.source.repeated(step.len, again),
+                    parts: Part::all(place, &find),
+                    numbers: [0; AHEAD].into(),
                 })
                 .collect(),
             len: step.len * again,
@@ -207,33 +215,34 @@ impl Wheel {
         wheel
     }
 
-    /// Puts the values of the next [`AHEAD`] frames into their columns.
+    /// Puts the values of the next [`AHEAD`] frames into their words and sums.
     pub(super) fn work_out(
         &mut self,
-        words: &mut [Column],
+        blocks: &mut [Block],
         followers: &mut [Follower],
         dice: &mut Pcg64,
     ) {
-        let mut numbers = [0; AHEAD];
         let mut from = 0;
         while from < AHEAD {
             let frames = self.run(AHEAD - from);
-            let Some(numbers) = numbers.get_mut(..frames) else {
-                return;
-            };
             let mut stride = self.stride;
-            for cog in &self.steps {
-                for (source, parts) in &cog.fields {
-                    source.fill(numbers, cog.at, stride, dice);
-                    for part in parts {
-                        part.put(numbers, from, words, followers);
-                    }
+            for cog in &mut self.steps {
+                for field in &mut cog.fields {
+                    let Some(numbers) = field.numbers.get_mut(from..from + frames) else {
+                        return;
+                    };
+                    field.source.fill(numbers, cog.at, stride, dice);
                 }
                 // Only the first steps until it begins again.
                 stride = 0;
             }
             from += frames;
             self.go_on(frames as u64);
+        }
+        for field in self.steps.iter().flat_map(|cog| &cog.fields) {
+            for part in &field.parts {
+                part.put(&field.numbers, blocks, followers);
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use super::{Armed, Progress, SENDING, UNSET};
 use crate::FCS_BYTES;
 use crate::fields::Columns;
 use crate::pace::{Pacer, Plan};
+use crate::stamp::Moment;
 use crate::template::Template;
 
 /// How often counts are published.
@@ -305,9 +306,10 @@ impl Run {
                 let got = cx
                     .pool()
                     .alloc_frames(&mut self.burst, wanted, self.longest);
+                let sent = Moment::new(now);
                 let made = match streams {
                     [only] => {
-                        let mut stamps = only.stamps(now);
+                        let mut stamps = only.stamps(sent);
                         self.burst.cut_data(|room| only.fill(room, &mut stamps))
                     }
                     _ => {
@@ -315,7 +317,7 @@ impl Run {
                         self.burst.cut_data(|room| {
                             let stream = planned.next().map_or(0, |stream| *stream as usize);
                             streams.get_mut(stream).map_or(0, |lane| {
-                                let mut stamps = lane.stamps(now);
+                                let mut stamps = lane.stamps(sent);
                                 lane.fill(room, &mut stamps)
                             })
                         })

@@ -14,7 +14,7 @@ use linecard_hal::{Burst, Mempool};
 use super::run::Lane;
 use crate::FCS_BYTES;
 use crate::fields::Columns;
-use crate::stamp::{Series, Stamp};
+use crate::stamp::{Moment, Series};
 use crate::template::{SHORT, Variant, ends, write};
 
 impl Lane {
@@ -25,14 +25,9 @@ impl Lane {
 
     /// The stamps of the next frames, if they have any.
     #[inline(always)]
-    pub(super) fn stamps(&self, now_ns: u64) -> Option<Series> {
-        self.template.stamped.then(|| {
-            Series::new(Stamp {
-                lane: self.lane,
-                sequence: self.next as u32,
-                sent_ns: now_ns,
-            })
-        })
+    pub(super) fn stamps(&self, sent: Moment) -> Option<Series> {
+        let stamped = self.template.stamped;
+        stamped.then(|| Series::new(self.lane, self.next as u32, sent))
     }
 
     /// Makes the next frame, of any size, in a buffer that is long enough; returns how long it is.
@@ -68,17 +63,18 @@ impl Lane {
         now_ns: u64,
     ) -> u64 {
         let index = self.sizes.first().copied().unwrap_or(0);
-        let stamps = self.stamps(now_ns);
+        let stamps = self.stamps(Moment::new(now_ns));
         let Some(variant) = self.template.variant(index) else {
             return 0;
         };
         let got = pool.alloc_frames(burst, wanted, variant.len);
         let columns = &mut self.columns;
-        match (usize::from(variant.len), columns.is_empty()) {
-            (0..=64, true) => each::<32, false>(variant, columns, burst, stamps),
-            (0..=64, false) => each::<32, true>(variant, columns, burst, stamps),
-            (65..=SHORT, _) => each::<64, true>(variant, columns, burst, stamps),
-            _ => each::<0, true>(variant, columns, burst, stamps),
+        match usize::from(variant.len) {
+            0..=64 => sized::<32>(variant, columns, burst, stamps),
+            65..=SHORT => sized::<64>(variant, columns, burst, stamps),
+            _ => each(variant.len, burst, stamps, |frame| {
+                write(variant, columns, frame);
+            }),
         }
         self.next += got as u64;
         let bytes = u64::from(variant.len + FCS_BYTES) * got as u64;
@@ -87,26 +83,44 @@ impl Lane {
     }
 }
 
-/// Makes a burst of frames of one size. `N`: the length of the two pieces in which the image is copied; 0 for one of any
-/// length. `FIELDS`: whether any change.
+/// Makes a burst of short frames of one size. `N`: the length of the two pieces in which the image is copied.
 #[inline(always)]
-fn each<const N: usize, const FIELDS: bool>(
+fn sized<const N: usize>(
     variant: &Variant,
     columns: &mut Columns,
     burst: &mut Burst,
-    mut stamps: Option<Series>,
+    stamps: Option<Series>,
 ) {
-    let (image, len) = (&*variant.image, usize::from(variant.len));
+    let image = &*variant.image;
+    if columns.is_empty() {
+        each(variant.len, burst, stamps, |frame| ends::<N>(image, frame));
+    } else if let Some(under) = columns.under::<1>(variant) {
+        each(variant.len, burst, stamps, |frame| {
+            ends::<N>(image, frame);
+            columns.write_over(&under, frame);
+        });
+    } else if let Some(under) = columns.under::<2>(variant) {
+        each(variant.len, burst, stamps, |frame| {
+            ends::<N>(image, frame);
+            columns.write_over(&under, frame);
+        });
+    } else {
+        each(variant.len, burst, stamps, |frame| {
+            ends::<N>(image, frame);
+            columns.write(variant, frame);
+        });
+    }
+}
+
+/// Makes a burst of frames of one size.
+#[inline(always)]
+fn each(len: u16, burst: &mut Burst, mut stamps: Option<Series>, mut make: impl FnMut(&mut [u8])) {
     burst.change_data(|frame| {
         // All have this length; said here, it is known to be the same for all.
-        let frame = frame.get_mut(..len).unwrap_or_default();
-        match N {
-            0 => write(variant, columns, frame),
-            _ => ends::<N>(image, frame),
-        }
-        if FIELDS && N > 0 {
-            columns.write(&variant.sums, frame);
-        }
+        let Some(frame) = frame.get_mut(..len.into()) else {
+            return false;
+        };
+        make(frame);
         if let Some(stamps) = &mut stamps {
             stamps.put_at_end_of(frame);
         }

@@ -187,6 +187,12 @@ impl Draft {
             *sum = u32::from(!word(&image, checksum.at));
             // The other zero of one's complement, so that the sum of something is never that of nothing.
             *sum += if *sum == 0 { 0xffff } else { 0 };
+            if let Some(word) = image
+                .get_mut(checksum.at.into()..)
+                .and_then(|i| i.get_mut(..2))
+            {
+                word.fill(0);
+            }
         }
         if image.len() > SHORT {
             let end = image

@@ -184,6 +184,21 @@ fn so_many_flows_there_are() {
 }
 
 #[test]
+fn a_field_at_the_end_of_a_frame_changes_with_its_checksum() {
+    // The checksum is the last word: what is worked out in blocks reaches further than the frame does.
+    let mut spec = spec(
+        "eth/ipv6/udp",
+        "66",
+        &["udp.sport=1..100", "ipv6.hop_limit=1..9"],
+    );
+    spec.stamp = false;
+    for (n, frame) in (0..100).zip(frames(&spec, 100, 0, 1)) {
+        assert_eq!((frame.len(), frame[55], frame[21]), (62, n + 1, n % 9 + 1));
+        assert_right(&frame);
+    }
+}
+
+#[test]
 fn a_checksum_said_stays_as_it_is_said() {
     let vary = ["udp.sport=1..100"];
     for frame in frames(&spec("eth/ipv4/udp(checksum=0)", "64", &vary), 100, 0, 1) {
@@ -223,6 +238,29 @@ fn frames_of_a_capture_are_sent_as_they_are_but_for_the_stamp() {
     );
     let error = Template::new(&spec, ADDRESSES).unwrap_err();
     assert!(error.contains("--no-stamp"), "{error}");
+}
+
+/// What is written over what is under all blocks, if there are one or two, is what is written without that.
+fn assert_the_same_over_an_image(spec: &StreamSpec) {
+    fn of<const B: usize>(template: &Template) {
+        let variant = template.variant(0).unwrap();
+        let columns = || template.columns(0, 1, Pcg64::seed_from_u64(7));
+        let (mut plain, mut over) = (columns(), columns());
+        let Some(under) = over.under::<B>(variant) else {
+            return;
+        };
+        for _ in 0..70 {
+            let mut frames = [(); 2].map(|()| vec![0; variant.len.into()]);
+            let [one, other] = &mut frames;
+            write(variant, &mut plain, one);
+            copy(&variant.image, other);
+            over.write_over(&under, other);
+            assert_eq!(one, other);
+        }
+    }
+    let template = Template::new(spec, ADDRESSES).unwrap();
+    of::<1>(&template);
+    of::<2>(&template);
 }
 
 const PACKETS: [&str; 7] = [
@@ -274,5 +312,6 @@ proptest! {
         for frame in frames(&spec, 8, 1, 3) {
             assert_right(&frame);
         }
+        assert_the_same_over_an_image(&spec);
     }
 }

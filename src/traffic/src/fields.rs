@@ -24,7 +24,7 @@ mod columns;
 mod resolve;
 mod wheel;
 
-pub(crate) use columns::{Columns, Placed};
+pub(crate) use columns::{BLOCK, Columns, Placed};
 pub(crate) use resolve::{Changing, Program};
 pub(crate) use wheel::{MOST_CHECKSUMS, Place, Sum, Sums, fold};
 

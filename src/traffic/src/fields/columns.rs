@@ -25,13 +25,13 @@ use crate::template::Variant;
 pub(crate) const AHEAD: usize = 32;
 
 /// Bytes of a block. With a stamp behind all headers, a block that begins in one of them ends within the frame.
-const WIDE: usize = 16;
+pub(crate) const BLOCK: usize = 16;
 
 /// Bytes of a frame in which fields and checksums lie; zeros where there are none.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
     at: usize,
-    rows: [[u8; WIDE]; AHEAD],
+    rows: [[u8; BLOCK]; AHEAD],
 }
 
 /// Where a word lies: in which block, and how far on.
@@ -43,8 +43,8 @@ impl Block {
         words.sort_unstable();
         let mut blocks: Vec<Self> = Vec::new();
         for at in words {
-            if blocks.last().is_none_or(|block| at + 2 > block.at + WIDE) {
-                let rows = [[0; WIDE]; AHEAD];
+            if blocks.last().is_none_or(|block| at + 2 > block.at + BLOCK) {
+                let rows = [[0; BLOCK]; AHEAD];
                 blocks.push(Self { at, rows });
             }
         }
@@ -84,7 +84,7 @@ impl Block {
 
     /// Of a frame that ends in the middle of the block, perhaps of its last word.
     #[cold]
-    fn write_end(&self, row: &[u8; WIDE], image: &[u8], frame: &mut [u8]) {
+    fn write_end(&self, row: &[u8; BLOCK], image: &[u8], frame: &mut [u8]) {
         for (n, bits) in (self.at..).zip(row) {
             if let Some(to) = frame.get_mut(n) {
                 *to = image.get(n).copied().unwrap_or(0) | bits;
@@ -94,10 +94,10 @@ impl Block {
 }
 
 /// Of the image of frames that all have one size, what is under the only `B` blocks: where, and the bytes.
-pub(crate) type Under<const B: usize> = [(usize, [u8; WIDE]); B];
+pub(crate) type Under<const B: usize> = [(usize, [u8; BLOCK]); B];
 
 #[inline(always)]
-fn or(mut one: [u8; WIDE], other: [u8; WIDE]) -> [u8; WIDE] {
+fn or(mut one: [u8; BLOCK], other: [u8; BLOCK]) -> [u8; BLOCK] {
     for (one, other) in one.iter_mut().zip(other) {
         *one |= other;
     }
@@ -200,7 +200,7 @@ impl Columns {
     #[inline(always)]
     pub(crate) fn under<const B: usize>(&self, variant: &Variant) -> Option<Under<B>> {
         self.only?;
-        let mut under = [(0, [0; WIDE]); B];
+        let mut under = [(0, [0; BLOCK]); B];
         let blocks: &[Block; B] = self.blocks[..].try_into().ok()?;
         for (under, block) in under.iter_mut().zip(blocks) {
             *under = (block.at, *variant.image.get(block.at..)?.first_chunk()?);
@@ -237,7 +237,7 @@ impl Columns {
     #[inline(never)]
     fn work_out(&mut self) {
         for block in &mut self.blocks {
-            block.rows = [[0; WIDE]; AHEAD];
+            block.rows = [[0; BLOCK]; AHEAD];
         }
         for follower in &mut self.followers {
             follower.values = [0; AHEAD];

@@ -4,7 +4,7 @@ use linecard_wire::describe::{Algorithm, Expression, Headers, Role};
 
 use super::complete::complete;
 use super::{Addresses, SHORT, Template, Variant};
-use crate::fields::{Changing, MOST_CHECKSUMS, Place, Program, Sum, Sums, fold};
+use crate::fields::{BLOCK, Changing, MOST_CHECKSUMS, Place, Program, Sum, Sums, fold};
 use crate::stream::StreamSpec;
 use crate::{FCS_BYTES, size, stamp};
 
@@ -199,7 +199,9 @@ impl Draft {
                 .iter()
                 .rposition(|byte| *byte != 0)
                 .map_or(0, |last| last + 1);
-            image.truncate(end.next_multiple_of(64).min(image.len()));
+            // A block of fields that begins there has image under all of it.
+            let end = (end + BLOCK).next_multiple_of(64);
+            image.truncate(end.min(image.len()));
         }
         Ok(Variant {
             len,

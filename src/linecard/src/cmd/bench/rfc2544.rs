@@ -65,11 +65,12 @@ pub struct Rfc2544Args {
     /// link=10Gbps, reset=1s, and lies: loss=N, drop_after=T, drop_beyond=N, duplicate=N, reorder=N, stall=T/U, late=N/T.
     #[arg(long, value_name = "DEVICE", conflicts_with_all = ["port", "receive"])]
     simulate: Option<Device>,
-    /// The tests: throughput, latency, loss, back-to-back, recovery, reset. Throughput comes with those that need it.
+    /// The tests: throughput, latency, loss, back-to-back, recovery, reset. The first four if nothing is said, with --strict
+    /// the first five. Throughput comes with those that need it.
     #[arg(long = "test", short = 't', value_name = "LIST", value_delimiter = ',')]
     tests: Vec<Test>,
     /// Bytes of the frames with FCS: 64,512, or rfc for 64,128,256,512,1024,1280,1518.
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, alias = "size", value_name = "LIST")]
     sizes: Option<Sizes>,
     /// In minutes: short trials first, fewer repetitions. The default.
     #[arg(long, conflicts_with = "strict")]

@@ -1,4 +1,4 @@
-"""What benches/forward, benches/uring, benches/xdp, benches/idle and benches/flows share.
+"""What benches/forward, benches/uring, benches/xdp, benches/turns, benches/idle and benches/flows share.
 
 A contender is run by a function that gives figures by name. Contenders take turns, in an order that is
 reversed from round to round, so that a machine that changes its mood is unfair to nobody; a ratio is

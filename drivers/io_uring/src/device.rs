@@ -129,9 +129,9 @@ impl Device {
         let speed = |name: &str| self.control.if_speed(name);
         // Where netlink is forbidden, its driver's name is still known.
         is_speed_nominal(&self.driver())
-            || self
-                .index()
-                .is_ok_and(|index| has_nominal_speed(&self.name, index as u32, &speed))
+            || self.index().is_ok_and(|index| {
+                speed(&self.name).is_some() && has_nominal_speed(&self.name, index as u32, &speed)
+            })
     }
 
     fn driver(&self) -> String {

@@ -41,7 +41,8 @@ pub struct PortInfo {
     /// Link speed in Mbit/s, if known.
     pub speed_mbps: Option<u32>,
     /// Whether that speed is a name and no more: the kernel says 10 Gbit/s of [every veth](is_speed_nominal) and of
-    /// [what is on top of one](crate::links::has_nominal_speed), DPDK of every virtual device. Such a link is as fast as the machine, and its speed is none to measure by.
+    /// [what is on top of one](crate::links::has_nominal_speed), DPDK of every virtual device. Such a link is as fast as
+    /// the machine, and its speed is none to measure by.
     pub speed_is_nominal: bool,
     /// How many queue pairs it can have.
     pub max_queues: u16,

@@ -225,7 +225,7 @@ impl Receiver {
 
 /// The stamp at the end of a frame, be it in one segment or in more.
 #[inline(always)]
-fn stamp_of(mbuf: &Mbuf) -> Option<Stamp> {
+pub(crate) fn stamp_of(mbuf: &Mbuf) -> Option<Stamp> {
     if mbuf.data().len() == mbuf.frame_len() {
         Stamp::at_end_of(mbuf.data())
     } else {

@@ -77,14 +77,21 @@ pub struct Responder {
     answered: u64,
 }
 
-/// Whether a frame may be one that a responder answers: ARP, ICMP, IPv6 that goes straight to ICMPv6, or a VLAN's, which
-/// may be any of them. Most frames are none: three bytes tell.
+/// Whether a frame may be one that a responder answers: ARP, ICMP, or IPv6 that goes straight to ICMPv6, also of a VLAN.
+/// Most frames are none: three bytes tell.
 #[inline(always)]
 pub fn may_ask(frame: &[u8]) -> bool {
-    match frame.get(12..14) {
-        Some([0x08, 0x06] | [0x81, 0x00] | [0x88, 0xa8]) => true,
-        Some([0x08, 0x00]) => frame.get(23) == Some(&IpProtocol::ICMP.0),
-        Some([0x86, 0xdd]) => frame.get(20) == Some(&IpProtocol::ICMPV6.0),
+    let mut rest = frame.get(12..).unwrap_or_default();
+    // Two at most, as IEEE 802.1ad has them.
+    for _ in 0..2 {
+        if let [0x81, 0x00, _, _, inner @ ..] | [0x88, 0xa8, _, _, inner @ ..] = rest {
+            rest = inner;
+        }
+    }
+    match rest {
+        [0x08, 0x06, ..] => true,
+        [0x08, 0x00, ip @ ..] => ip.get(9) == Some(&IpProtocol::ICMP.0),
+        [0x86, 0xdd, ip @ ..] => ip.get(6) == Some(&IpProtocol::ICMPV6.0),
         _ => false,
     }
 }
@@ -128,11 +135,16 @@ impl Responder {
 
     /// Answers what of a burst is to be answered, and consumes the rest.
     pub fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
-        for mut mbuf in burst.drain() {
-            match self.answer(&mut mbuf) {
-                Answer::Reply => cx.forward(self.config.port, mbuf),
-                Answer::Told | Answer::Nothing => cx.consume(mbuf),
-            }
+        for mbuf in burst.drain() {
+            self.settle(mbuf, cx);
+        }
+    }
+
+    /// Answers a frame, or consumes it.
+    pub fn settle(&mut self, mut mbuf: Mbuf, cx: &mut Context) {
+        match self.answer(&mut mbuf) {
+            Answer::Reply => cx.forward(self.config.port, mbuf),
+            Answer::Told | Answer::Nothing => cx.consume(mbuf),
         }
     }
 

@@ -2,9 +2,9 @@
 //! of a [`Station`](crate::station::Station).
 
 use linecard_engine::{Context, Stage};
-use linecard_hal::Burst;
+use linecard_hal::{Burst, Mbuf};
 
-use crate::receiver::Receiver;
+use crate::receiver::{Receiver, stamp_of};
 use crate::responder::{Responder, may_ask};
 use crate::station::Arrivals;
 
@@ -52,11 +52,18 @@ impl Sink {
             Some(receiver) => receiver.receive(burst, cx),
             None => burst.len(),
         };
-        let port = cx.port();
+        let (port, stamped) = (cx.port(), self.stamped_pings);
         let mut here = self.responders.iter_mut().filter(|r| r.port() == port);
-        match here.next() {
-            Some(responder) if foreign > 0 || self.stamped_pings && asks(burst) => {
-                responder.process(burst, cx);
+        let some = foreign > 0 || stamped;
+        match here.next().filter(|_| some) {
+            Some(responder) if burst.iter().any(|mbuf| asks(mbuf, stamped)) => {
+                for mbuf in burst.drain() {
+                    if asks(&mbuf, stamped) {
+                        responder.settle(mbuf, cx);
+                    } else {
+                        cx.consume(mbuf);
+                    }
+                }
             }
             _ => cx.consume_burst(burst),
         }
@@ -79,8 +86,10 @@ impl Sink {
     }
 }
 
-fn asks(burst: &Burst) -> bool {
-    burst.iter().any(|mbuf| may_ask(mbuf.data()))
+/// Whether a frame is for the responder.
+#[inline(always)]
+fn asks(mbuf: &Mbuf, stamped_pings: bool) -> bool {
+    may_ask(mbuf.data()) && (stamped_pings || stamp_of(mbuf).is_none())
 }
 
 impl Arrivals for Sink {
@@ -115,5 +124,56 @@ impl Stage for Sink {
 
     fn next_ns(&self) -> Option<u64> {
         Some(self.next_ns())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linecard_hal::{Mempool, MempoolConfig};
+    use linecard_wire::MacAddr;
+
+    use super::*;
+    use crate::stream::StreamSpec;
+    use crate::template::{Addresses, first_frames};
+
+    #[test]
+    fn a_generator_never_answers_what_it_sent_itself() {
+        let pool = Mempool::new(MempoolConfig {
+            cache: 0,
+            ..MempoolConfig::new("sink", 1)
+        })
+        .unwrap();
+        let addresses = Addresses {
+            own: MacAddr([2; 6]),
+            peer: MacAddr([4; 6]),
+        };
+        let cases = [
+            ("arp", false, [true, true]),
+            ("vlan/arp", false, [true, true]),
+            ("ipv4/icmp/echo", false, [true, true]),
+            ("ipv4/icmp/echo", true, [false, true]),
+            ("vlan/vlan/ipv4/icmp/echo", true, [false, true]),
+            ("ipv6/icmp6/echo", true, [false, true]),
+            ("ipv4/udp", false, [false, false]),
+            ("vlan/ipv4/udp", true, [false, false]),
+        ];
+        for (packet, stamp, asked) in cases {
+            let spec = StreamSpec {
+                packet: format!("eth/{packet}"),
+                sizes: "128".parse().unwrap(),
+                stamp,
+                ..StreamSpec::default()
+            };
+            let frames = first_frames(&spec, addresses, 1, 1).unwrap();
+            let mut mbuf = pool.alloc().unwrap();
+            mbuf.append(frames[0].len())
+                .unwrap()
+                .copy_from_slice(&frames[0]);
+            assert_eq!(
+                [false, true].map(|host| asks(&mbuf, host)),
+                asked,
+                "{packet}"
+            );
+        }
     }
 }

@@ -131,7 +131,7 @@ impl Series {
     }
 }
 
-/// The one's complement sum of eight words: never zero, as one of them is the magic number.
+/// The one's complement sum of eight words: zero only if all of them are.
 #[inline(always)]
 fn sum(words: u128) -> u16 {
     let halves = (words >> 64) as u64;

@@ -27,7 +27,7 @@ which number they have there, and when they were sent. From it the sink tells fo
 what came twice (RFC 5560), what was overtaken (RFC 4737), and the jitter (RFC 3550). Latency needs one \
 clock for both ends: use linecard gen --receive PORT, or linecard ping and linecard reflect. What is lost at the very end \
 of a lane is not seen here, because nothing comes after it: the generator says how many it sent. Frames without a \
-stamp are counted by kind.
+stamp are counted by kind. Echo requests of linecard ping and linecard gen to an address of --answer are counted and answered.
 
 Examples:
   linecard sink --port uring:eth1

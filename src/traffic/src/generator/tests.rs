@@ -14,6 +14,7 @@ use crate::rate::Rate;
 use crate::stamp::Stamp;
 use crate::station::{Arrivals, Station};
 use crate::stream::{Spacing, StreamSpec};
+use crate::template::first_frames;
 
 /// Notes what arrives, and when.
 #[derive(Clone, Default)]
@@ -216,6 +217,45 @@ fn without_a_rate_it_sends_all_there_is_to_send() {
     let sent = lab.run();
     assert_eq!((sent.frames, sent.asked_fps, sent.unsent), (1000, None, 0));
     lab.end();
+}
+
+#[test]
+fn bursts_of_one_size_have_the_frames_that_were_to_be() {
+    // In one, two and three blocks, of frames short and long.
+    let varied: [&[&str]; 4] = [
+        &[],
+        &["udp.sport=1..100"],
+        &["udp.sport=1..100", "ipv4.src=10.0.0.1..10.0.0.9"],
+        &[
+            "udp.dport=1..7",
+            "ipv4.ident=0..9",
+            "eth.src=02:00:00:00:00:00..02:00:00:00:ff:ff",
+        ],
+    ];
+    for (vary, size) in varied
+        .iter()
+        .flat_map(|vary| ["64", "68", "69", "132", "133", "300"].map(|size| (vary, size)))
+    {
+        let spec = StreamSpec {
+            packet: "eth/ipv4/udp".into(),
+            sizes: size.parse().unwrap(),
+            vary: vary.iter().map(|text| text.parse().unwrap()).collect(),
+            stamp: false,
+            ..StreamSpec::default()
+        };
+        let mut lab = Lab::new(1);
+        let job = Job {
+            streams: vec![spec.clone()],
+            ..job("max", Limit::Frames(100))
+        };
+        lab.handle.start(&job).unwrap();
+        lab.run();
+        let wanted = first_frames(&spec, setup(1).addresses, 100, 1).unwrap();
+        let notes = lab.notes.0.lock().unwrap().clone();
+        let got: Vec<_> = notes.into_iter().map(|(_, frame)| frame).collect();
+        assert!(got == wanted, "{vary:?}, {size} bytes");
+        lab.end();
+    }
 }
 
 #[test]

@@ -199,7 +199,7 @@ impl Draft {
                 .iter()
                 .rposition(|byte| *byte != 0)
                 .map_or(0, |last| last + 1);
-            // A block of fields that begins there has image under all of it.
+            // A block of fields that begins at or before that end has image under all of it.
             let end = (end + BLOCK).next_multiple_of(64);
             image.truncate(end.min(image.len()));
         }

@@ -220,7 +220,7 @@ class Bench:
     def testpmd(self):
         path = shutil.which("dpdk-testpmd")
         if not path:
-            raise CannotRun("dpdk-testpmd is not here: install the package dpdk")
+            raise CannotRun("dpdk-testpmd is not here: scripts/setup --bench")
         return path
 
     def linecard(self, *arguments, settle=0.4, hugepages=None):

@@ -29,6 +29,26 @@ fn all_came_back(ping: Process, count: u64) {
     assert!(time["min_ns"].as_u64() > Some(0), "{said:#}");
 }
 
+/// Three echo requests to an address at the other end, each answered.
+fn three_echoes_come_back(lab: &Lab) {
+    let arguments = [
+        "ping",
+        "--port",
+        "uring:a?rx=mmsg",
+        "10.7.0.2",
+        "--source",
+        "10.7.0.9",
+        "--count",
+        "3",
+        "--interval",
+        "1ms",
+        "--timeout",
+        "20s",
+        "--json",
+    ];
+    all_came_back(lab.linecard(&arguments), 3);
+}
+
 /// Waits for a line on standard error or output.
 pub fn begun(mut process: Process, line: &str) -> Process {
     wait_until(line, || {
@@ -140,22 +160,7 @@ fn a_reflector_sends_everything_back() {
     ];
     all_came_back(lab.linecard(&arguments), 200);
     // It answers pings to its addresses like a host.
-    let arguments = [
-        "ping",
-        "--port",
-        "uring:a?rx=mmsg",
-        "10.7.0.2",
-        "--source",
-        "10.7.0.9",
-        "--count",
-        "3",
-        "--interval",
-        "1ms",
-        "--timeout",
-        "20s",
-        "--json",
-    ];
-    all_came_back(lab.linecard(&arguments), 3);
+    three_echoes_come_back(&lab);
     let ended = reflect.interrupt();
     assert_eq!(ended.code, 0, "{ended:#?}");
     let report = ended.report();
@@ -178,22 +183,7 @@ fn a_sink_answers_pings_that_have_a_stamp() {
         "--json",
     ]);
     let sink = begun(sink, "receiving");
-    let arguments = [
-        "ping",
-        "--port",
-        "uring:a?rx=mmsg",
-        "10.7.0.2",
-        "--source",
-        "10.7.0.9",
-        "--count",
-        "3",
-        "--interval",
-        "1ms",
-        "--timeout",
-        "20s",
-        "--json",
-    ];
-    all_came_back(lab.linecard(&arguments), 3);
+    three_echoes_come_back(&lab);
     let ended = sink.interrupt();
     assert_eq!(ended.code, 0, "{ended:#?}");
     // It has counted them, too, in the lane of the ping's number or, if that is too high, beyond its lanes.

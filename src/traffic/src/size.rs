@@ -12,6 +12,7 @@
 //! flows do not go in step, and are exact all the same: each block of 12 frames of `imix` has 7, 4 and 1.
 
 use std::fmt;
+use std::ops::Rem;
 use std::str::FromStr;
 
 use rand_pcg::Pcg64;
@@ -154,8 +155,8 @@ fn gene(letter: char) -> Option<u16> {
 }
 
 /// The greatest common divisor.
-pub(crate) fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
+pub(crate) fn gcd<N: Copy + Default + PartialEq + Rem<Output = N>>(a: N, b: N) -> N {
+    if b == N::default() { a } else { gcd(b, a % b) }
 }
 
 /// Fisher and Yates.

@@ -106,14 +106,13 @@ impl Template {
         self.variants.get(index as usize)
     }
 
-    /// What changes from frame to frame, for the `worker`-th of `workers`.
-    pub(crate) fn columns(&self, worker: u64, workers: u64, dice: Pcg64) -> Columns {
+    /// What changes from frame to frame, for the `worker`-th of `workers`; in `keep` bytes what is worked out may be kept.
+    pub(crate) fn columns(&self, who: (u64, u64), keep: usize, dice: Pcg64) -> Columns {
         let only = match &self.variants[..] {
             [only] => Some(only.sums),
             _ => None,
         };
-        let who = (worker, workers);
-        Columns::new(&self.programs, &self.checksums, only, who, dice)
+        Columns::new(&self.programs, &self.checksums, only, who, keep, dice)
     }
 }
 
@@ -165,7 +164,7 @@ pub fn first_frames(
         Some(_) => template.sizes.clone(),
         None => spec.sizes.pattern(seed),
     };
-    let mut columns = template.columns(0, 1, Pcg64::seed_from_u64(seed));
+    let mut columns = template.columns((0, 1), 0, Pcg64::seed_from_u64(seed));
     let numbered = (0..).zip(sizes.iter().cycle()).take(frames);
     Ok(numbered
         .filter_map(|(sequence, size)| {

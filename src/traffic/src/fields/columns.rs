@@ -14,11 +14,15 @@
 //! So where a field comes from, how wide it is and which checksums it is in is asked once for all of them, in loops that the
 //! compiler turns into vector instructions. A frame costs as many stores as there are blocks: one for ports, two for
 //! addresses and ports.
+//!
+//! Where frames begin again after so few that their rows can be kept near the core, as of a thousand flows, each row is worked
+//! out once.
 
 use rand_pcg::Pcg64;
 
 use super::wheel::Wheel;
 use super::{Place, Program, Sum, Sums};
+use crate::size::gcd;
 use crate::template::Variant;
 
 /// For how many frames columns are worked out at once.
@@ -27,11 +31,16 @@ pub(crate) const AHEAD: usize = 32;
 /// Bytes of a block. With a stamp behind all headers, a block that begins in one of them ends within the frame.
 pub(crate) const BLOCK: usize = 16;
 
+type Row = [u8; BLOCK];
+
 /// Bytes of a frame in which fields and checksums lie; zeros where there are none.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
     at: usize,
-    rows: [[u8; BLOCK]; AHEAD],
+    /// [`AHEAD`] of them, or as many times that as hold all that there are.
+    rows: Box<[Row]>,
+    /// The first of those that are being worked out.
+    from: usize,
 }
 
 /// Where a word lies: in which block, and how far on.
@@ -44,8 +53,11 @@ impl Block {
         let mut blocks: Vec<Self> = Vec::new();
         for at in words {
             if blocks.last().is_none_or(|block| at + 2 > block.at + BLOCK) {
-                let rows = [[0; BLOCK]; AHEAD];
-                blocks.push(Self { at, rows });
+                blocks.push(Self {
+                    at,
+                    rows: [[0; BLOCK]; AHEAD].into(),
+                    from: 0,
+                });
             }
         }
         blocks.into()
@@ -58,10 +70,17 @@ impl Block {
         (block, at - blocks.get(block).map_or(at, |block| block.at))
     }
 
-    /// Adds a word to each row.
+    /// The rows that are being worked out.
+    #[inline(always)]
+    fn ahead(&mut self) -> &mut [Row] {
+        let rows = self.rows.get_mut(self.from..self.from + AHEAD);
+        rows.unwrap_or_default()
+    }
+
+    /// Adds a word to each row that is being worked out.
     #[inline(always)]
     pub(super) fn put(&mut self, byte: usize, words: &[u16; AHEAD]) {
-        for (row, word) in self.rows.iter_mut().zip(words) {
+        for (row, word) in self.ahead().iter_mut().zip(words) {
             if let Some(to) = row.get_mut(byte..byte + 2) {
                 let word = word.to_be() | u16::from_ne_bytes([to[0], to[1]]);
                 to.copy_from_slice(&word.to_ne_bytes());
@@ -72,7 +91,9 @@ impl Block {
     /// Writes a row, and what the image has in the bits between.
     #[inline(always)]
     fn write(&self, row: usize, image: &[u8], frame: &mut [u8]) {
-        let row = &self.rows[row % AHEAD];
+        let Some(row) = self.rows.get(row) else {
+            return;
+        };
         let to = frame.get_mut(self.at..).and_then(|to| to.first_chunk_mut());
         let from = image.get(self.at..).and_then(|from| from.first_chunk());
         match (to, from) {
@@ -84,7 +105,7 @@ impl Block {
 
     /// Of a frame that ends in the middle of the block, perhaps of its last word.
     #[cold]
-    fn write_end(&self, row: &[u8; BLOCK], image: &[u8], frame: &mut [u8]) {
+    fn write_end(&self, row: &Row, image: &[u8], frame: &mut [u8]) {
         for (n, bits) in (self.at..).zip(row) {
             if let Some(to) = frame.get_mut(n) {
                 *to = image.get(n).copied().unwrap_or(0) | bits;
@@ -94,10 +115,10 @@ impl Block {
 }
 
 /// Of the image of frames that all have one size, what is under the only `B` blocks: where, and the bytes.
-pub(crate) type Under<const B: usize> = [(usize, [u8; BLOCK]); B];
+pub(crate) type Under<const B: usize> = [(usize, Row); B];
 
 #[inline(always)]
-fn or(mut one: [u8; BLOCK], other: [u8; BLOCK]) -> [u8; BLOCK] {
+fn or(mut one: Row, other: Row) -> Row {
     for (one, other) in one.iter_mut().zip(other) {
         *one |= other;
     }
@@ -122,20 +143,25 @@ pub(crate) struct Columns {
     followers: Box<[Follower]>,
     /// What the checksums are over without the fields, if all frames have one size. Else they are not in the blocks.
     only: Option<Sums>,
-    /// The next frame's place in the columns.
+    /// After how many frames all begins again, if all their rows are kept.
+    period: Option<usize>,
+    /// The next frame's row, and the first that is not worked out.
     next: usize,
+    end: usize,
 }
 
 /// A program, and where its fields lie.
 pub(crate) type Placed = (Program, Vec<Place>);
 
 impl Columns {
-    /// `only`: the sums of the only variant, if there is one.
+    /// `only`: the sums of the only variant, if there is one. `keep`: how many bytes the rows may take, to be worked out once
+    /// only if that suffices for all that there are.
     pub(crate) fn new(
         programs: &[Placed],
         sums: &[Sum],
         only: Option<Sums>,
         (worker, workers): (u64, u64),
+        keep: usize,
         dice: Pcg64,
     ) -> Self {
         let places = programs.iter().flat_map(|(_, places)| places);
@@ -143,9 +169,9 @@ impl Columns {
         if only.is_some() && !words.is_empty() {
             words.extend(sums.iter().map(|sum| usize::from(sum.at)));
         }
-        let blocks = Block::all(words);
+        let mut blocks = Block::all(words);
         let find = |at| Block::find(&blocks, at);
-        let wheels = programs
+        let wheels: Box<[Wheel]> = programs
             .iter()
             .map(|(program, places)| Wheel::new(program, places, find, worker, workers))
             .collect();
@@ -158,13 +184,23 @@ impl Columns {
             },
             values: [0; AHEAD],
         });
+        let followers = followers.collect();
+        // Of several sizes each has checksums of its own, which are in no row.
+        let most = keep / (BLOCK * blocks.len().max(1));
+        let period = only.and_then(|_| period(&wheels, most));
+        for block in &mut blocks {
+            let rows = period.unwrap_or(AHEAD).next_multiple_of(AHEAD);
+            block.rows = vec![[0; BLOCK]; rows].into();
+        }
         Self {
             wheels,
             dice,
-            followers: followers.collect(),
+            followers,
             blocks,
             only,
-            next: AHEAD,
+            period,
+            next: 0,
+            end: 0,
         }
     }
 
@@ -189,7 +225,7 @@ impl Columns {
         for (follower, base) in self.followers.iter().zip(&variant.sums) {
             let at = usize::from(follower.sum.at);
             if let Some(to) = frame.get_mut(at..at + 2) {
-                let checksum = follower.sum.finish(base + follower.values[next]);
+                let checksum = follower.sum.finish(base + follower.values[next % AHEAD]);
                 to.copy_from_slice(&checksum.to_be_bytes());
             }
         }
@@ -217,8 +253,8 @@ impl Columns {
         };
         for (block, (at, image)) in blocks.iter().zip(under) {
             let to = frame.get_mut(*at..).and_then(|to| to.first_chunk_mut());
-            if let Some(to) = to {
-                *to = or(*image, block.rows[next]);
+            if let (Some(to), Some(row)) = (to, block.rows.get(next)) {
+                *to = or(*image, *row);
             }
         }
     }
@@ -226,18 +262,36 @@ impl Columns {
     /// The next frame's row.
     #[inline(always)]
     fn next(&mut self) -> usize {
-        if self.next >= AHEAD {
-            self.work_out();
+        if self.next == self.end {
+            self.go_on();
         }
-        let next = self.next % AHEAD;
+        let next = self.next;
         self.next = next + 1;
         next
     }
 
+    /// Where no row is left: works out the next ones, or begins with the first again.
     #[inline(never)]
-    fn work_out(&mut self) {
+    fn go_on(&mut self) {
+        let from = match self.period {
+            Some(period) if self.end == period => {
+                self.next = 0;
+                return;
+            }
+            Some(_) => self.end,
+            None => 0,
+        };
+        self.work_out(from);
+        self.next = from;
+        let end = from + AHEAD;
+        self.end = self.period.map_or(end, |period| end.min(period));
+    }
+
+    #[inline(always)]
+    fn work_out(&mut self, from: usize) {
         for block in &mut self.blocks {
-            block.rows = [[0; BLOCK]; AHEAD];
+            block.from = from;
+            block.ahead().fill([0; BLOCK]);
         }
         for follower in &mut self.followers {
             follower.values = [0; AHEAD];
@@ -256,4 +310,15 @@ impl Columns {
             }
         }
     }
+}
+
+/// After how many frames all wheels begin again together, if those are not more than `most`.
+fn period(wheels: &[Wheel], most: usize) -> Option<usize> {
+    let most = most as u64;
+    let all = wheels.iter().try_fold(1u64, |all, wheel| {
+        let one = wheel.period().filter(|one| *one <= most)?;
+        let both = all / gcd(all, one) * one;
+        (both <= most).then_some(both)
+    })?;
+    usize::try_from(all).ok()
 }

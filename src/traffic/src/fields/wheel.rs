@@ -6,6 +6,7 @@ use rand_pcg::rand_core::Rng;
 
 use super::columns::{AHEAD, Block, Follower, Spot};
 use super::resolve::{Program, Source};
+use crate::size::gcd;
 
 /// Checksums that one template can have to be changed.
 pub(crate) const MOST_CHECKSUMS: usize = 8;
@@ -213,6 +214,13 @@ impl Wheel {
         };
         wheel.set();
         wheel
+    }
+
+    /// After how many frames of this worker it begins again, if it ever does.
+    pub(super) fn period(&self) -> Option<u64> {
+        let mut fields = self.steps.iter().flat_map(|cog| &cog.fields);
+        let is_random = fields.any(|field| matches!(field.source, Source::Random { .. }));
+        (!is_random).then(|| self.cycle / gcd(self.cycle, self.stride))
     }
 
     /// Puts the values of the next [`AHEAD`] frames into their words and sums.

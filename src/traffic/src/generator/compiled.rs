@@ -18,6 +18,10 @@ use crate::size::gcd;
 use crate::stream::{Job, JobError, Limit, Spacing, StreamSpec};
 use crate::template::Template;
 
+/// Bytes of rows that each worker may keep for all its streams: they are read one after another, over and over, so they
+/// are to stay in the second cache, of which this is a quarter where it is smallest.
+const KEPT: usize = 64 << 10;
+
 /// A job, worked out as far as all workers have it in common.
 pub(super) struct Compiled {
     templates: Vec<Arc<Template>>,
@@ -129,6 +133,7 @@ impl Compiled {
     /// What one worker is given.
     pub(super) fn part(&self, setup: &Setup, job: &Job, worker: usize, sequences: &[u64]) -> Part {
         let (index, workers) = (worker as u64, setup.workers.len() as u64);
+        let keep = KEPT / self.templates.len().max(1);
         let streams: Box<[Lane]> = self
             .templates
             .iter()
@@ -143,7 +148,7 @@ impl Compiled {
                     sizes: sizes(spec, template, seed),
                     template: template.clone(),
                     at: 0,
-                    columns: template.columns(index, workers, Pcg64::seed_from_u64(seed)),
+                    columns: template.columns((index, workers), keep, Pcg64::seed_from_u64(seed)),
                     lane,
                     first: next,
                     next,

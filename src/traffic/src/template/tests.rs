@@ -24,7 +24,7 @@ fn spec(packet: &str, sizes: &str, vary: &[&str]) -> StreamSpec {
 /// So many frames of each size, as one of so many workers sends them.
 fn frames(spec: &StreamSpec, each: usize, worker: u64, workers: u64) -> Vec<Vec<u8>> {
     let template = Template::new(spec, ADDRESSES).unwrap();
-    let mut columns = template.columns(worker, workers, Pcg64::seed_from_u64(7));
+    let mut columns = template.columns((worker, workers), 0, Pcg64::seed_from_u64(7));
     let mut frames = Vec::new();
     for index in 0..template.sizes().len() {
         let variant = template.variant(index as u16).unwrap();
@@ -244,8 +244,8 @@ fn frames_of_a_capture_are_sent_as_they_are_but_for_the_stamp() {
 fn assert_the_same_over_an_image(spec: &StreamSpec) {
     fn of<const B: usize>(template: &Template) {
         let variant = template.variant(0).unwrap();
-        let columns = || template.columns(0, 1, Pcg64::seed_from_u64(7));
-        let (mut plain, mut over) = (columns(), columns());
+        let columns = |keep| template.columns((0, 1), keep, Pcg64::seed_from_u64(7));
+        let (mut plain, mut over) = (columns(0), columns(4096));
         let Some(under) = over.under::<B>(variant) else {
             return;
         };
@@ -289,6 +289,41 @@ const FIELDS: [&str; 14] = [
     "vlan.vid=0..4095",
     "echo.seq=0..65535",
 ];
+
+/// What is kept is what would be worked out anew, for longer than it takes to begin again.
+#[test]
+fn frames_that_begin_again_are_the_same_again() {
+    let cases: [(&[&str], _); 6] = [
+        (&["udp.sport=0..99"], 100),
+        (&["udp.sport=0..99", "ipv4.ttl=1..6"], 300),
+        (&["udp.sport=1..32 then ipv4.src=10.0.0.1..10.0.0.7"], 224),
+        (&["udp.dport=[53, 80, 443]"], 3),
+        (&["udp.sport=0..300", "ipv4.ttl=1..16"], 4816),
+        (&["udp.sport=random(0..10)"], 11),
+    ];
+    for (vary, frames) in cases {
+        let template = Template::new(&spec("eth/ipv4/udp", "64", vary), ADDRESSES).unwrap();
+        let variant = template.variant(0).unwrap();
+        for (worker, workers) in [(0, 1), (1, 2), (2, 3), (4, 32)] {
+            for keep in [1, 3 << 10, 1 << 20] {
+                let columns =
+                    |keep| template.columns((worker, workers), keep, Pcg64::seed_from_u64(3));
+                let (mut kept, mut anew) = (columns(keep), columns(0));
+                for n in 0..3 * frames + 50 {
+                    let [one, other] = [&mut kept, &mut anew].map(|columns| {
+                        let mut frame = vec![0; variant.len.into()];
+                        write(variant, columns, &mut frame);
+                        frame
+                    });
+                    assert_eq!(
+                        one, other,
+                        "{vary:?} {worker} of {workers}, {keep} bytes, frame {n}"
+                    );
+                }
+            }
+        }
+    }
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]

@@ -125,23 +125,21 @@ impl Burst {
         // SAFETY: the first `len` slots are initialised. Only bytes are changed: see `plain`.
         let mbufs: &mut [Mbuf] =
             unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) };
-        let known = self.plain.pool != 0;
-        // `change` is called from one place only, so that the compiler puts it there.
-        for (index, mbuf) in mbufs.iter_mut().enumerate() {
-            let data = if known {
-                // SAFETY: one owner and its own buffer, by the contract of `set_plain`.
-                unsafe { mbuf.own_data_mut() }
-            } else {
-                match mbuf.data_mut() {
-                    Some(data) => data,
-                    None => return index,
-                }
-            };
-            if !change(data) {
+        let own = if self.plain.pool != 0 {
+            mbufs.len()
+        } else {
+            let shared = mbufs.iter().position(Mbuf::is_shared);
+            shared.unwrap_or(mbufs.len())
+        };
+        // `change` is called from one place only, so that the compiler puts it there; and all there is to ask is asked before,
+        // so that it has the registers for itself.
+        for (index, mbuf) in mbufs.iter_mut().take(own).enumerate() {
+            // SAFETY: one owner and its own buffer, by the contract of `set_plain` or by `is_shared`.
+            if !change(unsafe { mbuf.own_data_mut() }) {
                 return index;
             }
         }
-        self.len
+        own
     }
 
     /// As [`change_data`](Self::change_data), for who makes frames of several sizes in mbufs that came as long as the

@@ -140,12 +140,37 @@ fn copy(image: &[u8], frame: &mut [u8]) {
 }
 
 #[inline(always)]
-pub(crate) fn ends<const N: usize>(from: &[u8], to: &mut [u8]) {
-    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
-        *to = *from;
+fn ends<const N: usize>(from: &[u8], to: &mut [u8]) {
+    if let Some(ends) = Ends::<N>::of(from) {
+        ends.write(to);
     }
-    if let (Some(to), Some(from)) = (to.last_chunk_mut::<N>(), from.last_chunk::<N>()) {
-        *to = *from;
+}
+
+/// The first and the last `N` bytes of an image, which is no longer than both.
+#[derive(Clone, Copy)]
+pub(crate) struct Ends<const N: usize> {
+    first: [u8; N],
+    last: [u8; N],
+}
+
+impl<const N: usize> Ends<N> {
+    /// `None` of an image that is shorter than one of them.
+    #[inline(always)]
+    pub(crate) fn of(image: &[u8]) -> Option<Self> {
+        Some(Self {
+            first: *image.first_chunk()?,
+            last: *image.last_chunk()?,
+        })
+    }
+
+    #[inline(always)]
+    pub(crate) fn write(&self, to: &mut [u8]) {
+        if let Some(to) = to.first_chunk_mut() {
+            *to = self.first;
+        }
+        if let Some(to) = to.last_chunk_mut() {
+            *to = self.last;
+        }
     }
 }
 

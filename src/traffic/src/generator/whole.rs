@@ -15,7 +15,7 @@ use super::run::Lane;
 use crate::FCS_BYTES;
 use crate::fields::Columns;
 use crate::stamp::{Moment, Series};
-use crate::template::{SHORT, Variant, ends, write};
+use crate::template::{Ends, SHORT, Variant, write};
 
 impl Lane {
     /// Whether all frames have one size.
@@ -91,22 +91,24 @@ fn sized<const N: usize>(
     burst: &mut Burst,
     stamps: Option<Series>,
 ) {
-    let image = &*variant.image;
+    let Some(image) = Ends::<N>::of(&variant.image) else {
+        return;
+    };
     if columns.is_empty() {
-        each(variant.len, burst, stamps, |frame| ends::<N>(image, frame));
+        each(variant.len, burst, stamps, |frame| image.write(frame));
     } else if let Some(under) = columns.under::<1>(variant) {
         each(variant.len, burst, stamps, |frame| {
-            ends::<N>(image, frame);
+            image.write(frame);
             columns.write_over(&under, frame);
         });
     } else if let Some(under) = columns.under::<2>(variant) {
         each(variant.len, burst, stamps, |frame| {
-            ends::<N>(image, frame);
+            image.write(frame);
             columns.write_over(&under, frame);
         });
     } else {
         each(variant.len, burst, stamps, |frame| {
-            ends::<N>(image, frame);
+            image.write(frame);
             columns.write(variant, frame);
         });
     }

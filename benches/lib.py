@@ -65,9 +65,10 @@ class Process:
     """A process that we started. It ends with us at the latest."""
 
     def __init__(self, command, stdin=None):
-        self.name = Path(command[0]).name
+        words = [str(word) for word in command]
+        self.name = next(Path(word).name for word in words if word != "env" and "=" not in word)
         self.out, self.err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
-        self.popen = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)],
+        self.popen = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *words],
                                       stdin=stdin, stdout=self.out, stderr=self.err, text=True)
 
     def __enter__(self):

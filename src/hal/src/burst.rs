@@ -134,7 +134,7 @@ impl Burst {
         // `change` is called from one place only, so that the compiler puts it there; and all there is to ask is asked before,
         // so that it has the registers for itself.
         for (index, mbuf) in mbufs.iter_mut().take(own).enumerate() {
-            // SAFETY: one owner and its own buffer, by the contract of `set_plain` or by `is_shared`.
+            // SAFETY: nobody shares its bytes: one owner and its own buffer, by the contract of `set_plain`, or by the look at it.
             if !change(unsafe { mbuf.own_data_mut() }) {
                 return index;
             }

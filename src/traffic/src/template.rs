@@ -147,7 +147,6 @@ fn ends<const N: usize>(from: &[u8], to: &mut [u8]) {
 }
 
 /// The first and the last `N` bytes of an image, which is no longer than both.
-#[derive(Clone, Copy)]
 pub(crate) struct Ends<const N: usize> {
     first: [u8; N],
     last: [u8; N],

@@ -110,7 +110,7 @@ impl Mbuf {
     ///
     /// # Safety
     ///
-    /// The mbuf has one owner and lies in its own buffer.
+    /// Nobody else may use the bytes of the first segment: it is not [shared](Self::is_shared).
     #[inline(always)]
     pub(crate) unsafe fn own_data_mut(&mut self) -> &mut [u8] {
         let raw = self.raw_mut();

@@ -47,17 +47,14 @@ pub(super) struct Block {
 pub(super) type Spot = (usize, usize);
 
 impl Block {
-    /// As few as hold all words that begin at these places.
+    /// As few as hold all words that begin at these places; without rows.
     fn all(mut words: Vec<usize>) -> Box<[Self]> {
         words.sort_unstable();
         let mut blocks: Vec<Self> = Vec::new();
         for at in words {
             if blocks.last().is_none_or(|block| at + 2 > block.at + BLOCK) {
-                blocks.push(Self {
-                    at,
-                    rows: [[0; BLOCK]; AHEAD].into(),
-                    from: 0,
-                });
+                let rows = Box::default();
+                blocks.push(Self { at, rows, from: 0 });
             }
         }
         blocks.into()
@@ -202,6 +199,12 @@ impl Columns {
             next: 0,
             end: 0,
         }
+    }
+
+    /// After how many frames their rows are used again, if they are kept.
+    #[cfg(test)]
+    pub(crate) fn period(&self) -> Option<usize> {
+        self.period
     }
 
     /// Whether nothing changes.

@@ -161,6 +161,8 @@ pub(super) struct Wheel {
     /// Values are taken every so many: other workers have those between.
     stride: u64,
     at: u64,
+    /// How often this worker takes a value until the first comes again; `None` of random ones.
+    period: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -206,11 +208,15 @@ impl Wheel {
             len: step.len * again,
             at: 0,
         });
+        let mut fields = program.steps.iter().flat_map(|step| &step.fields);
+        let is_random = fields.any(|field| matches!(field.source, Source::Random { .. }));
         let mut wheel = Self {
             steps: steps.collect(),
             cycle: program.cycle * again,
             stride: workers,
             at: worker,
+            // Written out several times, it still begins again as soon as it would.
+            period: (!is_random).then(|| program.cycle / gcd(program.cycle, workers)),
         };
         wheel.set();
         wheel
@@ -218,9 +224,7 @@ impl Wheel {
 
     /// After how many frames of this worker it begins again, if it ever does.
     pub(super) fn period(&self) -> Option<u64> {
-        let mut fields = self.steps.iter().flat_map(|cog| &cog.fields);
-        let is_random = fields.any(|field| matches!(field.source, Source::Random { .. }));
-        (!is_random).then(|| self.cycle / gcd(self.cycle, self.stride))
+        self.period
     }
 
     /// Puts the values of the next [`AHEAD`] frames into their words and sums.

@@ -241,15 +241,15 @@ fn frames_of_a_capture_are_sent_as_they_are_but_for_the_stamp() {
 }
 
 /// What is written over what is under all blocks, if there are one or two, is what is written without that.
-fn assert_the_same_over_an_image(spec: &StreamSpec) {
-    fn of<const B: usize>(template: &Template) {
+fn assert_the_same_over_an_image(spec: &StreamSpec, frames: usize) {
+    fn of<const B: usize>(template: &Template, frames: usize) {
         let variant = template.variant(0).unwrap();
         let columns = |keep| template.columns((0, 1), keep, Pcg64::seed_from_u64(7));
-        let (mut plain, mut over) = (columns(0), columns(4096));
+        let (mut plain, mut over) = (columns(0), columns(8192));
         let Some(under) = over.under::<B>(variant) else {
             return;
         };
-        for _ in 0..70 {
+        for _ in 0..frames {
             let mut frames = [(); 2].map(|()| vec![0; variant.len.into()]);
             let [one, other] = &mut frames;
             write(variant, &mut plain, one);
@@ -259,8 +259,8 @@ fn assert_the_same_over_an_image(spec: &StreamSpec) {
         }
     }
     let template = Template::new(spec, ADDRESSES).unwrap();
-    of::<1>(&template);
-    of::<2>(&template);
+    of::<1>(&template, frames);
+    of::<2>(&template, frames);
 }
 
 const PACKETS: [&str; 7] = [
@@ -293,36 +293,71 @@ const FIELDS: [&str; 14] = [
 /// What is kept is what would be worked out anew, for longer than it takes to begin again.
 #[test]
 fn frames_that_begin_again_are_the_same_again() {
-    let cases: [(&[&str], _); 6] = [
-        (&["udp.sport=0..99"], 100),
-        (&["udp.sport=0..99", "ipv4.ttl=1..6"], 300),
-        (&["udp.sport=1..32 then ipv4.src=10.0.0.1..10.0.0.7"], 224),
-        (&["udp.dport=[53, 80, 443]"], 3),
-        (&["udp.sport=0..300", "ipv4.ttl=1..16"], 4816),
-        (&["udp.sport=random(0..10)"], 11),
+    // With how many frames one worker has all, and each of two, three and thirty-two.
+    let cases: [(&[&str], _); 7] = [
+        (&["udp.sport=0..31"], [32, 16, 32, 1]),
+        (&["udp.sport=0..99"], [100, 50, 100, 25]),
+        (&["udp.sport=0..99", "ipv4.ttl=1..6"], [300, 150, 100, 75]),
+        (
+            &["udp.sport=1..32 then ipv4.src=10.0.0.1..10.0.0.7"],
+            [224, 112, 224, 7],
+        ),
+        (&["udp.sport=9..29 & ipv4.ttl=1..21"], [21, 21, 7, 21]),
+        (&["udp.dport=[53, 80, 443]"], [3, 3, 1, 3]),
+        (
+            &["udp.sport=0..300", "ipv4.ttl=1..16"],
+            [4816, 2408, 4816, 301],
+        ),
     ];
-    for (vary, frames) in cases {
-        let template = Template::new(&spec("eth/ipv4/udp", "64", vary), ADDRESSES).unwrap();
+    for (vary, periods) in cases {
+        let spec = spec("eth/ipv4/udp", "64", vary);
+        let template = Template::new(&spec, ADDRESSES).unwrap();
         let variant = template.variant(0).unwrap();
-        for (worker, workers) in [(0, 1), (1, 2), (2, 3), (4, 32)] {
-            for keep in [1, 3 << 10, 1 << 20] {
-                let columns =
-                    |keep| template.columns((worker, workers), keep, Pcg64::seed_from_u64(3));
-                let (mut kept, mut anew) = (columns(keep), columns(0));
-                for n in 0..3 * frames + 50 {
-                    let [one, other] = [&mut kept, &mut anew].map(|columns| {
-                        let mut frame = vec![0; variant.len.into()];
-                        write(variant, columns, &mut frame);
-                        frame
-                    });
-                    assert_eq!(
-                        one, other,
-                        "{vary:?} {worker} of {workers}, {keep} bytes, frame {n}"
-                    );
-                }
+        for (who, period) in [(0, 1), (1, 2), (2, 3), (4, 32)].into_iter().zip(periods) {
+            let columns = |keep| template.columns(who, keep, Pcg64::seed_from_u64(3));
+            let (mut kept, mut anew) = (columns(1 << 20), columns(0));
+            assert_eq!(
+                (kept.period(), anew.period()),
+                (Some(period), None),
+                "{vary:?} {who:?}"
+            );
+            for n in 0..3 * period + 50 {
+                let [one, other] = [&mut kept, &mut anew].map(|columns| {
+                    let mut frame = vec![0; variant.len.into()];
+                    write(variant, columns, &mut frame);
+                    frame
+                });
+                assert_eq!(one, other, "{vary:?} {who:?}, frame {n}");
             }
         }
+        // Of one worker, what can be kept in so many rows as it has there, more than once.
+        assert_the_same_over_an_image(&spec, 700);
     }
+}
+
+#[test]
+fn rows_are_kept_only_where_there_is_room_for_all_and_they_come_again() {
+    let period = |size, vary: &[&str], keep| {
+        let template = Template::new(&spec("eth/ipv4/udp", size, vary), ADDRESSES).unwrap();
+        let columns = template.columns((0, 1), keep, Pcg64::seed_from_u64(3));
+        columns.period()
+    };
+    let ports = ["udp.sport=0..99"];
+    assert_eq!(period("64", &ports, 1600), Some(100));
+    assert_eq!(period("64", &ports, 1599), None);
+    let both = ["udp.sport=0..99 & ipv4.src=10.0.0.0..10.0.0.99"];
+    assert_eq!(period("64", &both, 3200), Some(100));
+    assert_eq!(period("64", &both, 3199), None);
+    // Each size has checksums of its own, and nobody knows what random numbers come next.
+    assert_eq!(period("64..65", &ports, 1 << 20), None);
+    let random = ["udp.sport=random(0..10)"];
+    assert_eq!(period("64", &random, 1 << 20), None);
+    // As many values as there are numbers of 64 bits.
+    let all = [
+        "eth.src=00:00:00:00:00:00..ff:ff:ff:ff:ff:ff",
+        "udp.sport=0..65535",
+    ];
+    assert_eq!(period("64", &all, 1 << 20), None);
 }
 
 proptest! {
@@ -350,6 +385,6 @@ proptest! {
         for frame in frames(&spec, 8, 1, 3) {
             assert_right(&frame);
         }
-        assert_the_same_over_an_image(&spec);
+        assert_the_same_over_an_image(&spec, 70);
     }
 }

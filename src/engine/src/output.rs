@@ -25,6 +25,8 @@ pub(crate) struct Output {
     waiting: Burst,
     scratch: Burst,
     down: bool,
+    /// Mbufs that the queue took.
+    pub(crate) taken: u64,
 }
 
 /// What a port takes, as far as an output cares.
@@ -58,6 +60,7 @@ impl Output {
             waiting: Burst::with_capacity(burst),
             scratch: Burst::with_capacity(offload::MOST_SEGMENTS),
             down: false,
+            taken: 0,
         }
     }
 
@@ -84,6 +87,21 @@ impl Output {
         self.takes_anything || (self.owner.is_none() && burst.plain().is_some())
     }
 
+    /// Gives a burst to the queue at once, if that is all there is to do: it is full, nobody waits before it, and nobody
+    /// wants to see it. So its mbufs are warm, and those that the queue frees are the next to be received into.
+    /// What the queue does not take is left in the burst.
+    #[inline(always)]
+    pub(crate) fn pass(&mut self, burst: &mut Burst, taps: &Taps) {
+        if let Some(tx) = &mut self.tx
+            && burst.room() == 0
+            && self.waiting.is_empty()
+            && (self.takes_anything || burst.plain().is_some())
+            && !taps.any()
+        {
+            self.taken += tx.transmit(burst) as u64;
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn push(&mut self, mbuf: Mbuf, counters: &mut WorkerCounters, taps: &mut Taps) {
         if let Err(mbuf) = self.waiting.push(mbuf) {
@@ -93,7 +111,7 @@ impl Output {
 
     #[cold]
     fn push_full(&mut self, mbuf: Mbuf, counters: &mut WorkerCounters, taps: &mut Taps) {
-        self.flush(counters, taps);
+        self.flush(taps);
         if let Err(mbuf) = self.waiting.push(mbuf) {
             let reason = if self.down {
                 DropReason::PortDown
@@ -105,7 +123,7 @@ impl Output {
         }
     }
 
-    #[inline(always)]
+    /// Queues a burst, and gives a full one to the queue.
     pub(crate) fn push_burst(
         &mut self,
         burst: &mut Burst,
@@ -113,29 +131,12 @@ impl Output {
         taps: &mut Taps,
     ) {
         if self.waiting.is_empty() && burst.capacity() == self.waiting.capacity() {
-            // A full one at once, while its mbufs are warm: those that the queue frees are then the
-            // next to be received into, and fewer go round.
-            if burst.room() == 0
-                && let Some(tx) = &mut self.tx
-            {
-                counters.ports[self.port as usize].taken += send(self.port, tx, burst, taps) as u64;
-                if burst.is_empty() {
-                    return;
-                }
-            }
             core::mem::swap(&mut self.waiting, burst);
+            if self.waiting.room() == 0 {
+                self.flush(taps);
+            }
             return;
         }
-        self.push_burst_slow(burst, counters, taps);
-    }
-
-    #[cold]
-    fn push_burst_slow(
-        &mut self,
-        burst: &mut Burst,
-        counters: &mut WorkerCounters,
-        taps: &mut Taps,
-    ) {
         for mbuf in burst.drain() {
             self.push(mbuf, counters, taps);
         }
@@ -168,13 +169,12 @@ impl Output {
 
     /// Gives the queue what is waiting.
     #[inline(always)]
-    pub(crate) fn flush(&mut self, counters: &mut WorkerCounters, taps: &mut Taps) {
+    pub(crate) fn flush(&mut self, taps: &mut Taps) {
         if self.waiting.is_empty() {
             return;
         }
         if let Some(tx) = &mut self.tx {
-            let taken = send(self.port, tx, &mut self.waiting, taps);
-            counters.ports[self.port as usize].taken += taken as u64;
+            self.taken += send(self.port, tx, &mut self.waiting, taps) as u64;
         }
     }
 
@@ -198,8 +198,10 @@ impl Output {
 
     /// Brings the counters up to date with the queue's own.
     pub(crate) fn collect(&mut self, counters: &mut WorkerCounters) {
+        let counters = &mut counters.ports[self.port as usize];
+        counters.taken = self.taken;
         if let Some(tx) = &mut self.tx {
-            counters.ports[self.port as usize].tx = tx.stats();
+            counters.tx = tx.stats();
         }
     }
 }

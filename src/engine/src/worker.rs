@@ -77,6 +77,15 @@ pub(crate) struct Worker {
     pub(crate) mail: usize,
 }
 
+/// What a turn was.
+struct Turn {
+    /// Times that the inputs were asked.
+    rounds: u32,
+    frames: usize,
+    /// How many of the frames came last: in the last round, or from elsewhere.
+    last: usize,
+}
+
 /// How a worker ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -88,9 +97,9 @@ pub(crate) enum Ending {
     Failed(String),
 }
 
-/// Turns with a burst or more that are timed together with the next one: reading the clock costs as much
-/// as a frame or two. An empty turn behind such turns counts as busy with them.
-const UNTIMED: u32 = 3;
+/// Rounds of the inputs, each with a burst or more, that are timed together with the next one: reading the clock costs as much
+/// as a frame or two. An empty round behind such rounds counts as busy with them.
+const ROUNDS: u32 = 4;
 
 /// How long a stopping worker tries to send what waits.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -154,9 +163,7 @@ impl Worker {
         if tick {
             self.maintain();
         }
-        let frames = self.turn();
-        self.account(frames);
-        frames
+        self.turn(1).frames
     }
 
     /// When it has something to do though nothing arrives.
@@ -177,18 +184,20 @@ impl Worker {
         let mut next_tick = now;
         let full = self.cx.burst_size;
         let mut untimed = 0;
+        // Frames are counted up to the limit, or a burst later.
+        let at_once = if self.control.limit > 0 { 1 } else { ROUNDS };
         while !self.control.stop.load(Ordering::Relaxed) {
-            let frames = self.turn();
-            self.account(frames);
-            if frames >= full && untimed < UNTIMED {
-                untimed += 1;
+            let turn = self.turn(at_once.min(ROUNDS - untimed));
+            untimed += turn.rounds;
+            if turn.last >= full && untimed < ROUNDS {
                 idler.busy();
                 continue;
             }
             let end = self.read_clock();
             let cycles = end.wrapping_sub(now);
             self.cx.counters.cycles += cycles;
-            if frames > 0 || untimed > 0 {
+            let frames = turn.frames;
+            if frames > 0 || untimed > turn.rounds {
                 self.cx.counters.busy_cycles += cycles;
             }
             (now, untimed) = (end, 0);
@@ -215,11 +224,44 @@ impl Worker {
         self.cx.cycles
     }
 
-    /// One turn: every input, the mailbox, the stage's own frames; then everything out.
+    /// One turn: every input, the mailbox, the stage's own frames; then everything out. As long as the inputs give a burst
+    /// or more, and the stage has nothing of its own, they are asked again before the rest, `most` times in all.
     #[inline(always)]
-    fn turn(&mut self) -> usize {
-        let mut frames = 0;
+    fn turn(&mut self, most: u32) -> Turn {
         self.cx.taps.refresh();
+        let most = if self.work.is_source(&self.cx) {
+            1
+        } else {
+            most
+        };
+        let (mut rounds, mut before) = (1, 0);
+        let mut frames = self.receive();
+        while frames >= self.cx.burst_size && rounds < most {
+            rounds += 1;
+            before += frames;
+            frames = self.receive();
+        }
+        frames += self.open_mail();
+        if self.work.is_source(&self.cx) {
+            let before = self.cx.counters.generated;
+            self.work.generate(&mut self.cx);
+            frames += (self.cx.counters.generated - before) as usize;
+        }
+        self.cx.transmit();
+        self.settle_mail();
+        let turn = Turn {
+            rounds,
+            frames: before + frames,
+            last: frames,
+        };
+        self.account(&turn);
+        turn
+    }
+
+    /// Receives a burst from each input, and has it processed.
+    #[inline(always)]
+    fn receive(&mut self) -> usize {
+        let mut frames = 0;
         for input in &mut self.inputs {
             let received = input.rx.receive(&mut self.burst);
             if received == 0 {
@@ -237,14 +279,6 @@ impl Worker {
                 self.cx.drop_burst(DropReason::Unclaimed, &mut self.burst);
             }
         }
-        frames += self.open_mail();
-        if self.work.is_source(&self.cx) {
-            let before = self.cx.counters.generated;
-            self.work.generate(&mut self.cx);
-            frames += (self.cx.counters.generated - before) as usize;
-        }
-        self.cx.transmit();
-        self.settle_mail();
         frames
     }
 
@@ -287,14 +321,11 @@ impl Worker {
     }
 
     #[inline(always)]
-    fn account(&mut self, frames: usize) {
+    fn account(&mut self, turn: &Turn) {
         let counters = &mut self.cx.counters;
-        counters.polls += 1;
-        if frames == 0 {
-            counters.empty_polls += 1;
-            return;
-        }
-        if self.control.limit > 0 {
+        counters.polls += u64::from(turn.rounds);
+        counters.empty_polls += u64::from(turn.last == 0);
+        if self.control.limit > 0 && turn.frames > 0 {
             let received = counters.rx - core::mem::replace(&mut self.limited, counters.rx);
             let before = self.control.received.fetch_add(received, Ordering::Relaxed);
             if before + received >= self.control.limit {

@@ -55,8 +55,6 @@ pub(crate) struct Rx {
     pub(crate) index: u16,
     /// Whether the device takes VLAN tags off.
     pub(crate) strips: bool,
-    /// Whether received mbufs lack nothing: they are plain and have the right number already.
-    pub(crate) straight: bool,
     /// Whether this queue reports what the device counts for the whole port.
     pub(crate) first: bool,
     pub(crate) can_wait: bool,
@@ -68,8 +66,17 @@ pub(crate) struct Rx {
 }
 
 impl Rx {
-    /// Gives what was received, from `start` on, what our side of an mbuf still lacks; returns its bytes.
+    /// For what is not so usual: behind other frames, or with tags taken off.
     #[inline(never)]
+    fn receive_behind(&mut self, burst: &mut Burst) -> usize {
+        let start = burst.len();
+        let n = self.raw.receive_behind(burst);
+        self.stats.packets += n as u64;
+        self.stats.bytes += self.finish(burst, start);
+        n
+    }
+
+    /// Gives what was received, from `start` on, what our side of an mbuf still lacks; returns its bytes.
     fn finish(&self, burst: &mut Burst, start: usize) -> u64 {
         let new = &mut burst.as_mut_slice()[start..];
         let mut bytes = 0;
@@ -97,21 +104,14 @@ impl RxQueue for Rx {
 
     #[inline]
     fn receive(&mut self, burst: &mut Burst) -> usize {
-        let start = burst.len();
-        let n = self.raw.receive(burst);
-        if n == 0 {
-            return 0;
+        if !self.strips
+            && let Some((n, bytes)) = self.raw.receive(burst)
+        {
+            self.stats.packets += n as u64;
+            self.stats.bytes += bytes;
+            return n;
         }
-        let bytes = if start > 0 || self.strips {
-            self.finish(burst, start)
-        } else if self.straight {
-            self.raw.know(burst)
-        } else {
-            burst.look(self.index)
-        };
-        self.stats.packets += n as u64;
-        self.stats.bytes += bytes;
-        n
+        self.receive_behind(burst)
     }
 
     fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {

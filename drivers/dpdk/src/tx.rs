@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use linecard_hal::burst::Plain;
 use linecard_hal::{Burst, Mbuf, MbufFlags, PortError, QueueState, TxQueue, TxStats};
 
 use crate::lcore::Hold;
@@ -50,9 +51,10 @@ impl Tx {
     /// Sends frames of `bytes` bytes that lack nothing.
     #[inline(always)]
     fn send(&mut self, burst: &mut Burst, mut bytes: u64) -> usize {
+        let all = burst.len();
         let sent = self.raw.transmit(burst);
-        if !burst.is_empty() {
-            bytes -= glance(burst.as_slice(), self.usual, self.longest).bytes;
+        if sent < all {
+            bytes -= bytes_of(burst);
         }
         self.stats.packets += sent as u64;
         self.stats.bytes += bytes;
@@ -61,11 +63,12 @@ impl Tx {
 
     /// Whether each frame has a length that the device sends.
     #[inline(always)]
-    fn fit(&self, burst: &Burst) -> bool {
-        self.longest == ANY_LENGTH
-            || !burst.iter().fold(false, |any, mbuf| {
-                any | misfits(mbuf.frame_len(), self.longest)
-            })
+    fn fit(&self, burst: &Burst, plain: &Plain) -> bool {
+        match plain.each {
+            _ if self.longest == ANY_LENGTH => true,
+            0 => all_fit(burst, self.longest),
+            each => !misfits(each as usize, self.longest),
+        }
     }
 
     /// Looks at each frame before it is sent.
@@ -160,6 +163,17 @@ fn misfits(len: usize, longest: usize) -> bool {
     len.wrapping_sub(ETHERNET_LEN) > longest - ETHERNET_LEN
 }
 
+/// What was not sent.
+#[inline(never)]
+fn bytes_of(burst: &Burst) -> u64 {
+    burst.iter().map(|mbuf| mbuf.frame_len() as u64).sum()
+}
+
+#[inline(never)]
+fn all_fit(burst: &Burst, longest: usize) -> bool {
+    !(burst.iter()).fold(false, |any, mbuf| any | misfits(mbuf.frame_len(), longest))
+}
+
 /// What has to be known of a burst before it is sent.
 struct Glance {
     bytes: u64,
@@ -196,10 +210,11 @@ impl TxQueue for Tx {
 
     #[inline]
     fn transmit(&mut self, burst: &mut Burst) -> usize {
-        match burst.plain() {
+        match burst.plain_of(self.usual) {
             // Nobody has changed anything since it was received: no need to look again.
-            Some(plain) if plain.pool == self.usual && self.fit(burst) => {
-                self.send(burst, plain.bytes)
+            Some(plain) if self.fit(burst, plain) => {
+                let bytes = plain.bytes;
+                self.send(burst, bytes)
             }
             _ => self.look_and_send(burst),
         }

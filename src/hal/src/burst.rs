@@ -1,6 +1,7 @@
 //! Bursts: up to N mbufs in one call.
 #![allow(unsafe_code)]
 
+use core::cell::Cell;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
@@ -17,6 +18,10 @@ pub struct Burst {
     len: usize,
     /// `pool` is 0 when nothing is known. Every access that could change an mbuf or the list forgets it.
     plain: Plain,
+    /// The port that received all of them, if their headers do not have it yet: it is written as soon as somebody
+    /// looks at an mbuf. Many bursts pass through without that, and the header of a frame that is only passed on is
+    /// not touched then.
+    late_port: Cell<Option<u16>>,
 }
 
 /// What a driver knows of a whole burst, so that nobody has to look at each mbuf again: all are of one
@@ -27,10 +32,16 @@ pub struct Plain {
     pub pool: usize,
     /// Bytes of all frames.
     pub bytes: u64,
+    /// Bytes of each frame, if all are known to have as many; else 0.
+    pub each: u32,
 }
 
 impl Plain {
-    const UNKNOWN: Self = Self { pool: 0, bytes: 0 };
+    const UNKNOWN: Self = Self {
+        pool: 0,
+        bytes: 0,
+        each: 0,
+    };
 }
 
 impl Burst {
@@ -40,7 +51,36 @@ impl Burst {
             slots: (0..capacity).map(|_| MaybeUninit::uninit()).collect(),
             len: 0,
             plain: Plain::UNKNOWN,
+            late_port: Cell::new(None),
         }
+    }
+
+    /// Writes what the headers do not have yet. Whoever lets an mbuf be seen calls this.
+    #[inline(always)]
+    fn settle(&self) {
+        if let Some(port) = self.late_port.get() {
+            self.write_port(port);
+        }
+    }
+
+    #[inline(never)]
+    fn write_port(&self, port: u16) {
+        self.late_port.set(None);
+        for slot in &self.slots[..self.len] {
+            // SAFETY: the first `len` slots are initialised, with headers that have no other owner, by the contract of
+            // `set_received`. Nobody has a reference to any of them: as long as there is a port to write, none was given out.
+            unsafe {
+                let header = slot.as_ptr().cast::<NonNull<RawMbuf>>().read();
+                (*header.as_ptr()).port = port;
+            }
+        }
+    }
+
+    /// Something is about to change: nothing is known any more.
+    #[inline(always)]
+    fn forget(&mut self) {
+        self.settle();
+        self.plain.pool = 0;
     }
 
     /// Mbufs in the burst.
@@ -72,8 +112,8 @@ impl Burst {
     pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
         match self.slots.get_mut(self.len) {
             Some(slot) => {
-                self.plain.pool = 0;
                 slot.write(mbuf);
+                self.forget();
                 self.len += 1;
                 Ok(())
             }
@@ -84,7 +124,7 @@ impl Burst {
     /// Takes the last mbuf.
     #[inline(always)]
     pub fn pop(&mut self) -> Option<Mbuf> {
-        self.plain.pool = 0;
+        self.forget();
         self.len = self.len.checked_sub(1)?;
         // SAFETY: the slot was below `len`, and no longer is.
         Some(unsafe { self.slots[self.len].assume_init_read() })
@@ -93,6 +133,7 @@ impl Burst {
     /// The mbufs.
     #[inline(always)]
     pub fn as_slice(&self) -> &[Mbuf] {
+        self.settle();
         // SAFETY: the first `len` slots are initialised.
         unsafe { core::slice::from_raw_parts(self.slots.as_ptr().cast(), self.len) }
     }
@@ -100,7 +141,7 @@ impl Burst {
     /// The mbufs, for changing them in place.
     #[inline(always)]
     pub fn as_mut_slice(&mut self) -> &mut [Mbuf] {
-        self.plain.pool = 0;
+        self.forget();
         // SAFETY: the first `len` slots are initialised.
         unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) }
     }
@@ -133,10 +174,11 @@ impl Burst {
         };
         // `change` is called from one place only, so that the compiler puts it there; and all there is to ask is asked before,
         // so that it has the registers for itself.
-        for (index, mbuf) in mbufs.iter_mut().take(own).enumerate() {
+        let mut rest = mbufs[..own].iter_mut();
+        while let Some(mbuf) = rest.next() {
             // SAFETY: nobody shares its bytes: one owner and its own buffer, by the contract of `set_plain`, or by the look at it.
             if !change(unsafe { mbuf.own_data_mut() }) {
-                return index;
+                return own - rest.len() - 1;
             }
         }
         own
@@ -165,7 +207,7 @@ impl Burst {
             }
             bytes += mbuf.frame_len() as u64;
         }
-        self.plain.bytes = bytes;
+        (self.plain.bytes, self.plain.each) = (bytes, 0);
         bytes
     }
 
@@ -182,9 +224,30 @@ impl Burst {
             mbuf.set_port(port);
         }
         if odd == 0 {
-            self.plain = Plain { pool, bytes };
+            let each = 0;
+            self.plain = Plain { pool, bytes, each };
         }
         bytes
+    }
+
+    /// What is [known](Self::plain) of all mbufs, or can be found out by looking at each.
+    pub fn find_plain(&mut self) -> Option<Plain> {
+        if self.plain.pool == 0 {
+            let mbufs = self.as_slice();
+            let first = mbufs.first()?;
+            let (pool, each) = (first.pool_token(), first.frame_len() as u32);
+            let (mut bytes, mut odd, mut uneven) = (0, 0, 0);
+            for mbuf in mbufs {
+                bytes += mbuf.frame_len() as u64;
+                odd |= mbuf.oddness() | (mbuf.pool_token() ^ pool) as u64;
+                uneven |= mbuf.frame_len() as u32 ^ each;
+            }
+            if odd == 0 {
+                let each = if uneven == 0 { each } else { 0 };
+                self.plain = Plain { pool, bytes, each };
+            }
+        }
+        self.plain()
     }
 
     /// What is known of all mbufs, if it is.
@@ -193,10 +256,16 @@ impl Burst {
         (self.plain.pool != 0).then_some(self.plain)
     }
 
+    /// The same, if it is known that all are of this pool.
+    #[inline(always)]
+    pub fn plain_of(&self, pool: usize) -> Option<&Plain> {
+        (self.plain.pool == pool && pool != 0).then_some(&self.plain)
+    }
+
     /// Takes all mbufs out, in order. What is left when the iterator is dropped is freed in bulk.
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_> {
-        self.plain.pool = 0;
+        self.forget();
         let len = core::mem::take(&mut self.len);
         Drain {
             slots: &mut self.slots[..len],
@@ -208,6 +277,8 @@ impl Burst {
     #[inline]
     pub fn move_to(&mut self, to: &mut Burst) -> usize {
         let n = self.len.min(to.room());
+        self.settle();
+        to.forget();
         // SAFETY: the first `n` slots of `self` are initialised and `to` has room for them; each mbuf
         // is then counted in `to` and no longer in `self`.
         unsafe {
@@ -215,7 +286,6 @@ impl Burst {
                 .as_mut_ptr()
                 .add(to.len)
                 .copy_from_nonoverlapping(self.slots.as_ptr(), n);
-            to.plain.pool = 0;
             to.len += n;
             self.forget_front(n);
         }
@@ -225,10 +295,11 @@ impl Burst {
     /// Frees the mbufs in bulk.
     #[inline]
     pub fn clear(&mut self) {
-        self.plain.pool = 0;
-        let len = core::mem::take(&mut self.len);
-        // SAFETY: the first `len` slots were initialised and are now forgotten by the burst.
-        unsafe { free_slots(&mut self.slots[..len]) }
+        // SAFETY: the first `len` slots are initialised, and freed here.
+        unsafe {
+            let len = self.forget_all();
+            free_slots(&mut self.slots[..len]);
+        }
     }
 
     /// Frees the first `n` mbufs in bulk (all, if there are fewer).
@@ -248,8 +319,30 @@ impl Burst {
     /// [`add_len`](Self::add_len).
     #[inline(always)]
     pub fn spare(&mut self) -> &mut [MaybeUninit<Mbuf>] {
-        self.plain.pool = 0;
+        self.forget();
         &mut self.slots[self.len..]
+    }
+
+    /// The slots of an empty burst: as [`spare`](Self::spare), in fewer instructions. Then call [`fill`](Self::fill).
+    #[inline(always)]
+    pub fn vacant(&mut self) -> Option<&mut [MaybeUninit<Mbuf>]> {
+        if self.len > 0 {
+            return None;
+        }
+        // Of an empty burst nothing is known: whatever empties one sees to that.
+        debug_assert!(self.plain.pool == 0 && self.late_port.get().is_none());
+        Some(&mut self.slots)
+    }
+
+    /// Counts `n` mbufs in a burst that was empty.
+    ///
+    /// # Safety
+    ///
+    /// The first `n` slots that [`vacant`](Self::vacant) gave were written.
+    #[inline(always)]
+    pub unsafe fn fill(&mut self, n: usize) {
+        debug_assert!(n <= self.capacity() && self.len == 0);
+        self.len = n;
     }
 
     /// Counts `n` more mbufs.
@@ -259,8 +352,7 @@ impl Burst {
     /// The first `n` slots of [`spare`](Self::spare) were written.
     #[inline(always)]
     pub unsafe fn add_len(&mut self, n: usize) {
-        debug_assert!(n <= self.room());
-        self.plain.pool = 0;
+        debug_assert!(n <= self.room() && self.plain.pool == 0);
         self.len += n;
     }
 
@@ -279,13 +371,47 @@ impl Burst {
             self.iter().map(|m| m.frame_len() as u64).sum::<u64>(),
             plain.bytes
         );
+        debug_assert!(plain.each == 0 || self.iter().all(|m| m.frame_len() == plain.each as usize));
         self.plain = plain;
+    }
+
+    /// As [`set_plain`](Self::set_plain), and all were received by `port`, which their headers do not say yet: they do as
+    /// soon as somebody looks at one of them.
+    ///
+    /// # Safety
+    ///
+    /// As `set_plain`.
+    #[inline(always)]
+    pub unsafe fn set_received(&mut self, plain: Plain, port: u16) {
+        // SAFETY: by the contract.
+        unsafe { self.set_plain(plain) };
+        self.late_port.set(Some(port));
     }
 
     /// The first mbuf's address: an array of `len` header pointers, as `rte_eth_tx_burst` takes it.
     #[inline(always)]
     pub fn as_ptr(&self) -> *const Mbuf {
+        self.settle();
         self.slots.as_ptr().cast()
+    }
+
+    /// The same for a device that is given them to be sent, and for which the receiving port in their headers means
+    /// nothing: it may be that of an earlier journey.
+    #[inline(always)]
+    pub fn as_ptr_to_send(&self) -> *const Mbuf {
+        self.slots.as_ptr().cast()
+    }
+
+    /// Forgets all mbufs without freeing them; returns how many there were.
+    ///
+    /// # Safety
+    ///
+    /// Somebody else owns them now.
+    #[inline(always)]
+    pub unsafe fn forget_all(&mut self) -> usize {
+        self.plain.pool = 0;
+        self.late_port.set(None);
+        core::mem::take(&mut self.len)
     }
 
     /// Forgets the first `n` mbufs without freeing them, and closes the gap.
@@ -296,16 +422,22 @@ impl Burst {
     #[inline(always)]
     pub unsafe fn forget_front(&mut self, n: usize) {
         debug_assert!(n <= self.len);
-        self.plain.pool = 0;
         let left = self.len - n;
-        if left > 0 && n > 0 {
-            // SAFETY: both ranges lie within the `len` initialised slots.
+        if left == 0 {
+            // SAFETY: by the contract.
+            unsafe { self.forget_all() };
+            return;
+        }
+        self.len = left;
+        if n > 0 {
+            // SAFETY: both ranges lie within the slots that were initialised.
             unsafe {
                 let base = self.slots.as_mut_ptr();
                 base.copy_from(base.add(n), left);
             }
         }
-        self.len = left;
+        // Behind the move: those before are no longer ours to write to.
+        self.forget();
     }
 }
 

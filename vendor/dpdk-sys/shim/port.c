@@ -282,6 +282,21 @@ bool lc_port_raise(uint16_t port, int event, const void *argument)
 
 /* --- queues ------------------------------------------------------------------------------------------- */
 
+void lc_paths(uint16_t port, struct lc_path *rx, struct lc_path *tx)
+{
+    const struct rte_eth_fp_ops *ops = &rte_eth_fp_ops[port];
+    *rx = (struct lc_path){
+        .burst = (const lc_burst_fn *)&ops->rx_pkt_burst,
+        .queues = (void *const *const *)&ops->rxq.data,
+        .callbacks = (void *const *const *)&ops->rxq.clbk,
+    };
+    *tx = (struct lc_path){
+        .burst = (const lc_burst_fn *)&ops->tx_pkt_burst,
+        .queues = (void *const *const *)&ops->txq.data,
+        .callbacks = (void *const *const *)&ops->txq.clbk,
+    };
+}
+
 uint16_t lc_rx_burst(uint16_t port, uint16_t queue, void **mbufs, uint16_t n)
 {
     return rte_eth_rx_burst(port, queue, (struct rte_mbuf **)mbufs, n);

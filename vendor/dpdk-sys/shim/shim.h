@@ -220,6 +220,20 @@ int lc_flow_describe(const struct lc_flow_rule *rule, char *text, size_t len);
 
 /* --- queues: the packet's path ----------------------------------------------------------------------- */
 
+/*
+ * Where DPDK keeps what rte_eth_rx_burst and rte_eth_tx_burst look up for each burst of a port: the driver's function,
+ * its queues and their callbacks, by number. The places stay; what is in them changes when the port is started,
+ * stopped or reset, and some drivers change it while they run. With it who has a burst need not call a function of the shim's
+ * between its own and the driver's, unless the queue has callbacks, which only lc_rx_burst and lc_tx_burst carry out.
+ */
+typedef uint16_t (*lc_burst_fn)(void *queue, void **mbufs, uint16_t n);
+struct lc_path {
+    const lc_burst_fn *burst;
+    void *const *const *queues;
+    void *const *const *callbacks;
+};
+void lc_paths(uint16_t port, struct lc_path *rx, struct lc_path *tx);
+
 uint16_t lc_rx_burst(uint16_t port, uint16_t queue, void **mbufs, uint16_t n);
 uint16_t lc_tx_burst(uint16_t port, uint16_t queue, void **mbufs, uint16_t n);
 /* How many of the first can be sent; the next one cannot if that is fewer. */

@@ -145,35 +145,37 @@ impl DpdkPort {
         let known: Box<[usize]> = self.pools.iter().map(|p| p.token()).collect();
         let strips = offloads.contains(Offloads::RX_VLAN_STRIP);
         let queues = queues.into_iter().zip(&self.pools).enumerate();
-        let pairs = queues.map(|(number, ((rx, tx), pool))| QueuePair {
-            rx: Box::new(Rx {
-                straight: rx.is_own() && rx.port() == config.index && !strips,
-                raw: rx,
-                shared: shared.clone(),
-                index: config.index,
-                strips,
-                first: number == 0,
-                can_wait: self.can_wait,
-                stats: RxStats::default(),
-                hold: None,
-                _estate: estate.clone(),
-            }),
-            tx: Box::new(Tx {
-                raw: tx,
-                shared: shared.clone(),
-                usual: pool.token(),
-                pool: pool.clone(),
-                known: known.clone(),
-                dma: !self.target.is_virtual(),
-                longest: self.longest(),
-                prepares: !offloads.accepted_requests().is_empty(),
-                first: number == 0,
-                stats: TxStats::default(),
-                late: 0,
-                refused: 0,
-                hold: None,
-                _estate: estate.clone(),
-            }),
+        let pairs = queues.map(|(number, ((mut rx, tx), pool))| {
+            rx.set_index(config.index);
+            QueuePair {
+                rx: Box::new(Rx {
+                    raw: rx,
+                    shared: shared.clone(),
+                    index: config.index,
+                    strips,
+                    first: number == 0,
+                    can_wait: self.can_wait,
+                    stats: RxStats::default(),
+                    hold: None,
+                    _estate: estate.clone(),
+                }),
+                tx: Box::new(Tx {
+                    raw: tx,
+                    shared: shared.clone(),
+                    usual: pool.token(),
+                    pool: pool.clone(),
+                    known: known.clone(),
+                    dma: !self.target.is_virtual(),
+                    longest: self.longest(),
+                    prepares: !offloads.accepted_requests().is_empty(),
+                    first: number == 0,
+                    stats: TxStats::default(),
+                    late: 0,
+                    refused: 0,
+                    hold: None,
+                    _estate: estate.clone(),
+                }),
+            }
         });
         pairs.collect()
     }

@@ -9,6 +9,7 @@ use linecard_hal::Burst;
 
 use super::answer;
 use super::events::{Events, Listener};
+use super::frames::Gives;
 use super::pool::RtePool;
 use super::queue::{Lent, RawRx, RawTx, queue_pair};
 
@@ -45,6 +46,7 @@ pub(crate) struct Device {
     events: Arc<Events>,
     listener: Option<Listener>,
     lent: Lent,
+    gives: Gives,
     started: bool,
     /// Whether it took the wish for receive interrupts.
     interrupts: bool,
@@ -64,10 +66,12 @@ impl Device {
             events: Arc::default(),
             listener: None,
             lent: Lent::new(),
+            gives: Gives::Anything,
             started: false,
             interrupts: false,
         };
         // From here on an error closes it.
+        device.gives = Gives::of(&device.info()?, arguments);
         device.listener = Some(Listener::new(device.id, &device.events)?);
         device.ask_for_marks();
         Ok(device)
@@ -159,31 +163,6 @@ impl Device {
         Ok((rx, tx))
     }
 
-    /// Whether its driver fills a receive queue from the queue's pool only and, unless it was asked to
-    /// scatter, leaves all but the usual fields of a frame in one segment as the pool had them. Of those
-    /// that are named here it is known; others hand over what came from elsewhere (net_ring), buffers of
-    /// their own (net_mlx5), or are not looked into.
-    fn receives_plain(&self) -> bool {
-        const KNOWN: [&str; 9] = [
-            "net_null",
-            "net_e1000_em",
-            "net_e1000_igb",
-            "net_e1000_igb_vf",
-            "net_ixgbe",
-            "net_ixgbe_vf",
-            "net_i40e",
-            "net_iavf",
-            "net_ice",
-        ];
-        self.info().is_ok_and(|info| {
-            let name = info.driver.map(|c| c as u8);
-            KNOWN.iter().any(|known| {
-                name.strip_prefix(known.as_bytes())
-                    .is_some_and(|rest| rest.first() == Some(&0))
-            })
-        })
-    }
-
     /// Configures, sets up a queue for each pool, and starts. `key` is the RSS key, if one is to be set.
     pub(crate) fn start(&mut self, setup: &Setup<'_>) -> Result<Vec<(RawRx, RawTx)>, Step> {
         if self.started || self.lent() > 0 {
@@ -194,7 +173,7 @@ impl Device {
         config.key_len = setup.key.len() as u8;
         config.queues = setup.pools.len() as u16;
         let done = |what, result| answer(result).map_err(|e| (what, e));
-        let plain = config.offloads & dpdk::LC_RX_SCATTER == 0 && self.receives_plain();
+        let scatters = config.offloads & dpdk::LC_RX_SCATTER != 0;
         // SAFETY: the port exists and is stopped; the key outlives the call.
         unsafe {
             let mut configured = dpdk::lc_port_configure(self.id, &raw const config);
@@ -225,8 +204,8 @@ impl Device {
             Ok((0..)
                 .zip(setup.pools)
                 .map(|(queue, pool)| {
-                    let own = plain.then(|| pool.token());
-                    queue_pair(self.id, queue, own, &self.events, &self.lent)
+                    let known = self.gives.known(pool.token(), scatters);
+                    queue_pair(self.id, queue, known, &self.events, &self.lent)
                 })
                 .collect())
         }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use linecard_dpdk_sys as dpdk;
 use linecard_hal::Burst;
-use linecard_hal::burst::Plain;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::answer;
 use super::events::Events;
+use super::frames::{Known, Sender};
+use super::path::Path;
 
 /// Counts the queues of a port that are in somebody's hands. A port is not stopped before they are back.
 #[derive(Debug, Clone)]
@@ -37,6 +38,9 @@ impl Lent {
 struct End {
     port: u16,
     queue: u16,
+    path: Path,
+    /// Whether somebody else's callbacks go with each burst. They are asked for between bursts.
+    callbacks: bool,
     events: Arc<Events>,
     lent: Lent,
     /// The generation in which this end let go of a device that is away.
@@ -72,6 +76,9 @@ impl End {
     fn maintain(&mut self) {
         if self.away() {
             self.park();
+        } else {
+            // SAFETY: the queue is set up as long as `self` lives, and the port is started.
+            self.callbacks = unsafe { self.path.has_callbacks(self.queue) };
         }
     }
 }
@@ -92,11 +99,14 @@ impl Drop for End {
 #[derive(Debug)]
 pub(crate) struct RawRx {
     end: End,
-    /// The pool that everything received here comes from, plain, if that can be said.
-    own: Option<usize>,
+    /// What we call the port.
+    index: u16,
+    known: Known,
     wait: Wait,
     /// Whether the device was asked to interrupt, for a sleep.
     armed: bool,
+    /// Whether `receive` is not to be taken: armed, or there are callbacks.
+    special: bool,
 }
 
 /// How to wait for frames.
@@ -114,46 +124,103 @@ enum Wait {
 #[derive(Debug)]
 pub(crate) struct RawTx {
     end: End,
+    /// Where what is sent here may be received again, who receives it is told of it.
+    sender: Option<Sender>,
 }
 
 /// The queues of a port.
 ///
 /// # Safety
 ///
-/// Both ends of each queue are set up, the port is started, and this is called once for each. What the
-/// driver receives is plain mbufs of the adopted pool that `own` names, if it names one.
+/// Both ends of each queue are set up, the port is started, and this is called once for each. What is `known` of what the
+/// driver receives is true.
 pub(super) unsafe fn queue_pair(
     port: u16,
     queue: u16,
-    own: Option<usize>,
+    known: Known,
     events: &Arc<Events>,
     lent: &Lent,
 ) -> (RawRx, RawTx) {
-    let end = || End {
+    // SAFETY: the port exists.
+    let (rx, tx) = unsafe { Path::of(port) };
+    let end = |path: Path| End {
         port,
         queue,
+        path,
+        // SAFETY: by the contract.
+        callbacks: unsafe { path.has_callbacks(queue) },
         events: events.clone(),
         lent: lent.lend(),
         parked: None,
     };
+    let sender = match &known {
+        Known::Sent(sent) => Some(Sender::new(sent)),
+        _ => None,
+    };
+    let end_of_rx = end(rx);
     let rx = RawRx {
-        end: end(),
-        own,
+        special: end_of_rx.callbacks,
+        end: end_of_rx,
+        index: port,
+        known,
         wait: Wait::Unknown,
         armed: false,
     };
-    (rx, RawTx { end: end() })
+    let tx = RawTx {
+        end: end(tx),
+        sender,
+    };
+    (rx, tx)
 }
 
 impl RawRx {
+    /// What is received will bear this number.
+    pub(crate) fn set_index(&mut self, index: u16) {
+        self.index = index;
+    }
+
     /// Between bursts: see `recovery`.
     pub(crate) fn maintain(&mut self) {
         self.end.maintain();
+        self.special = self.armed || self.end.callbacks;
     }
 
-    /// Adds received mbufs to `burst`.
+    /// Receives into an empty burst, as far as nothing is out of the ordinary; returns frames and their bytes. `None`, and nothing
+    /// is received, if [`receive_behind`](Self::receive_behind) is called for.
     #[inline(always)]
-    pub(crate) fn receive(&mut self, burst: &mut Burst) -> usize {
+    pub(crate) fn receive(&mut self, burst: &mut Burst) -> Option<(usize, u64)> {
+        if self.special || self.end.away() {
+            return None;
+        }
+        let vacant = burst.vacant()?;
+        let (mbufs, room) = (vacant.as_mut_ptr().cast(), vacant.len());
+        let n = room.min(usize::from(u16::MAX)) as u16;
+        // SAFETY: as in `receive_behind`, and without callbacks this is all that DPDK's own function does.
+        let got = unsafe {
+            let (receive, queue) = self.end.path.of_queue(self.end.queue);
+            usize::from(receive(queue, mbufs, n))
+        };
+        Some(if got >= room {
+            // Apart from the rest, and with the number that was known before: a processor that guesses right which way
+            // this goes need not wait for the driver's answer before it begins with what comes next.
+            // SAFETY: as many were received.
+            unsafe { self.take(burst, room) }
+        } else {
+            self.take_some(burst, got)
+        })
+    }
+
+    #[inline(never)]
+    fn take_some(&self, burst: &mut Burst, got: usize) -> (usize, u64) {
+        if got == 0 {
+            return (0, 0);
+        }
+        // SAFETY: as many were received.
+        unsafe { self.take(burst, got) }
+    }
+
+    /// Receives behind what is in `burst` already, without a look at what it is.
+    pub(crate) fn receive_behind(&mut self, burst: &mut Burst) -> usize {
         if self.end.away() {
             return 0;
         }
@@ -166,8 +233,8 @@ impl RawRx {
         // `&mut self` makes this the only call. There is room for `n`, and what was received is mbufs of
         // an adopted pool, or such as were transmitted in this process, owned by nobody else.
         unsafe {
-            let got =
-                dpdk::lc_rx_burst(self.end.port, self.end.queue, spare.as_mut_ptr().cast(), n);
+            let mbufs = spare.as_mut_ptr().cast();
+            let got = dpdk::lc_rx_burst(self.end.port, self.end.queue, mbufs, n);
             let got = usize::from(got.min(n));
             burst.add_len(got);
             got
@@ -178,7 +245,8 @@ impl RawRx {
     #[cold]
     fn disarm(&mut self) {
         self.armed = false;
-        // SAFETY: as in `receive`.
+        self.special = self.end.callbacks;
+        // SAFETY: as in `receive_behind`.
         unsafe { dpdk::lc_rx_interrupt(self.end.port, self.end.queue, false) };
     }
 
@@ -190,31 +258,34 @@ impl RawRx {
         matches!(self.wait, Wait::On(..))
     }
 
-    /// What the driver has put into the port field of what it received.
-    pub(crate) fn port(&self) -> u16 {
-        self.end.port
-    }
-
-    /// Whether all that is received is plain, of the queue's own pool, and has the driver's port number.
-    pub(crate) fn is_own(&self) -> bool {
-        self.own.is_some()
-    }
-
-    /// The bytes of `burst`, which holds what this queue has just received and nothing else; remembers
-    /// that it is plain, if this queue receives nothing but such.
+    /// Takes over `n` mbufs that the driver has written into an empty burst, and gives them what our side still lacks.
+    ///
+    /// # Safety
+    ///
+    /// It has written as many, just now.
     #[inline(always)]
-    pub(crate) fn know(&self, burst: &mut Burst) -> u64 {
-        // One segment each, so of less than 2¹⁶ bytes, and fewer than 2¹⁶ of them: no overflow, and one
-        // instruction a frame less.
-        let bytes = burst
-            .iter()
-            .fold(0_u32, |sum, mbuf| sum.wrapping_add(mbuf.frame_len() as u32));
-        let bytes = u64::from(bytes);
-        if let Some(pool) = self.own {
-            // SAFETY: by the contract of `queue_pair`, and nobody has had them since.
-            unsafe { burst.set_plain(Plain { pool, bytes }) };
+    unsafe fn take(&self, burst: &mut Burst, n: usize) -> (usize, u64) {
+        // SAFETY: by the contract.
+        unsafe { burst.fill(n) };
+        let index = self.index;
+        let (frames, port_is_right) = match &self.known {
+            Known::Own(frames) => (*frames, index == self.end.port),
+            Known::Sent(sent) => match sent.frames() {
+                Some(frames) => (frames, false),
+                None => return (n, look(burst, index)),
+            },
+            Known::Nothing => return (n, look(burst, index)),
+        };
+        let plain = frames.plain(burst, n);
+        // SAFETY: by the contract of `queue_pair`, and nobody has had them since.
+        unsafe {
+            if port_is_right {
+                burst.set_plain(plain);
+            } else {
+                burst.set_received(plain, index);
+            }
         }
-        bytes
+        (n, plain.bytes)
     }
 
     /// What becomes readable when there is a frame. `None` if the driver has nothing of the kind.
@@ -238,9 +309,10 @@ impl RawRx {
             let _ = nix::unistd::read(fd, &mut count);
         }
         let (port, queue) = (self.end.port, self.end.queue);
-        // SAFETY: as in `receive`. Some drivers need not be asked, and say so with ENOTSUP.
+        // SAFETY: as in `receive_behind`. Some drivers need not be asked, and say so with ENOTSUP.
         let waiting = unsafe {
             self.armed = dpdk::lc_rx_interrupt(port, queue, true) == 0;
+            self.special = self.armed || self.end.callbacks;
             dpdk::lc_rx_waiting(port, queue)
         };
         match waiting {
@@ -254,7 +326,7 @@ impl RawRx {
     }
 
     fn find_wait(&self) -> Option<Wait> {
-        // SAFETY: as in `receive`.
+        // SAFETY: as in `receive_behind`.
         let fd = unsafe { dpdk::lc_rx_fd(self.end.port, self.end.queue) };
         let fd = answer(fd).ok()? as i32;
         // The driver tells nobody whether it is a counter or a socket; the kernel does.
@@ -274,6 +346,22 @@ impl RawRx {
     }
 }
 
+/// See [`Burst::look`].
+#[inline(never)]
+fn look(burst: &mut Burst, index: u16) -> u64 {
+    burst.look(index)
+}
+
+/// # Safety
+///
+/// Somebody else owns the first `sent` mbufs now.
+#[inline(never)]
+unsafe fn forget_some(burst: &mut Burst, sent: u16) -> usize {
+    // SAFETY: by the contract.
+    unsafe { burst.forget_front(sent.into()) };
+    sent.into()
+}
+
 impl RawTx {
     /// As [`RawRx::maintain`].
     pub(crate) fn maintain(&mut self) {
@@ -289,15 +377,27 @@ impl RawTx {
         if self.end.away() {
             return 0;
         }
+        if let Some(sender) = &mut self.sender {
+            sender.tell(burst);
+        }
         let n = burst.len().min(usize::from(u16::MAX)) as u16;
         // SAFETY: the queue is set up and started as long as `self` lives, and `&mut self` makes this
         // the only call. The first `n` mbufs are the burst's; those that were sent are the driver's.
         unsafe {
-            let mbufs = burst.as_ptr().cast_mut().cast();
-            let sent = dpdk::lc_tx_burst(self.end.port, self.end.queue, mbufs, n);
-            let sent = usize::from(sent.min(n));
-            burst.forget_front(sent);
-            sent
+            let mbufs = burst.as_ptr_to_send().cast_mut().cast();
+            let sent = if self.end.callbacks {
+                dpdk::lc_tx_burst(self.end.port, self.end.queue, mbufs, n)
+            } else {
+                // All that DPDK's own function does then.
+                let (transmit, queue) = self.end.path.of_queue(self.end.queue);
+                transmit(queue, mbufs, n)
+            };
+            if usize::from(sent) >= burst.len() {
+                // As in `receive`: with the number that was known before.
+                burst.forget_all()
+            } else {
+                forget_some(burst, sent.min(n))
+            }
         }
     }
 

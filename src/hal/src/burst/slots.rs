@@ -24,6 +24,7 @@ impl Burst {
     /// Lends the mbufs out one by one, so that any of them can be taken while the others stay where they are.
     #[inline(always)]
     pub fn slots(&mut self) -> Slots<'_> {
+        self.settle();
         let (len, plain) = (self.len, self.plain);
         self.len = 0;
         Slots {

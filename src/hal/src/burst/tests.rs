@@ -18,6 +18,7 @@ enum Act {
     Alloc(usize),
     Ring,
     Clear,
+    Receive(u16),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -30,6 +31,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0usize..20).prop_map(Act::Alloc),
         2 => Just(Act::Ring),
         1 => Just(Act::Clear),
+        2 => (1000u16..2000).prop_map(Act::Receive),
     ]
 }
 
@@ -43,7 +45,9 @@ proptest! {
     fn a_burst_behaves_like_a_vector(
         capacity in 0usize..40,
         acts in prop::collection::vec(act(), 0..80),
+        looks in prop::collection::vec(any::<bool>(), 80),
     ) {
+        let mut look = looks.into_iter();
         let pool = pool(256);
         let (mut tx, mut rx) = mpmc::<Mbuf>(16);
         let mut in_ring: VecDeque<u16> = VecDeque::new();
@@ -98,6 +102,16 @@ proptest! {
                     other.clear();
                     oracle_other.clear();
                 }
+                // A port that the headers do not have yet.
+                Act::Receive(port) => if let Some(plain) = burst.find_plain() {
+                    // SAFETY: just found out.
+                    unsafe { burst.set_received(plain, port) };
+                    oracle.fill(port);
+                },
+            }
+            // Not looked at after every act, so that the port stays late for the next one as well.
+            if look.next() == Some(false) {
+                continue;
             }
             prop_assert!(burst.iter().map(Mbuf::port).eq(oracle.iter().copied()));
             prop_assert!((&other).into_iter().map(Mbuf::port).eq(oracle_other.iter().copied()));
@@ -139,6 +153,7 @@ fn make_known(burst: &mut Burst) {
     let plain = Plain {
         pool: burst.as_slice()[0].pool_token(),
         bytes: burst.iter().map(|m| m.frame_len() as u64).sum(),
+        each: 0,
     };
     // SAFETY: all of one pool, as each test sees to, and plain.
     unsafe { burst.set_plain(plain) };
@@ -200,6 +215,13 @@ fn a_look_finds_the_one_that_is_not_like_the_others() {
     assert_eq!(burst.look(7), 300);
     assert!(burst.iter().all(|mbuf| mbuf.port() == 7));
     assert_eq!(burst.plain().unwrap().bytes, 300);
+    let found = |burst: &mut Burst| burst.find_plain().map(|plain| (plain.bytes, plain.each));
+    fill(&mut burst);
+    assert_eq!(found(&mut burst), Some((300, 60)));
+    _ = burst.as_mut_slice()[3].append(1);
+    assert_eq!(found(&mut burst), Some((301, 0)));
+    burst.clear();
+    assert_eq!(found(&mut burst), None);
 
     let mut clones = Vec::new();
     let odd: [&mut dyn FnMut(&mut Mbuf); 4] = [
@@ -215,9 +237,74 @@ fn a_look_finds_the_one_that_is_not_like_the_others() {
     for (at, make_odd) in odd.into_iter().enumerate() {
         fill(&mut burst);
         make_odd(&mut burst.as_mut_slice()[at]);
+        assert_eq!(burst.find_plain(), None, "{at}");
         burst.look(7);
         assert_eq!(burst.plain(), None, "{at}");
     }
+}
+
+#[test]
+fn a_port_that_comes_late_is_there_for_whoever_looks() {
+    let pool = pool(64);
+    let received = |burst: &mut Burst, port| {
+        burst.clear();
+        pool.alloc_frames(burst, 5, 60);
+        let plain = burst.plain().unwrap();
+        // SAFETY: the pool said so.
+        unsafe { burst.set_received(plain, port) };
+    };
+    let mut burst = Burst::with_capacity(8);
+    let looks: [fn(&mut Burst) -> Vec<u16>; 10] = [
+        |b| b.iter().map(Mbuf::port).collect(),
+        |b| b.iter_mut().map(|m| m.port()).collect(),
+        |b| b.as_mut_slice().iter().map(Mbuf::port).collect(),
+        |b| b.drain().map(|m| m.port()).collect(),
+        |b| (0..5).map(|_| b.pop().unwrap().port()).collect(),
+        |b| {
+            let mut slots = b.slots();
+            slots.iter_mut().map(|slot| slot.unwrap().port()).collect()
+        },
+        |b| {
+            let mut to = Burst::with_capacity(5);
+            assert_eq!(b.move_to(&mut to), 5);
+            to.iter().map(Mbuf::port).collect()
+        },
+        |b| {
+            let (mut tx, mut rx) = mpmc::<Mbuf>(8);
+            let mut to = Burst::with_capacity(5);
+            assert_eq!((tx.push_burst(b), rx.pop_burst(&mut to)), (5, 5));
+            to.iter().map(Mbuf::port).collect()
+        },
+        |b| {
+            let first = b.as_ptr();
+            // SAFETY: five mbufs, which live as long as the burst.
+            unsafe { core::slice::from_raw_parts(first, 5) }
+                .iter()
+                .map(Mbuf::port)
+                .collect()
+        },
+        // Those that went ahead are not missed.
+        |b| {
+            b.free_front(3);
+            let left = b.iter().map(Mbuf::port);
+            left.chain([7; 3]).collect()
+        },
+    ];
+    for look in looks {
+        received(&mut burst, 7);
+        assert_eq!(look(&mut burst), [7; 5]);
+    }
+    // It is not the port of one that comes later.
+    received(&mut burst, 7);
+    burst.push(pool.alloc().unwrap()).unwrap();
+    assert_eq!(
+        burst.iter().map(Mbuf::port).max(),
+        Some(crate::mbuf::NO_PORT)
+    );
+    received(&mut burst, 7);
+    burst.clear();
+    pool.alloc_burst(&mut burst, 1);
+    assert_eq!(burst.as_slice()[0].port(), crate::mbuf::NO_PORT);
 }
 
 #[test]

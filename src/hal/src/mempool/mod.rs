@@ -477,8 +477,8 @@ impl Mempool {
         unsafe {
             burst.add_len(got);
             let pool = burst.as_slice().first().map_or(0, Mbuf::pool_token);
-            let bytes = got as u64 * u64::from(len);
-            burst.set_plain(Plain { pool, bytes });
+            let (bytes, each) = (got as u64 * u64::from(len), u32::from(len));
+            burst.set_plain(Plain { pool, bytes, each });
         }
         got
     }

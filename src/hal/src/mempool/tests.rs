@@ -125,7 +125,7 @@ fn frames_of_one_length_are_plain_and_known() {
     assert_eq!(pool.alloc_frames(&mut burst, 3, 48), 3);
     let token = burst.as_slice()[0].pool_token();
     let known = burst.plain().expect("known");
-    assert_eq!((known.pool, known.bytes), (token, 3 * 48));
+    assert_eq!((known.pool, known.bytes, known.each), (token, 3 * 48, 48));
     assert_eq!(burst.change_data(|frame| frame.len() == 48), 3);
     for mbuf in burst.iter() {
         assert!(mbuf.is_plain());

@@ -41,12 +41,12 @@ impl Source {
         }
         for (port, template) in (0..).zip(&self.templates) {
             let n = room(cx, port);
-            cx.pool().alloc_burst(&mut self.burst, n);
-            for mbuf in self.burst.iter_mut() {
-                if let Some(data) = mbuf.append(template.len()) {
-                    data.copy_from_slice(template);
-                }
-            }
+            cx.pool()
+                .alloc_frames(&mut self.burst, n, template.len() as u16);
+            self.burst.change_data(|data| {
+                data.copy_from_slice(template);
+                true
+            });
             cx.emit_burst(port, &mut self.burst);
         }
     }

@@ -23,13 +23,15 @@ pub struct Context {
     pub(crate) outputs: Vec<Output>,
     /// By worker; our own is there too but never used.
     pub(crate) mailboxes: Vec<Mailbox>,
+    /// Whether something may wait in either: not if all that was sent in this turn went straight to a queue.
+    pub(crate) unsent: bool,
     pub(crate) counters: WorkerCounters,
     pub(crate) pool: Mempool,
     pub(crate) worker: WorkerIndex,
     /// The port of the burst in hand.
     pub(crate) port: PortIndex,
     pub(crate) burst_size: usize,
-    /// The cycle counter as the worker last read it: behind the turn before, or up to three full bursts earlier.
+    /// The cycle counter as the worker last read it: behind the turn before, or up to three rounds of full bursts earlier.
     pub(crate) cycles: u64,
     pub(crate) time: Time,
     pub(crate) taps: Taps,
@@ -118,6 +120,7 @@ impl Context {
         let Some(output) = self.outputs.get_mut(port as usize) else {
             return self.drop(DropReason::NoSuchPort, mbuf);
         };
+        self.unsent = true;
         if output.takes_as_it_is(&mbuf) {
             output.push(mbuf, &mut self.counters, &mut self.taps);
         } else {
@@ -158,6 +161,7 @@ impl Context {
 
     #[inline(never)]
     fn forward_rest(&mut self, port: PortIndex, burst: &mut Burst) {
+        self.unsent = true;
         match self.outputs.get_mut(port as usize) {
             Some(output) if output.takes_as_a_whole(burst) => {
                 output.push_burst(burst, &mut self.counters, &mut self.taps);
@@ -249,6 +253,7 @@ impl Context {
     }
 
     fn cross(&mut self, worker: WorkerIndex, crossing: Crossing) {
+        self.unsent = true;
         if !self.mailboxes[worker as usize].put(crossing) {
             self.send_mail(worker as usize);
         }
@@ -267,6 +272,12 @@ impl Context {
     /// Sends what is waiting; called at the end of a turn.
     #[inline(always)]
     pub(crate) fn transmit(&mut self) {
+        if self.unsent {
+            self.transmit_unsent();
+        }
+    }
+
+    fn transmit_unsent(&mut self) {
         for worker in 0..self.mailboxes.len() {
             if !self.mailboxes[worker].is_empty() {
                 self.send_mail(worker);
@@ -275,6 +286,7 @@ impl Context {
         for output in &mut self.outputs {
             output.flush(&mut self.taps);
         }
+        self.unsent = self.waiting_in_all() > 0;
     }
 
     /// Frames that wait for room in a transmit queue.

@@ -123,7 +123,7 @@ impl Output {
         }
     }
 
-    /// Queues a burst, and gives a full one to the queue.
+    /// Queues a burst.
     pub(crate) fn push_burst(
         &mut self,
         burst: &mut Burst,
@@ -132,9 +132,6 @@ impl Output {
     ) {
         if self.waiting.is_empty() && burst.capacity() == self.waiting.capacity() {
             core::mem::swap(&mut self.waiting, burst);
-            if self.waiting.room() == 0 {
-                self.flush(taps);
-            }
             return;
         }
         for mbuf in burst.drain() {

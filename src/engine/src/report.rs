@@ -126,11 +126,11 @@ pub struct WorkerReport {
     pub cycles_per_packet: f64,
     /// Frames in a burst that was not empty, on average.
     pub burst_avg: f64,
-    /// Turns of the loop.
+    /// Times that the inputs were asked: once in a turn of the loop, and up to four times while they give full bursts.
     pub polls: u64,
-    /// Turns that found nothing.
+    /// Of these, those that found nothing.
     pub empty_polls: u64,
-    /// The share of turns that found nothing, 0 to 1.
+    /// Their share, 0 to 1.
     pub empty_share: f64,
     /// Times it slept.
     pub sleeps: u64,

@@ -20,6 +20,8 @@ pub(crate) struct Wire {
     pub(crate) sent: Vec<Vec<Vec<u8>>>,
     /// How many frames a transmit queue takes before it is full for good.
     pub(crate) room: usize,
+    /// How many the next calls take at most; those behind, as many as there is room for.
+    pub(crate) takes: VecDeque<usize>,
     /// Frames that the device accepts and then refuses.
     pub(crate) refuse: u64,
     /// Whether receive ends when nothing is left.
@@ -87,6 +89,7 @@ impl TestPort {
             arriving,
             sent,
             room: usize::MAX,
+            takes: VecDeque::new(),
             refuse: 0,
             ends: true,
         };
@@ -232,7 +235,8 @@ struct Tx {
 impl TxQueue for Tx {
     fn transmit(&mut self, burst: &mut Burst) -> usize {
         let mut wire = self.wire.lock().unwrap();
-        let n = burst.len().min(wire.room);
+        let most = wire.takes.pop_front().unwrap_or(usize::MAX);
+        let n = burst.len().min(wire.room).min(most);
         wire.room -= n;
         for mbuf in burst.iter().take(n) {
             if wire.refuse > 0 {

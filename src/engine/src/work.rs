@@ -60,6 +60,15 @@ impl Work {
         }
     }
 
+    /// Whether it has nothing of its own to do, as far as that is cheap to say. What protocols are to do changes with every frame.
+    #[inline(always)]
+    pub(crate) fn is_only_answering(&self) -> bool {
+        match self {
+            Self::Stage(stage) => !stage.is_source(),
+            Self::Protocols(_) => false,
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn generate(&mut self, cx: &mut Context) {
         match self {

@@ -97,8 +97,8 @@ pub(crate) enum Ending {
     Failed(String),
 }
 
-/// Rounds of the inputs, each with a burst or more, that are timed together with the next one: reading the clock costs as much
-/// as a frame or two. An empty round behind such rounds counts as busy with them.
+/// Rounds of the inputs at most that are timed together, if each but the last gives a burst or more: reading the clock costs as
+/// much as a frame or two. An empty round behind such rounds counts as busy with them.
 const ROUNDS: u32 = 4;
 
 /// How long a stopping worker tries to send what waits.
@@ -224,22 +224,24 @@ impl Worker {
         self.cx.cycles
     }
 
-    /// One turn: every input, the mailbox, the stage's own frames; then everything out. As long as the inputs give a burst
-    /// or more, and the stage has nothing of its own, they are asked again before the rest, `most` times in all.
+    /// One turn: every input, the mailbox, the stage's own frames; then everything out. The inputs are asked `most` times
+    /// before the rest, as long as there is no rest: bursts come in full and go straight out, there is no mail, and the stage
+    /// only answers.
     #[inline(always)]
     fn turn(&mut self, most: u32) -> Turn {
         self.cx.taps.refresh();
-        let most = if self.work.is_source(&self.cx) {
-            1
-        } else {
-            most
-        };
         let (mut rounds, mut before) = (1, 0);
         let mut frames = self.receive();
-        while frames >= self.cx.burst_size && rounds < most {
-            rounds += 1;
-            before += frames;
-            frames = self.receive();
+        if most > 1 && frames >= self.cx.burst_size && self.work.is_only_answering() {
+            while frames >= self.cx.burst_size
+                && rounds < most
+                && !self.cx.unsent
+                && self.inbox.ring.is_empty()
+            {
+                rounds += 1;
+                before += frames;
+                frames = self.receive();
+            }
         }
         frames += self.open_mail();
         if self.work.is_source(&self.cx) {

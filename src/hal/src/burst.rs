@@ -13,6 +13,13 @@ pub use slots::{Slot, Slots};
 
 /// A fixed-capacity list of mbufs: the unit in which frames are received, processed, transmitted and
 /// freed. Dropping it, or [`clear`](Self::clear), frees them in bulk.
+///
+/// It goes from thread to thread, but two cannot look at it at a time, as headers may be written when somebody looks:
+///
+/// ```compile_fail
+/// fn shared<T: Sync>() {}
+/// shared::<linecard_hal::Burst>();
+/// ```
 pub struct Burst {
     slots: Box<[MaybeUninit<Mbuf>]>,
     len: usize,
@@ -192,7 +199,9 @@ impl Burst {
         // SAFETY: the first `len` slots are initialised. Of headers only lengths are changed, and `plain` is set right.
         let mbufs: &mut [Mbuf] =
             unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) };
-        let known = self.plain.pool != 0;
+        // Nothing is known meanwhile: `change` may panic, with lengths half changed.
+        let pool = core::mem::take(&mut self.plain.pool);
+        let known = pool != 0;
         let mut bytes = 0;
         for mbuf in mbufs {
             let data = if known {
@@ -207,7 +216,8 @@ impl Burst {
             }
             bytes += mbuf.frame_len() as u64;
         }
-        (self.plain.bytes, self.plain.each) = (bytes, 0);
+        let each = 0;
+        self.plain = Plain { pool, bytes, each };
         bytes
     }
 
@@ -326,11 +336,11 @@ impl Burst {
     /// The slots of an empty burst: as [`spare`](Self::spare), in fewer instructions. Then call [`fill`](Self::fill).
     #[inline(always)]
     pub fn vacant(&mut self) -> Option<&mut [MaybeUninit<Mbuf>]> {
-        if self.len > 0 {
+        if self.len > 0 || self.slots.is_empty() {
             return None;
         }
-        // Of an empty burst nothing is known: whatever empties one sees to that.
-        debug_assert!(self.plain.pool == 0 && self.late_port.get().is_none());
+        // Of an empty burst there is no port to be written: whatever empties one sees to that.
+        debug_assert!(self.late_port.get().is_none());
         Some(&mut self.slots)
     }
 
@@ -342,6 +352,7 @@ impl Burst {
     #[inline(always)]
     pub unsafe fn fill(&mut self, n: usize) {
         debug_assert!(n <= self.capacity() && self.len == 0);
+        self.plain.pool = 0;
         self.len = n;
     }
 
@@ -352,7 +363,8 @@ impl Burst {
     /// The first `n` slots of [`spare`](Self::spare) were written.
     #[inline(always)]
     pub unsafe fn add_len(&mut self, n: usize) {
-        debug_assert!(n <= self.room() && self.plain.pool == 0);
+        debug_assert!(n <= self.room() && self.late_port.get().is_none());
+        self.plain.pool = 0;
         self.len += n;
     }
 

@@ -5,7 +5,7 @@
 //! it does, and as long as all have said the same, it is what a receiver receives.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Mutex, PoisonError};
 
 use linecard_hal::Burst;
 use linecard_hal::burst::Plain;
@@ -19,7 +19,7 @@ pub(super) enum Gives {
     /// Mbufs of the receive queue's pool only, and of those, unless it was asked to scatter, all but the usual fields of a frame
     /// in one segment as the pool had them; of so many bytes, or 0.
     ItsPools(u32),
-    WhatWasSent(Arc<Sent>),
+    WhatWasSent,
 }
 
 impl Gives {
@@ -31,7 +31,7 @@ impl Gives {
             b"net_null" => Self::ItsPools(null_size(arguments)),
             b"net_e1000_em" | b"net_e1000_igb" | b"net_e1000_igb_vf" | b"net_ixgbe"
             | b"net_ixgbe_vf" | b"net_i40e" | b"net_iavf" | b"net_ice" => Self::ItsPools(0),
-            b"net_ring" => Self::WhatWasSent(Sent::shared()),
+            b"net_ring" => Self::WhatWasSent,
             _ => Self::Anything,
         }
     }
@@ -39,7 +39,7 @@ impl Gives {
     pub(super) fn known(&self, pool: usize, scatters: bool) -> Known {
         match self {
             Self::ItsPools(each) if !scatters => Known::Own(Frames { pool, each: *each }),
-            Self::WhatWasSent(sent) => Known::Sent(sent.clone()),
+            Self::WhatWasSent => Known::Sent,
             _ => Known::Nothing,
         }
     }
@@ -66,7 +66,7 @@ pub(super) enum Known {
     /// It is all like this, and has the driver's port number.
     Own(Frames),
     /// It is what was sent by this process, with whatever port number it had then.
-    Sent(Arc<Sent>),
+    Sent,
 }
 
 /// Frames that are plain mbufs of one pool.
@@ -106,11 +106,15 @@ fn bytes_of(burst: &Burst) -> u64 {
     bytes.into()
 }
 
-/// What was sent into the rings of this process's `net_ring` devices. One for all of them, as the options of one can make it
-/// use the rings of another. It begins anew when there is none of them any more, and their rings with it.
+/// What was ever sent into the rings of this process's `net_ring` devices. One for all of them and for as long as the process
+/// lives, as the options of one can make it use the rings of another, and a ring may outlive its device. Nobody else may put
+/// mbufs into these rings, which DPDK would let them find by name.
+pub(super) static SENT: Sent = Sent::new();
+
+/// What was sent. Of more frames less is known, never more.
 #[derive(Debug)]
 pub(super) struct Sent {
-    /// As in [`Frames`]; or `NOTHING` yet, or `ANYTHING`. It only ever becomes less that is known.
+    /// As in [`Frames`]; or `NOTHING` yet, or `ANYTHING`.
     pool: AtomicUsize,
     each: AtomicU32,
     saying: Mutex<()>,
@@ -120,19 +124,19 @@ const NOTHING: usize = 0;
 /// No address of a pool.
 const ANYTHING: usize = 1;
 
+/// What a sender has said for good.
+const ALL_SORTS: Frames = Frames {
+    pool: ANYTHING,
+    each: 0,
+};
+
 impl Sent {
-    pub(super) fn shared() -> Arc<Self> {
-        static SHARED: Mutex<Weak<Sent>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
-            let sent = Arc::new(Self {
-                pool: AtomicUsize::new(NOTHING),
-                each: AtomicU32::new(0),
-                saying: Mutex::new(()),
-            });
-            *shared = Arc::downgrade(&sent);
-            sent
-        })
+    const fn new() -> Self {
+        Self {
+            pool: AtomicUsize::new(NOTHING),
+            each: AtomicU32::new(0),
+            saying: Mutex::new(()),
+        }
     }
 
     /// What everything that has come out of the rings by now is like.
@@ -170,15 +174,15 @@ impl Sent {
 /// One that sends into rings.
 #[derive(Debug)]
 pub(super) struct Sender {
-    sent: Arc<Sent>,
+    sent: &'static Sent,
     /// What it has said: that nothing but such is sent; or `NOTHING` yet, or `ANYTHING`.
     said: Frames,
 }
 
 impl Sender {
-    pub(super) fn new(sent: &Arc<Sent>) -> Self {
+    pub(super) fn new(sent: &'static Sent) -> Self {
         Self {
-            sent: sent.clone(),
+            sent,
             said: Frames {
                 pool: NOTHING,
                 each: 0,
@@ -205,10 +209,15 @@ impl Sender {
             .find_plain()
             .map(|Plain { pool, each, .. }| Frames { pool, each });
         if frames.is_none_or(|frames| !self.said.covers(frames)) {
-            self.said = self.sent.say(frames).unwrap_or(Frames {
-                pool: ANYTHING,
-                each: 0,
-            });
+            self.said = self.sent.say(frames).unwrap_or(ALL_SORTS);
+        }
+    }
+
+    /// Says that what is about to be sent may be anything.
+    pub(super) fn tell_anything(&mut self) {
+        if self.said != ALL_SORTS {
+            self.sent.say(None);
+            self.said = ALL_SORTS;
         }
     }
 }

@@ -228,7 +228,7 @@ impl Device {
         for queue in 0..queues {
             loop {
                 let room = burst.spare();
-                // SAFETY: started, and no queue is polled elsewhere; as in `RawRx::receive`.
+                // SAFETY: started, and no queue is polled elsewhere; as in `RawRx::receive_behind`.
                 unsafe {
                     let (mbufs, n) = (room.as_mut_ptr().cast(), room.len() as u16);
                     let got = dpdk::lc_rx_burst(self.id, queue, mbufs, n).min(n);

@@ -11,7 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::answer;
 use super::events::Events;
-use super::frames::{Known, Sender};
+use super::frames::{Known, SENT, Sender};
 use super::path::Path;
 
 /// Counts the queues of a port that are in somebody's hands. A port is not stopped before they are back.
@@ -105,7 +105,7 @@ pub(crate) struct RawRx {
     wait: Wait,
     /// Whether the device was asked to interrupt, for a sleep.
     armed: bool,
-    /// Whether `receive` is not to be taken: armed, or there are callbacks.
+    /// Whether there is more to do than to receive: it is armed, or there are callbacks.
     special: bool,
 }
 
@@ -154,7 +154,7 @@ pub(super) unsafe fn queue_pair(
         parked: None,
     };
     let sender = match &known {
-        Known::Sent(sent) => Some(Sender::new(sent)),
+        Known::Sent => Some(Sender::new(&SENT)),
         _ => None,
     };
     let end_of_rx = end(rx);
@@ -189,13 +189,13 @@ impl RawRx {
     /// is received, if [`receive_behind`](Self::receive_behind) is called for.
     #[inline(always)]
     pub(crate) fn receive(&mut self, burst: &mut Burst) -> Option<(usize, u64)> {
-        if self.special || self.end.away() {
+        if self.end.away() || (self.special && self.sees_to_special()) {
             return None;
         }
         let vacant = burst.vacant()?;
         let (mbufs, room) = (vacant.as_mut_ptr().cast(), vacant.len());
         let n = room.min(usize::from(u16::MAX)) as u16;
-        // SAFETY: as in `receive_behind`, and without callbacks this is all that DPDK's own function does.
+        // SAFETY: as in `receive_behind`, and without callbacks, this and tracing are all that DPDK's own function does.
         let got = unsafe {
             let (receive, queue) = self.end.path.of_queue(self.end.queue);
             usize::from(receive(queue, mbufs, n))
@@ -241,6 +241,15 @@ impl RawRx {
         }
     }
 
+    /// Ends what a sleep began; whether there is more than that.
+    #[cold]
+    fn sees_to_special(&mut self) -> bool {
+        if self.armed {
+            self.disarm();
+        }
+        self.special
+    }
+
     /// The sleep is over: no more interrupts.
     #[cold]
     fn disarm(&mut self) {
@@ -270,7 +279,7 @@ impl RawRx {
         let index = self.index;
         let (frames, port_is_right) = match &self.known {
             Known::Own(frames) => (*frames, index == self.end.port),
-            Known::Sent(sent) => match sent.frames() {
+            Known::Sent => match SENT.frames() {
                 Some(frames) => (frames, false),
                 None => return (n, look(burst, index)),
             },
@@ -377,6 +386,9 @@ impl RawTx {
         if self.end.away() {
             return 0;
         }
+        if self.end.callbacks {
+            return self.transmit_with_callbacks(burst);
+        }
         if let Some(sender) = &mut self.sender {
             sender.tell(burst);
         }
@@ -385,19 +397,30 @@ impl RawTx {
         // the only call. The first `n` mbufs are the burst's; those that were sent are the driver's.
         unsafe {
             let mbufs = burst.as_ptr_to_send().cast_mut().cast();
-            let sent = if self.end.callbacks {
-                dpdk::lc_tx_burst(self.end.port, self.end.queue, mbufs, n)
-            } else {
-                // All that DPDK's own function does then.
-                let (transmit, queue) = self.end.path.of_queue(self.end.queue);
-                transmit(queue, mbufs, n)
-            };
+            // Without callbacks, this and tracing are all that DPDK's own function does.
+            let (transmit, queue) = self.end.path.of_queue(self.end.queue);
+            let sent = transmit(queue, mbufs, n);
             if usize::from(sent) >= burst.len() {
                 // As in `receive`: with the number that was known before.
                 burst.forget_all()
             } else {
                 forget_some(burst, sent.min(n))
             }
+        }
+    }
+
+    /// Somebody may change what is sent, and look at it.
+    #[cold]
+    fn transmit_with_callbacks(&mut self, burst: &mut Burst) -> usize {
+        if let Some(sender) = &mut self.sender {
+            sender.tell_anything();
+        }
+        let n = burst.len().min(usize::from(u16::MAX)) as u16;
+        // SAFETY: as in `transmit`.
+        unsafe {
+            let mbufs = burst.as_ptr().cast_mut().cast();
+            let sent = dpdk::lc_tx_burst(self.end.port, self.end.queue, mbufs, n);
+            forget_some(burst, sent.min(n))
         }
     }
 

@@ -120,6 +120,7 @@ impl Running {
             cx: Context {
                 outputs: outputs.collect(),
                 mailboxes: mailboxes.to_vec(),
+                unsent: false,
                 counters: WorkerCounters::new(ports),
                 pool: engine.pool_of(plan),
                 worker: id,

@@ -1,5 +1,6 @@
 //! The engine as a whole, on ports in plain memory.
 
+mod bursts;
 mod crossing;
 mod failures;
 mod rules;

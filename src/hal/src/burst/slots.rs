@@ -25,7 +25,11 @@ impl Burst {
     #[inline(always)]
     pub fn slots(&mut self) -> Slots<'_> {
         self.settle();
-        let (len, plain) = (self.len, self.plain);
+        // Should the slots be leaked, nothing is known of the burst, which is empty then.
+        let (len, plain) = (
+            self.len,
+            core::mem::replace(&mut self.plain, Plain::UNKNOWN),
+        );
         self.len = 0;
         Slots {
             burst: self,

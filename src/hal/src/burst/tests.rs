@@ -308,6 +308,39 @@ fn a_port_that_comes_late_is_there_for_whoever_looks() {
 }
 
 #[test]
+fn an_empty_burst_is_never_known() {
+    let pool = pool(64);
+    let mut burst = Burst::with_capacity(4);
+    pool.alloc_frames(&mut burst, 4, 60);
+    // Leaking them is safe.
+    core::mem::forget(burst.slots());
+    assert_eq!((burst.len(), burst.plain()), (0, None));
+    assert!(burst.vacant().is_some());
+    assert!(Burst::with_capacity(0).vacant().is_none());
+    pool.alloc_burst(&mut burst, 1);
+    assert!(burst.vacant().is_none(), "not empty");
+}
+
+#[test]
+fn lengths_that_a_panic_left_behind_are_not_known() {
+    let pool = pool(64);
+    let mut burst = Burst::with_capacity(4);
+    pool.alloc_frames(&mut burst, 4, 60);
+    let mut left = 2;
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        burst.cut_data(|_| {
+            left -= 1;
+            assert!(left > 0, "on purpose");
+            20
+        })
+    }));
+    assert!(panicked.is_err());
+    assert_eq!((burst.len(), burst.plain()), (4, None));
+    let bytes = burst.cut_data(|_| 20);
+    assert_eq!((bytes, burst.plain()), (80, None));
+}
+
+#[test]
 fn an_mbuf_with_a_request_or_a_clone_is_not_plain() {
     let pool = pool(16);
     let mut mbuf = pool.alloc().unwrap();

@@ -220,7 +220,8 @@ pub struct Ledger {
 pub struct Leak {
     /// Its number within the pool.
     pub index: usize,
-    /// The port that received it last, or `None` if it was allocated for transmission.
+    /// The port that received it last, or `None` if it was allocated for transmission; of a burst that nobody ever looked into, the
+    /// one before that.
     pub port: Option<u16>,
     /// Bytes of its frame.
     pub frame_len: u32,

@@ -114,8 +114,8 @@ fn workers(page: &mut Page, report: &Report) {
             w.generated
         }),
         ("rx_bursts", "Bursts that were not empty.", |w| w.bursts),
-        ("polls", "Turns of the loop.", |w| w.polls),
-        ("empty_polls", "Turns that found nothing.", |w| {
+        ("polls", "Times that the inputs were asked.", |w| w.polls),
+        ("empty_polls", "Times that they gave nothing.", |w| {
             w.empty_polls
         }),
         ("sleeps", "Times it slept.", |w| w.sleeps),

@@ -8,12 +8,8 @@ fn pool(name: &str) -> Mempool {
     Mempool::new(MempoolConfig::new(name, 64)).unwrap()
 }
 
-fn fresh() -> Arc<Sent> {
-    Arc::new(Sent {
-        pool: AtomicUsize::new(NOTHING),
-        each: AtomicU32::new(0),
-        saying: Mutex::new(()),
-    })
+fn fresh() -> &'static Sent {
+    Box::leak(Box::new(Sent::new()))
 }
 
 fn burst(pool: &Mempool, lens: &[u16]) -> Burst {
@@ -32,7 +28,7 @@ fn receivers_know_what_all_senders_have_said() {
     let token = burst(&a, &[60]).as_slice()[0].pool_token();
     let of = |each| Some(Frames { pool: token, each });
     let sent = fresh();
-    let (mut one, mut two) = (Sender::new(&sent), Sender::new(&sent));
+    let (mut one, mut two) = (Sender::new(sent), Sender::new(sent));
     assert_eq!(sent.frames(), None);
     one.tell(&mut burst(&a, &[]));
     assert_eq!(sent.frames(), None, "nothing was sent");
@@ -58,7 +54,7 @@ fn receivers_know_what_all_senders_have_said() {
 fn one_that_is_not_plain_is_enough() {
     let a = pool("a");
     let sent = fresh();
-    let mut sender = Sender::new(&sent);
+    let mut sender = Sender::new(sent);
     sender.tell(&mut burst(&a, &[60, 60]));
     let mut odd = burst(&a, &[60, 60]);
     let clone = odd.as_mut_slice()[1].share(&a).unwrap();
@@ -67,6 +63,59 @@ fn one_that_is_not_plain_is_enough() {
     drop(clone);
     sender.tell(&mut odd);
     assert_eq!(sent.frames(), None);
+}
+
+#[test]
+fn who_does_not_know_what_it_sends_says_so_before() {
+    let a = pool("a");
+    let sent = fresh();
+    let (mut one, mut two) = (Sender::new(sent), Sender::new(sent));
+    one.tell(&mut burst(&a, &[60, 60]));
+    assert!(sent.frames().is_some());
+    two.tell_anything();
+    two.tell_anything();
+    assert_eq!(sent.frames(), None);
+    one.tell(&mut burst(&a, &[60, 60]));
+    assert_eq!(sent.frames(), None);
+}
+
+#[test]
+fn receivers_never_know_more_than_was_said() {
+    let a = pool("a");
+    let token = burst(&a, &[60]).as_slice()[0].pool_token();
+    for round in 0..200 {
+        let sent = fresh();
+        let in_ring = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut sender = Sender::new(sent);
+                for n in 1..=3 {
+                    // The third is another length; in the even rounds, anything.
+                    match n {
+                        3 if round % 2 == 0 => sender.tell_anything(),
+                        3 => sender.tell(&mut burst(&a, &[61])),
+                        _ => sender.tell(&mut burst(&a, &[60])),
+                    }
+                    // As the ring's own index is.
+                    in_ring.store(n, Ordering::Release);
+                }
+            });
+            loop {
+                let n = in_ring.load(Ordering::Acquire);
+                let known = sent.frames();
+                if let Some(frames) = known {
+                    assert_eq!(frames.pool, token);
+                    assert!([0, 60].contains(&frames.each));
+                }
+                if n == 3 {
+                    let each = (round % 2 == 1).then_some(0);
+                    assert_eq!(known.map(|frames| frames.each), each);
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        });
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 /*
  * What Linecard uses of DPDK, with structures of its own: everything whose layout or name differs between
- * releases stays on the other side. DPDK's inline functions become functions here; one call a burst is not
- * measurable.
+ * releases stays on the other side. DPDK's inline functions become functions here; for the two that carry every burst
+ * there is a shorter way (`lc_paths`).
  *
  * Results are 0 or more on success and a negative errno on failure, unless said otherwise.
  */

@@ -17,9 +17,9 @@ fn open(name: &str) -> Box<dyn Port> {
     linecard_dpdk::open(name.parse().unwrap()).unwrap()
 }
 
-fn start(port: &mut dyn Port, index: u16, pool: &Mempool) -> QueuePair {
+fn start(port: &mut dyn Port, pool: &Mempool) -> QueuePair {
     let config = PortConfig {
-        index,
+        index: INDEX,
         ..PortConfig::default()
     };
     port.configure(&config).unwrap();
@@ -65,45 +65,43 @@ fn what_all_have_sent_is_known_until_somebody_sends_something_else() {
     let _lcore = lcore::register();
     let pool = Mempool::new(MempoolConfig::new("rings", 4096)).unwrap();
     let mut burst = Burst::with_capacity(4);
-    {
-        let (mut port, mut other) = (open("dpdk:net_ring0"), open("dpdk:net_ring1"));
-        let mut pair = start(&mut *port, INDEX, &pool);
-        let mut second = start(&mut *other, INDEX, &pool);
-        let mut alike = |pair: &mut QueuePair, n, len| {
-            burst.clear();
-            assert_eq!(pool.alloc_frames(&mut burst, n, len), n);
-            round(pair, &mut burst).map(|plain| plain.each)
-        };
-        // A burst in full, and less than one; and what was sent by two ports.
-        assert_eq!(alike(&mut pair, 4, 60), Some(60));
-        assert_eq!(alike(&mut pair, 3, 60), Some(60));
-        assert_eq!(alike(&mut second, 4, 60), Some(60));
-        assert_eq!(alike(&mut second, 4, 61), Some(0), "of two lengths");
-        assert_eq!(alike(&mut pair, 4, 60), Some(0), "for all");
-        // Nobody said what these are, but they are all alike.
+    let (mut port, mut other) = (open("dpdk:net_ring0"), open("dpdk:net_ring1"));
+    let mut pair = start(&mut *port, &pool);
+    let mut second = start(&mut *other, &pool);
+    let mut alike = |pair: &mut QueuePair, n, len| {
         burst.clear();
-        pool.alloc_burst(&mut burst, 2);
-        burst.iter_mut().for_each(|mbuf| _ = mbuf.append(300));
-        assert!(round(&mut pair, &mut burst).is_some());
-        // A chain: from now on each is looked at.
-        burst.clear();
-        pool.alloc_frames(&mut burst, 2, 60);
-        let tail = pool.alloc().unwrap();
-        burst.as_mut_slice()[1].chain(tail).unwrap();
-        assert_eq!(round(&mut pair, &mut burst), None);
-        burst.clear();
-        pool.alloc_frames(&mut burst, 2, 60);
-        assert!(
-            round(&mut second, &mut burst).is_some(),
-            "looked at, and found"
-        );
-        // What is in a ring when its port ends is freed with it.
-        assert_eq!(pair.tx.transmit(&mut burst), 2);
-        drop((pair, second));
-        port.stop().unwrap();
-        other.stop().unwrap();
-        drop((port, other));
-        pool.flush_cache();
-        assert_eq!(pool.leaks(), []);
-    }
+        assert_eq!(pool.alloc_frames(&mut burst, n, len), n);
+        round(pair, &mut burst).map(|plain| plain.each)
+    };
+    // A burst in full, and less than one; and what was sent by two ports.
+    assert_eq!(alike(&mut pair, 4, 60), Some(60));
+    assert_eq!(alike(&mut pair, 3, 60), Some(60));
+    assert_eq!(alike(&mut second, 4, 60), Some(60));
+    assert_eq!(alike(&mut second, 4, 61), Some(0), "of two lengths");
+    assert_eq!(alike(&mut pair, 4, 60), Some(0), "for all");
+    // Nobody said what these are, but they are all alike.
+    burst.clear();
+    pool.alloc_burst(&mut burst, 2);
+    burst.iter_mut().for_each(|mbuf| _ = mbuf.append(300));
+    assert!(round(&mut pair, &mut burst).is_some());
+    // A chain: from now on each is looked at.
+    burst.clear();
+    pool.alloc_frames(&mut burst, 2, 60);
+    let tail = pool.alloc().unwrap();
+    burst.as_mut_slice()[1].chain(tail).unwrap();
+    assert_eq!(round(&mut pair, &mut burst), None);
+    burst.clear();
+    pool.alloc_frames(&mut burst, 2, 60);
+    assert!(
+        round(&mut second, &mut burst).is_some(),
+        "looked at, and found"
+    );
+    // What is in a ring when its port ends is freed with it.
+    assert_eq!(pair.tx.transmit(&mut burst), 2);
+    drop((pair, second));
+    port.stop().unwrap();
+    other.stop().unwrap();
+    drop((port, other));
+    pool.flush_cache();
+    assert_eq!(pool.leaks(), []);
 }

@@ -41,8 +41,9 @@ impl Source {
         }
         for (port, template) in (0..).zip(&self.templates) {
             let n = room(cx, port);
-            cx.pool()
-                .alloc_frames(&mut self.burst, n, template.len() as u16);
+            // None, if they do not fit into an mbuf, as ones of 2¹⁶ bytes never do.
+            let len = u16::try_from(template.len()).unwrap_or(u16::MAX);
+            cx.pool().alloc_frames(&mut self.burst, n, len);
             self.burst.change_data(|data| {
                 data.copy_from_slice(template);
                 true

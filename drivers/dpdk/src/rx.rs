@@ -1,16 +1,22 @@
 //! Receiving: a burst of the driver's, in place, and what our side of an mbuf still lacks.
 
+use std::any::Any;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use linecard_hal::{Burst, MbufFlags, PortError, PortErrorKind, QueueState, RxQueue, RxStats};
+use linecard_hal::port::{self, Forwarded, Takes};
+use linecard_hal::{
+    Burst, MbufFlags, PortError, PortErrorKind, QueueState, RxQueue, RxStats, TxQueue,
+};
 
 use crate::lcore::Hold;
 use crate::port::Estate;
 use crate::sys;
 use crate::sys::events::Events;
+use crate::sys::frames::Frames;
 use crate::sys::queue::RawRx;
+use crate::tx::Tx;
 
 /// What the queues of a port have in common.
 #[derive(Debug)]
@@ -66,6 +72,25 @@ pub(crate) struct Rx {
 }
 
 impl Rx {
+    /// What all frames that come are like, if they may go straight to `tx`.
+    #[inline(always)]
+    fn passes_to(&self, tx: &Tx, burst: &Burst) -> Option<Frames> {
+        let frames = self.raw.passes_to(&tx.raw, burst)?;
+        (!self.strips && tx.agrees(frames)).then_some(frames)
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, tx: &mut Tx, burst: &mut Burst, most: u16, frames: Frames) -> Forwarded {
+        let (done, left) = self.raw.pass(&mut tx.raw, burst, most, frames);
+        let sent = u64::from(done.sent);
+        let bytes = sent * u64::from(frames.each);
+        self.stats.packets += sent + burst.len() as u64;
+        self.stats.bytes += bytes + left;
+        tx.stats.packets += sent;
+        tx.stats.bytes += bytes;
+        done
+    }
+
     /// For what is not so usual: behind other frames, or with tags taken off.
     #[inline(never)]
     fn receive_behind(&mut self, burst: &mut Burst) -> usize {
@@ -112,6 +137,22 @@ impl RxQueue for Rx {
             return n;
         }
         self.receive_behind(burst)
+    }
+
+    fn forward(
+        &mut self,
+        tx: &mut dyn TxQueue,
+        burst: &mut Burst,
+        most: u16,
+        takes: Takes,
+    ) -> Forwarded {
+        match (&mut *tx as &mut dyn Any).downcast_mut::<Tx>() {
+            Some(tx) => match self.passes_to(tx, burst) {
+                Some(frames) => self.pass(tx, burst, most, frames),
+                None => port::forward(self, tx, burst, most, takes),
+            },
+            None => port::forward(self, tx, burst, most, takes),
+        }
     }
 
     fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {

@@ -8,6 +8,7 @@ use linecard_hal::{Burst, Mbuf, MbufFlags, PortError, QueueState, TxQueue, TxSta
 use crate::lcore::Hold;
 use crate::port::Estate;
 use crate::rx::Shared;
+use crate::sys::frames::Frames;
 use crate::sys::pool::RtePool;
 use crate::sys::queue::RawTx;
 
@@ -69,6 +70,14 @@ impl Tx {
             0 => all_fit(burst, self.longest),
             each => !misfits(each as usize, self.longest),
         }
+    }
+
+    /// Whether frames like these need no look and are no news to anybody.
+    #[inline(always)]
+    pub(crate) fn agrees(&self, frames: Frames) -> bool {
+        frames.pool == self.usual
+            && (self.longest == ANY_LENGTH || !misfits(frames.each as usize, self.longest))
+            && self.raw.has_told(frames)
     }
 
     /// Looks at each frame before it is sent.

@@ -4,6 +4,7 @@
 
 use linecard_dpdk::{EalConfig, Pages};
 use linecard_hal::burst::Plain;
+use linecard_hal::port::Takes;
 use linecard_hal::{Burst, Mempool, MempoolConfig, Port, PortConfig, QueuePair, lcore};
 
 const INDEX: u16 = 7;
@@ -60,6 +61,67 @@ fn round(pair: &mut QueuePair, burst: &mut Burst) -> Option<Plain> {
     known
 }
 
+/// `n` frames of 60 bytes, numbered from `first` on.
+fn numbered(pool: &Mempool, burst: &mut Burst, n: usize, first: u8) {
+    assert_eq!(pool.alloc_frames(burst, n, 60), n);
+    for (data, number) in burst.iter_mut().zip(first..) {
+        data.data_mut().unwrap()[0] = number;
+    }
+}
+
+fn numbers(burst: &Burst) -> Vec<u8> {
+    burst.iter().map(|mbuf| mbuf.data()[0]).collect()
+}
+
+/// What comes out of one ring goes straight into the other, as long as there is room, and in order; every frame is counted
+/// once. Both rings are empty before and after.
+fn passes_into_a_ring_that_fills_up(from: &mut QueuePair, to: &mut QueuePair, pool: &Mempool) {
+    let mut burst = Burst::with_capacity(4);
+    let mut held = 0;
+    loop {
+        numbered(pool, &mut burst, 4, 100);
+        held += to.tx.transmit(&mut burst);
+        if !burst.is_empty() {
+            break;
+        }
+    }
+    for n in [4, 2] {
+        let mut some = Burst::with_capacity(n);
+        assert_eq!(to.rx.receive(&mut some), n);
+        held -= n;
+    }
+    burst.clear();
+    for first in [0, 4, 8] {
+        numbered(pool, &mut burst, 4, first);
+        assert_eq!(from.tx.transmit(&mut burst), 4);
+    }
+    let before = (from.rx.stats(), to.tx.stats());
+    let mut forward = |burst: &mut Burst| {
+        let done = from.rx.forward(&mut *to.tx, burst, 9, Takes::Plain);
+        (done.asked, done.last, done.sent)
+    };
+    assert_eq!(forward(&mut burst), (2, 4, 6), "two more, and it is full");
+    assert_eq!(numbers(&burst), [6, 7]);
+    assert!(burst.iter().all(|mbuf| mbuf.port() == INDEX));
+    burst.clear();
+    assert_eq!(forward(&mut burst), (1, 4, 0), "full");
+    assert_eq!(numbers(&burst), [8, 9, 10, 11]);
+    burst.clear();
+    assert_eq!(forward(&mut burst), (1, 0, 0), "none left");
+    let after = (from.rx.stats(), to.tx.stats());
+    assert_eq!(after.0.packets - before.0.packets, 12);
+    assert_eq!(after.0.bytes - before.0.bytes, 12 * 60);
+    assert_eq!(after.1.packets - before.1.packets, 6);
+    assert_eq!(after.1.bytes - before.1.bytes, 6 * 60);
+    let mut came = Vec::new();
+    while to.rx.receive(&mut burst) > 0 {
+        came.extend(numbers(&burst));
+        burst.clear();
+    }
+    assert_eq!(came.len(), held + 6);
+    assert_eq!(came[held..], [0, 1, 2, 3, 4, 5]);
+}
+
 #[test]
 fn what_all_have_sent_is_known_until_somebody_sends_something_else() {
     let _lcore = lcore::register();
@@ -68,6 +130,8 @@ fn what_all_have_sent_is_known_until_somebody_sends_something_else() {
     let (mut port, mut other) = (open("dpdk:net_ring0"), open("dpdk:net_ring1"));
     let mut pair = start(&mut *port, &pool);
     let mut second = start(&mut *other, &pool);
+    // With all that is to be known, and, further on, with less of it.
+    passes_into_a_ring_that_fills_up(&mut pair, &mut second, &pool);
     let mut alike = |pair: &mut QueuePair, n, len| {
         burst.clear();
         assert_eq!(pool.alloc_frames(&mut burst, n, len), n);
@@ -79,6 +143,8 @@ fn what_all_have_sent_is_known_until_somebody_sends_something_else() {
     assert_eq!(alike(&mut second, 4, 60), Some(60));
     assert_eq!(alike(&mut second, 4, 61), Some(0), "of two lengths");
     assert_eq!(alike(&mut pair, 4, 60), Some(0), "for all");
+    burst.clear();
+    passes_into_a_ring_that_fills_up(&mut pair, &mut second, &pool);
     // Nobody said what these are, but they are all alike.
     burst.clear();
     pool.alloc_burst(&mut burst, 2);

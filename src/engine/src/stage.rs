@@ -170,6 +170,13 @@ pub trait Stage: Send {
         }
     }
 
+    /// Where all that `port` receives leaves, if it does so as it is and this never changes: such frames may go from queue to
+    /// queue without being shown to the stage. Asked once, on the worker.
+    fn route(&self, port: PortIndex) -> Option<PortIndex> {
+        let _ = port;
+        None
+    }
+
     /// Whether [`generate`](Self::generate) is to be called in every turn.
     fn is_source(&self) -> bool {
         false

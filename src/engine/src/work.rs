@@ -8,7 +8,7 @@ use linecard_hal::{Burst, Mbuf};
 use crate::bell::{Bell, Wake};
 use crate::context::Context;
 use crate::protocol::{Host, Nest};
-use crate::stage::Stage;
+use crate::stage::{PortIndex, Stage};
 
 /// The one or the other. Asked once a burst, and always answered alike.
 pub(crate) enum Work {
@@ -22,6 +22,14 @@ impl Work {
         match self {
             Self::Stage(stage) => stage.attach(&Wake::new(bell)),
             Self::Protocols(host) => host.attach(bell, cx),
+        }
+    }
+
+    /// Where frames of `port` go without being processed.
+    pub(crate) fn route(&self, port: PortIndex) -> Option<PortIndex> {
+        match self {
+            Self::Stage(stage) => stage.route(port),
+            Self::Protocols(_) => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The worker: one pinned thread and its loop.
 //!
-//! The packet's path through Linecard is [`Worker::turn`]: receive, process, transmit, mailbox. All
-//! else here happens between turns.
+//! The packet's path through Linecard is [`Worker::turn`]: receive, process, transmit, mailbox; or, for what a stage only lets
+//! pass ([`Stage::route`](crate::Stage::route)), from queue to queue. All else here happens between turns.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -23,6 +23,48 @@ use crate::work::Work;
 pub(crate) struct Input {
     pub(crate) port: PortIndex,
     pub(crate) rx: Box<dyn RxQueue>,
+    /// Where its frames go without the stage, known once the worker is attached.
+    pub(crate) route: Option<PortIndex>,
+}
+
+impl Input {
+    /// Receives a burst, and has it processed; returns its frames.
+    #[inline(always)]
+    fn process(&mut self, burst: &mut Burst, work: &mut Work, cx: &mut Context) -> usize {
+        let received = self.rx.receive(burst);
+        if received == 0 {
+            return 0;
+        }
+        if cx.taps.any() {
+            cx.taps.received(self.port, burst);
+        }
+        cx.port = self.port;
+        cx.counters.rx += received as u64;
+        cx.counters.bursts += 1;
+        work.process(burst, cx);
+        if !burst.is_empty() {
+            cx.drop_burst(DropReason::Unclaimed, burst);
+        }
+        received
+    }
+
+    /// Passes bursts from queue to queue, up to `most`; `None` if that is not all there is to do with them, or not now.
+    #[inline(always)]
+    fn pass_on(&mut self, burst: &mut Burst, cx: &mut Context, most: u16) -> Option<Turn> {
+        let route = self.route?;
+        let done = cx.straight(route)?.pull(&mut *self.rx, burst, most);
+        let frames = done.sent as usize + burst.len();
+        cx.counters.rx += frames as u64;
+        cx.counters.bursts += u64::from(done.asked) - u64::from(done.last == 0);
+        if !burst.is_empty() {
+            cx.forward_rest(route, burst);
+        }
+        Some(Turn {
+            rounds: done.asked,
+            frames,
+            last: done.last.into(),
+        })
+    }
 }
 
 /// What all workers of an engine share.
@@ -77,12 +119,13 @@ pub(crate) struct Worker {
     pub(crate) mail: usize,
 }
 
-/// What a turn was.
+/// What came of a turn, or of its inputs.
+#[derive(Default)]
 struct Turn {
-    /// Times that the inputs were asked.
-    rounds: u32,
+    /// Times that the inputs were asked: the one that was asked most.
+    rounds: u16,
     frames: usize,
-    /// How many of the frames came last: in the last round, or from elsewhere.
+    /// How many of the frames came last: when each input was last asked, or from elsewhere.
     last: usize,
 }
 
@@ -99,7 +142,7 @@ pub(crate) enum Ending {
 
 /// Rounds of the inputs at most that are timed together, if each but the last gives a burst or more: reading the clock costs as
 /// much as a frame or two. An empty round behind such rounds counts as busy with them.
-const ROUNDS: u32 = 4;
+const ROUNDS: u16 = 4;
 
 /// How long a stopping worker tries to send what waits.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -149,6 +192,7 @@ impl Worker {
     pub(crate) fn attach(&mut self) -> Result<(), PortError> {
         for input in &mut self.inputs {
             input.rx.attach()?;
+            input.route = self.work.route(input.port);
         }
         for output in &mut self.cx.outputs {
             output.attach()?;
@@ -224,64 +268,73 @@ impl Worker {
         self.cx.cycles
     }
 
-    /// One turn: every input, the mailbox, the stage's own frames; then everything out. The inputs are asked `most` times
+    /// One turn: every input, the mailbox, the stage's own frames; then everything out. The inputs are asked up to `most` times
     /// before the rest, as long as there is no rest: bursts come in full and go straight out, there is no mail, and the stage
     /// only answers.
     #[inline(always)]
-    fn turn(&mut self, most: u32) -> Turn {
+    fn turn(&mut self, most: u16) -> Turn {
         self.cx.taps.refresh();
-        let (mut rounds, mut before) = (1, 0);
-        let mut frames = self.receive();
-        if most > 1 && frames >= self.cx.burst_size && self.work.is_only_answering() {
-            while frames >= self.cx.burst_size
-                && rounds < most
-                && !self.cx.unsent
-                && self.inbox.ring.is_empty()
-            {
-                rounds += 1;
-                before += frames;
-                frames = self.receive();
-            }
+        let most = if self.work.is_only_answering() {
+            most
+        } else {
+            1
+        };
+        let mut turn = self.receive(most);
+        while turn.rounds < most
+            && turn.last >= self.cx.burst_size
+            && !self.cx.unsent
+            && self.inbox.ring.is_empty()
+        {
+            let next = self.receive(most - turn.rounds);
+            turn.rounds += next.rounds;
+            turn.frames += next.frames;
+            turn.last = next.last;
         }
-        frames += self.open_mail();
+        let mail = self.open_mail();
+        turn.frames += mail;
+        turn.last += mail;
         if self.work.is_source(&self.cx) {
             let before = self.cx.counters.generated;
             self.work.generate(&mut self.cx);
-            frames += (self.cx.counters.generated - before) as usize;
+            let generated = (self.cx.counters.generated - before) as usize;
+            turn.frames += generated;
+            turn.last += generated;
         }
         self.cx.transmit();
         self.settle_mail();
-        let turn = Turn {
-            rounds,
-            frames: before + frames,
-            last: frames,
-        };
         self.account(&turn);
         turn
     }
 
-    /// Receives a burst from each input, and has it processed.
+    /// Asks each input for a burst, or for up to `most` if they go straight out.
     #[inline(always)]
-    fn receive(&mut self) -> usize {
-        let mut frames = 0;
-        for input in &mut self.inputs {
-            let received = input.rx.receive(&mut self.burst);
-            if received == 0 {
-                continue;
-            }
-            if self.cx.taps.any() {
-                self.cx.taps.received(input.port, &self.burst);
-            }
-            frames += received;
-            self.cx.port = input.port;
-            self.cx.counters.rx += received as u64;
-            self.cx.counters.bursts += 1;
-            self.work.process(&mut self.burst, &mut self.cx);
-            if !self.burst.is_empty() {
-                self.cx.drop_burst(DropReason::Unclaimed, &mut self.burst);
+    fn receive(&mut self, most: u16) -> Turn {
+        let mut turn = Turn {
+            rounds: 1,
+            ..Turn::default()
+        };
+        let Self {
+            inputs,
+            work,
+            burst,
+            cx,
+            ..
+        } = self;
+        for input in inputs {
+            match input.pass_on(burst, cx, most) {
+                Some(passed) => {
+                    turn.rounds = turn.rounds.max(passed.rounds);
+                    turn.frames += passed.frames;
+                    turn.last += passed.last;
+                }
+                None => {
+                    let frames = input.process(burst, work, cx);
+                    turn.frames += frames;
+                    turn.last += frames;
+                }
             }
         }
-        frames
+        turn
     }
 
     /// Takes over frames from other workers, a burst at most.

@@ -13,6 +13,7 @@
 //!   device ─► RxQueue::receive ─► burst of mbufs ─► stage ─► TxQueue::transmit ─► device
 //! ```
 
+use std::any::Any;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -277,6 +278,19 @@ pub trait RxQueue: Send {
     /// many. Never blocks. Each mbuf has its port, lengths and flags set.
     fn receive(&mut self, burst: &mut Burst) -> usize;
 
+    /// Receives into `burst`, which is empty, and sends it by `tx` as it is, up to `most` times: see [`forward`], which is
+    /// what this does. To be overridden only for a queue whose `tx` is of a type that it knows: the compiler then makes
+    /// one function of both, without calls between them.
+    fn forward(
+        &mut self,
+        tx: &mut dyn TxQueue,
+        burst: &mut Burst,
+        most: u16,
+        takes: Takes,
+    ) -> Forwarded {
+        forward(self, tx, burst, most, takes)
+    }
+
     /// Makes the queue ready to wake a sleeper and returns what to wait on for reading. If a frame is
     /// there already, it is readable at once. `None` if the queue cannot be waited on; the worker
     /// then sleeps for short times.
@@ -300,7 +314,7 @@ pub trait RxQueue: Send {
 }
 
 /// One transmit queue: data plane. Owned by one worker.
-pub trait TxQueue: Send {
+pub trait TxQueue: Send + Any {
     /// Called once on the worker's thread before the first burst, for what is bound to a thread.
     fn attach(&mut self) -> Result<(), PortError> {
         Ok(())
@@ -325,6 +339,51 @@ pub trait TxQueue: Send {
 
     /// What it has counted.
     fn stats(&mut self) -> TxStats;
+}
+
+/// What a transmit queue takes without work before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// All that can come.
+    Anything,
+    /// Bursts that are known to be [plain](Burst::plain), and perhaps others.
+    Plain,
+}
+
+/// What became of [`forward`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// How many times the receive queue was asked.
+    pub asked: u16,
+    /// Frames that it gave the last time.
+    pub last: u16,
+    /// Frames that the transmit queue took. Whatever was received beyond these is left in the burst.
+    pub sent: u32,
+}
+
+/// Receives into `burst`, which is empty, and sends it at once, up to `most` times; ends before that with what is not for it
+/// to send: a burst that is not full, and so may wait for more, and one that `tx` does not take for certain or not all of.
+#[inline(always)]
+pub fn forward<R: RxQueue + ?Sized, T: TxQueue + ?Sized>(
+    rx: &mut R,
+    tx: &mut T,
+    burst: &mut Burst,
+    most: u16,
+    takes: Takes,
+) -> Forwarded {
+    let mut done = Forwarded::default();
+    while done.asked < most {
+        done.asked += 1;
+        done.last = rx.receive(burst) as u16;
+        if burst.room() > 0 || takes == Takes::Plain && burst.plain().is_none() {
+            break;
+        }
+        done.sent += tx.transmit(burst) as u32;
+        if !burst.is_empty() {
+            break;
+        }
+    }
+    done
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! A port that runs, its pool, and the books that have to balance when it stops.
 //!
-//! A case opens it, lets it send (`send.rs`) and receive (`receive.rs`), and stops it: then the queues'
+//! A case opens it, lets it send (`send.rs`), receive (`receive.rs`) or both at once (`forward.rs`), and stops it: then the queues'
 //! statistics must be what the case did (`books.rs`), and every mbuf must be home.
 
 mod books;
+mod forward;
 mod receive;
 mod send;
 

@@ -3,7 +3,7 @@
 use linecard_hal::{Burst, PortConfig};
 
 use crate::bench::{Bench, WINDOW, usual};
-use crate::frame::{numbered, several};
+use crate::frame::{number, numbered, several};
 use crate::rig::{Need, Sink, Source};
 use crate::{Stand, Step, ensure};
 
@@ -129,6 +129,36 @@ fn received_bursts(bench: &mut Bench<'_>, frames: &[Vec<u8>]) -> Step {
         }
     }
     Ok(())
+}
+
+pub(super) fn forwards(stand: &mut Stand) -> Step {
+    let len = 80;
+    let frames: Vec<_> = (0..200).map(|n| numbered(n, len)).collect();
+    let mut bench = Bench::usual_with(stand, &frames)?;
+    match bench.source() {
+        Source::Endless => {
+            let len = bench.receive(1)?[0].1.frame_len();
+            bench.forward(1000, len)?;
+        }
+        Source::Loop => {
+            // Not offered, which would wait for them.
+            let mut burst = Burst::with_capacity(frames.len());
+            burst.extend(bench.mbufs(&frames)?);
+            bench.transmit_once(0, &mut burst)?;
+            ensure!(burst.is_empty(), "no room for {} frames", frames.len());
+            bench.forward(1000, len)?;
+            let mut got = bench.receive(frames.len())?;
+            // They have gone round several times, and not all as often.
+            got.sort_by_key(|(_, mbuf)| number(mbuf.data()));
+            bench.same(&frames, got)?;
+        }
+        Source::FarEnd | Source::Recorded => {
+            bench.offer(&frames)?;
+            bench.forward(frames.len(), len)?;
+            bench.expect_sent(&frames)?;
+        }
+    }
+    bench.finish()
 }
 
 pub(super) fn descriptors(stand: &mut Stand) -> Step {

@@ -38,6 +38,11 @@ pub const CASES: &[Case] = &[
         run: frames::bursts,
     },
     Case {
+        name: "forwards",
+        about: "what a queue receives it sends again: full bursts straight, what does not fill one stays in the burst",
+        run: frames::forwards,
+    },
+    Case {
         name: "descriptors",
         about: "bursts of 512 mbufs with 64 descriptors",
         run: frames::descriptors,

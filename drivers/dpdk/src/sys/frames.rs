@@ -7,8 +7,8 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use linecard_hal::Burst;
 use linecard_hal::burst::Plain;
+use linecard_hal::{Burst, Mbuf};
 
 use super::port::Info;
 
@@ -71,11 +71,11 @@ pub(super) enum Known {
 
 /// Frames that are plain mbufs of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     /// What the headers name as their pool.
-    pub(super) pool: usize,
+    pub(crate) pool: usize,
     /// Bytes of each, if they all have as many; else 0.
-    pub(super) each: u32,
+    pub(crate) each: u32,
 }
 
 impl Frames {
@@ -88,6 +88,15 @@ impl Frames {
             each => each.wrapping_mul(n as u32).into(),
         };
         Plain { pool, bytes, each }
+    }
+
+    /// Whether these are such.
+    pub(super) fn are(self, mbufs: &[Mbuf]) -> bool {
+        let is_one = |mbuf: &Mbuf| {
+            let len = [mbuf.frame_len(), 0].contains(&(self.each as usize));
+            mbuf.pool_token() == self.pool && mbuf.is_plain() && len
+        };
+        mbufs.iter().all(is_one)
     }
 
     /// Whether nothing new is said of frames like `other`.
@@ -188,6 +197,12 @@ impl Sender {
                 each: 0,
             },
         }
+    }
+
+    /// Whether such may be sent without another word.
+    #[inline(always)]
+    pub(super) fn has_said(&self, frames: Frames) -> bool {
+        self.said == frames
     }
 
     /// Says what is about to be sent, if that is news.

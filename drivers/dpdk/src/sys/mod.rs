@@ -4,7 +4,7 @@
 pub(crate) mod eal;
 pub(crate) mod events;
 pub(crate) mod flow;
-mod frames;
+pub(crate) mod frames;
 pub(crate) mod memory;
 mod path;
 pub(crate) mod pool;

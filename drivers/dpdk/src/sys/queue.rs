@@ -14,6 +14,8 @@ use super::events::Events;
 use super::frames::{Known, SENT, Sender};
 use super::path::Path;
 
+mod pass;
+
 /// Counts the queues of a port that are in somebody's hands. A port is not stopped before they are back.
 #[derive(Debug, Clone)]
 pub(crate) struct Lent(Arc<AtomicUsize>);

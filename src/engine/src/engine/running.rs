@@ -94,6 +94,7 @@ impl Running {
                 inputs.push(Input {
                     port: assigned.port as u16,
                     rx,
+                    route: None,
                 });
                 ways_out[assigned.port] = Some(tx);
             }

@@ -7,11 +7,22 @@ use proptest::prelude::*;
 
 use super::{config, engine, frames, run_to_end};
 use crate::testing::TestPort;
-use crate::{Context, EngineConfig, Report, Stage};
+use crate::{Context, EngineConfig, PortIndex, Report, Stage};
 
 /// Sends what one port receives out of the other, burst by burst; panics behind the burst of this number.
-struct Pass {
+pub(super) struct Pass {
+    /// Whether it says so before.
+    routes: bool,
     panics_behind: Option<usize>,
+}
+
+impl Pass {
+    pub(super) fn routed() -> Box<dyn Stage> {
+        Box::new(Self {
+            routes: true,
+            panics_behind: None,
+        })
+    }
 }
 
 impl Stage for Pass {
@@ -22,11 +33,16 @@ impl Stage for Pass {
             *left -= 1;
         }
     }
+
+    fn route(&self, port: PortIndex) -> Option<PortIndex> {
+        self.routes.then_some(port ^ 1)
+    }
 }
 
-fn run(ports: &[TestPort; 2], config: EngineConfig) -> Report {
-    let stage = |_| -> Box<dyn Stage> {
+fn run(ports: &[TestPort; 2], config: EngineConfig, routes: bool) -> Report {
+    let stage = move |_| -> Box<dyn Stage> {
         Box::new(Pass {
+            routes,
             panics_behind: None,
         })
     };
@@ -45,10 +61,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Frames keep their order, and every one is counted once, however much the queue takes of each burst; and whether a burst can go
-    /// as a whole or each frame has to be looked at (`looks`).
+    /// as a whole or each frame has to be looked at (`looks`), and whether it is shown to the stage or not (`routes`).
     #[test]
     fn order_and_account_hold_whatever_the_queue_takes(
-        n in 0usize..1500, m in 0usize..300, burst in 1usize..70, looks: bool,
+        n in 0usize..1500, m in 0usize..300, burst in 1usize..70, looks: bool, routes: bool,
         takes in prop::collection::vec(prop_oneof![Just(0), Just(usize::MAX), 0usize..70], 0..80),
     ) {
         let mut ports = [TestPort::new("a", 1, frames(n)), TestPort::new("b", 1, frames(m))];
@@ -57,9 +73,12 @@ proptest! {
             ports[0].offloads |= Offloads::RX_SUPER_FRAMES;
         }
         ports[1].wire.lock().unwrap().takes = takes.into();
-        let report = run(&ports, EngineConfig { burst, ..config() });
+        let report = run(&ports, EngineConfig { burst, ..config() }, routes);
         prop_assert!(report.is_clean(), "{report:#?}");
         prop_assert_eq!(report.account.rx as usize, n + m);
+        // Everything is there from the start.
+        let bursts: u64 = report.workers.iter().map(|worker| worker.bursts).sum();
+        prop_assert_eq!(bursts as usize, n.div_ceil(burst) + m.div_ceil(burst));
         prop_assert_eq!(ports[0].sent(), frames(m));
         let sent = ports[1].sent();
         prop_assert_eq!(report.ports[1].tx as usize, sent.len());
@@ -77,7 +96,7 @@ proptest! {
         let ports = [TestPort::new("a", 1, frames(1000)), TestPort::new("b", 1, vec![])];
         ports[1].wire.lock().unwrap().takes = takes.into();
         let running = engine(&ports, config())
-            .start(move |_| Box::new(Pass { panics_behind: Some(behind) }))
+            .start(move |_| Box::new(Pass { routes: false, panics_behind: Some(behind) }))
             .unwrap();
         let report = run_to_end(running);
         prop_assert!(report.account.rx > 0);

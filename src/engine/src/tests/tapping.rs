@@ -5,14 +5,23 @@ use std::time::Duration;
 
 use linecard_hal::{Mbuf, SimClock, Way};
 
+use super::bursts::Pass;
 use super::{config, engine, forward, frames};
 use crate::blocks::record_len;
 use crate::tap::{Direction, MOST_TAPS, Select, Tap, TapConfig, TapCounts};
 use crate::testing::TestPort;
-use crate::{EngineConfig, Stepped};
+use crate::{EngineConfig, Stage, Stepped};
 
 /// An engine that forwards `n` frames from its first port to its second, not yet begun.
 fn forwarder(n: usize, room: usize) -> (Stepped, TestPort, SimClock) {
+    forwarder_by(|| Box::new(forward), n, room)
+}
+
+fn forwarder_by(
+    stage: fn() -> Box<dyn Stage>,
+    n: usize,
+    room: usize,
+) -> (Stepped, TestPort, SimClock) {
     let (a, b) = (
         TestPort::new("a", 1, frames(n)),
         TestPort::new("b", 1, vec![]),
@@ -20,7 +29,7 @@ fn forwarder(n: usize, room: usize) -> (Stepped, TestPort, SimClock) {
     b.wire.lock().unwrap().room = room;
     let clock = SimClock::new();
     let ports = [a, b.clone()];
-    let stepped = engine(&ports, config()).step(|_| Box::new(forward), clock.clone());
+    let stepped = engine(&ports, config()).step(|_| stage(), clock.clone());
     (stepped.unwrap(), b, clock)
 }
 
@@ -64,7 +73,14 @@ fn both() -> TapConfig {
 
 #[test]
 fn what_passes_is_copied_in_both_directions_with_its_time() {
-    let (mut engine, _, clock) = forwarder(100, usize::MAX);
+    // Frame by frame; and what goes from queue to queue as long as nobody wants to see it.
+    for stage in [|| Box::new(forward) as _, || Pass::routed()] {
+        is_copied_in_both_directions(stage);
+    }
+}
+
+fn is_copied_in_both_directions(stage: fn() -> Box<dyn Stage>) {
+    let (mut engine, _, clock) = forwarder_by(stage, 100, usize::MAX);
     let mut tap = engine.taps().attach(&both()).unwrap();
     run(&mut engine, &clock);
     let copied = drain(&mut tap);

@@ -176,6 +176,10 @@ impl Stage for Io {
     fn process(&mut self, burst: &mut Burst, cx: &mut Context) {
         cx.forward_burst(partner(&self.partners, cx.port()), burst);
     }
+
+    fn route(&self, port: PortIndex) -> Option<PortIndex> {
+        Some(partner(&self.partners, port))
+    }
 }
 
 struct RxDrop;

@@ -110,6 +110,10 @@ impl<S: Stage> Stage for TxFirst<S> {
         self.inner.process(burst, cx);
     }
 
+    fn route(&self, port: PortIndex) -> Option<PortIndex> {
+        self.inner.route(port)
+    }
+
     fn is_source(&self) -> bool {
         self.left > 0
     }

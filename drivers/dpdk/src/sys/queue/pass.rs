@@ -1,0 +1,110 @@
+//! From queue to queue, without a look at what passes.
+//!
+//! What `receive` and `transmit` do for a burst is mostly to see whether anything is out of the ordinary, and to write down for
+//! the other what is known. Between two queues of this driver, with frames that are all alike, both are done once for
+//! several bursts.
+
+use linecard_hal::Burst;
+use linecard_hal::port::Forwarded;
+
+use super::{Known, RawRx, RawTx, SENT};
+use crate::sys::frames::Frames;
+
+impl RawRx {
+    /// What all frames that come are like, if by `burst` they may go straight to `tx` as far as the queues are concerned.
+    #[inline(always)]
+    pub(crate) fn passes_to(&self, tx: &RawTx, burst: &Burst) -> Option<Frames> {
+        let frames = match &self.known {
+            Known::Own(frames) => *frames,
+            Known::Sent => SENT.frames()?,
+            Known::Nothing => return None,
+        };
+        let ordinary = !self.end.away() && !self.special && !tx.end.away();
+        let countable = burst.is_empty() && burst.capacity() <= usize::from(u16::MAX);
+        (frames.each != 0 && ordinary && countable).then_some(frames)
+    }
+
+    /// Receives into `burst` and sends it by `tx`, up to `most` times, at least once; ends before that behind a burst that is not
+    /// full, that is of other frames, or of which not all was taken. `passes_to` has just said that it may. Returns the bytes of what is
+    /// left in the burst, too.
+    ///
+    /// Every pool of theirs must be known to the driver: as for [`RawTx::transmit`].
+    #[inline(always)]
+    pub(crate) fn pass(
+        &mut self,
+        tx: &mut RawTx,
+        burst: &mut Burst,
+        most: u16,
+        frames: Frames,
+    ) -> (Forwarded, u64) {
+        let slots = burst.vacant().unwrap_or_default();
+        // The drivers' from here on: nobody uses the burst as long as mbufs are on their way through it.
+        let (mbufs, room) = (slots.as_mut_ptr(), slots.len() as u16);
+        let mut whole = 0;
+        let (got, sent) = loop {
+            // SAFETY: as in `receive`.
+            let got = unsafe {
+                let (receive, queue) = self.end.path.of_queue(self.end.queue);
+                receive(queue, mbufs.cast(), room)
+            };
+            if got < room || !self.gives(frames) {
+                break (got, 0);
+            }
+            // SAFETY: as many mbufs were just received.
+            debug_assert!(
+                frames.are(unsafe { core::slice::from_raw_parts(mbufs.cast(), usize::from(room)) })
+            );
+            // SAFETY: as in `RawTx::transmit`: these are the mbufs that were just received, and nobody else has them.
+            let sent = unsafe {
+                let (transmit, queue) = tx.end.path.of_queue(tx.end.queue);
+                transmit(queue, mbufs.cast(), room)
+            };
+            if sent < room {
+                break (got, sent);
+            }
+            whole += 1;
+            if whole >= most {
+                break (0, 0);
+            }
+        };
+        let mut done = Forwarded {
+            asked: whole,
+            last: room,
+            sent: u32::from(whole) * u32::from(room) + u32::from(sent),
+        };
+        if whole >= most {
+            return (done, 0);
+        }
+        done.asked += 1;
+        done.last = got;
+        (done, self.take_rest(burst, sent, got))
+    }
+
+    /// Whether what has come out of the driver by now was all like this.
+    #[inline(always)]
+    fn gives(&self, frames: Frames) -> bool {
+        !matches!(self.known, Known::Sent) || SENT.frames() == Some(frames)
+    }
+
+    /// Of `all` mbufs that the driver has written into an empty burst, the first `sent` are somebody else's again; returns the bytes
+    /// of the others.
+    #[inline(never)]
+    fn take_rest(&self, burst: &mut Burst, sent: u16, all: u16) -> u64 {
+        let (sent, all) = (usize::from(sent), usize::from(all));
+        if sent > 0
+            && let Some(slots) = burst.vacant()
+        {
+            slots[..all].rotate_left(sent);
+        }
+        self.take_some(burst, all - sent).1
+    }
+}
+
+impl RawTx {
+    /// Whether such are sent without another word to who receives them.
+    #[inline(always)]
+    pub(crate) fn has_told(&self, frames: Frames) -> bool {
+        let told = (self.sender.as_ref()).is_none_or(|sender| sender.has_said(frames));
+        told && !self.end.callbacks
+    }
+}

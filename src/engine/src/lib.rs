@@ -7,7 +7,8 @@
 //!                         └─ decides about each frame
 //! ```
 //!
-//! That path is one function, `Worker::turn` in `worker.rs`. Around it:
+//! That path is one function, `Worker::turn` in `worker.rs`; what a stage only lets pass takes a shorter one there, from queue to
+//! queue ([`Stage::route`]). Around it:
 //!
 //! | module | what it has |
 //! | --- | --- |

@@ -142,7 +142,7 @@ pub(crate) enum Ending {
 
 /// Rounds of the inputs at most that are timed together, if each but the last gives a burst or more: reading the clock costs as
 /// much as a frame or two. An empty round behind such rounds counts as busy with them.
-const ROUNDS: u16 = 4;
+const ROUNDS: u16 = 8;
 
 /// How long a stopping worker tries to send what waits.
 const FAREWELL: Duration = Duration::from_millis(200);

@@ -48,12 +48,11 @@ impl RawRx {
                 receive(queue, mbufs.cast(), room)
             };
             if got < room || !self.gives(frames) {
-                break (got, 0);
+                break (got.min(room), 0);
             }
             // SAFETY: as many mbufs were just received.
-            debug_assert!(
-                frames.are(unsafe { core::slice::from_raw_parts(mbufs.cast(), usize::from(room)) })
-            );
+            let received = unsafe { core::slice::from_raw_parts(mbufs.cast(), room.into()) };
+            debug_assert!(frames.are(received));
             // SAFETY: as in `RawTx::transmit`: these are the mbufs that were just received, and nobody else has them.
             let sent = unsafe {
                 let (transmit, queue) = tx.end.path.of_queue(tx.end.queue);

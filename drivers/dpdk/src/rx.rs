@@ -14,9 +14,8 @@ use crate::lcore::Hold;
 use crate::port::Estate;
 use crate::sys;
 use crate::sys::events::Events;
-use crate::sys::frames::Frames;
 use crate::sys::queue::RawRx;
-use crate::tx::Tx;
+use crate::tx::{self, Tx};
 
 /// What the queues of a port have in common.
 #[derive(Debug)]
@@ -72,23 +71,27 @@ pub(crate) struct Rx {
 }
 
 impl Rx {
-    /// What all frames that come are like, if they may go straight to `tx`.
+    /// Passes bursts to `tx`, if nobody has to look at what comes.
     #[inline(always)]
-    fn passes_to(&self, tx: &Tx, burst: &Burst) -> Option<Frames> {
-        let frames = self.raw.passes_to(&tx.raw, burst)?;
-        (!self.strips && tx.agrees(frames)).then_some(frames)
-    }
-
-    #[inline(always)]
-    fn pass(&mut self, tx: &mut Tx, burst: &mut Burst, most: u16, frames: Frames) -> Forwarded {
-        let (done, left) = self.raw.pass(&mut tx.raw, burst, most, frames);
+    fn pass(&mut self, tx: &mut Tx, burst: &mut Burst, most: u16) -> Option<Forwarded> {
+        if self.strips {
+            return None;
+        }
+        let Tx {
+            raw,
+            usual,
+            longest,
+            ..
+        } = tx;
+        let agrees = |frames| tx::agrees(frames, *usual, *longest);
+        let (frames, done, left) = self.raw.pass(raw, burst, most, agrees)?;
         let sent = u64::from(done.sent);
         let bytes = sent * u64::from(frames.each);
         self.stats.packets += sent + burst.len() as u64;
         self.stats.bytes += bytes + left;
         tx.stats.packets += sent;
         tx.stats.bytes += bytes;
-        done
+        Some(done)
     }
 
     /// For what is not so usual: behind other frames, or with tags taken off.
@@ -147,10 +150,8 @@ impl RxQueue for Rx {
         takes: Takes,
     ) -> Forwarded {
         match (&mut *tx as &mut dyn Any).downcast_mut::<Tx>() {
-            Some(tx) => match self.passes_to(tx, burst) {
-                Some(frames) => self.pass(tx, burst, most, frames),
-                None => port::forward(self, tx, burst, most, takes),
-            },
+            Some(tx) => (self.pass(tx, burst, most))
+                .unwrap_or_else(|| port::forward(self, tx, burst, most, takes)),
             None => port::forward(self, tx, burst, most, takes),
         }
     }

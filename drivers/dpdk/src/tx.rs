@@ -72,14 +72,6 @@ impl Tx {
         }
     }
 
-    /// Whether frames like these need no look and are no news to anybody.
-    #[inline(always)]
-    pub(crate) fn agrees(&self, frames: Frames) -> bool {
-        frames.pool == self.usual
-            && (self.longest == ANY_LENGTH || !misfits(frames.each as usize, self.longest))
-            && self.raw.has_told(frames)
-    }
-
     /// Looks at each frame before it is sent.
     #[inline(never)]
     fn look_and_send(&mut self, burst: &mut Burst) -> usize {
@@ -163,6 +155,12 @@ impl Tx {
             self.refuse(burst, ready);
         }
     }
+}
+
+/// Whether frames like these need no look at each.
+#[inline(always)]
+pub(crate) fn agrees(frames: Frames, usual: usize, longest: usize) -> bool {
+    frames.pool == usual && (longest == ANY_LENGTH || !misfits(frames.each as usize, longest))
 }
 
 /// Whether a frame is too short or too long.

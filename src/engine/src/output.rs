@@ -93,11 +93,10 @@ impl Output {
     /// What the queue does not take is left in the burst.
     #[inline(always)]
     pub(crate) fn pass(&mut self, burst: &mut Burst, taps: &Taps) {
-        if let Some(tx) = &mut self.tx
-            && burst.room() == 0
-            && self.waiting.is_empty()
+        if burst.room() == 0
+            && self.is_straight(taps)
             && (self.takes_anything || burst.plain().is_some())
-            && !taps.any()
+            && let Some(tx) = &mut self.tx
         {
             self.taken += tx.transmit(burst) as u64;
         }

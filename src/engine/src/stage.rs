@@ -171,7 +171,12 @@ pub trait Stage: Send {
     }
 
     /// Where all that `port` receives leaves, if it does so as it is and this never changes: such frames may go from queue to
-    /// queue without being shown to the stage. Asked once, on the worker.
+    /// queue without being shown to the stage. Asked on the worker, behind [`attach`](Self::attach) and before the first
+    /// frame.
+    ///
+    /// [`process`](Self::process) and [`frame`](Self::frame) have to do the same, as they are still shown what cannot go straight: what is
+    /// tapped, what comes while something waits for that port, what another worker has to transmit or has handed over. So a
+    /// stage that counts what it sees answers `None`.
     fn route(&self, port: PortIndex) -> Option<PortIndex> {
         let _ = port;
         None

@@ -23,7 +23,7 @@ use crate::work::Work;
 pub(crate) struct Input {
     pub(crate) port: PortIndex,
     pub(crate) rx: Box<dyn RxQueue>,
-    /// Where its frames go without the stage, known once the worker is attached.
+    /// Where its frames go without the stage, if this worker transmits there; known once it is attached.
     pub(crate) route: Option<PortIndex>,
 }
 
@@ -55,7 +55,7 @@ impl Input {
         let done = cx.straight(route)?.pull(&mut *self.rx, burst, most);
         let frames = done.sent as usize + burst.len();
         cx.counters.rx += frames as u64;
-        cx.counters.bursts += u64::from(done.asked) - u64::from(done.last == 0);
+        cx.counters.bursts += u64::from(done.asked.saturating_sub(u16::from(done.last == 0)));
         if !burst.is_empty() {
             cx.forward_rest(route, burst);
         }
@@ -102,6 +102,8 @@ impl Control {
 pub(crate) struct Worker {
     pub(crate) lcore: Option<u32>,
     pub(crate) inputs: Vec<Input>,
+    /// Whether each input has a route, and no other the same: then none waits longer for another than that for it.
+    pub(crate) only_passes: bool,
     pub(crate) work: Work,
     pub(crate) cx: Context,
     pub(crate) burst: Burst,
@@ -192,14 +194,29 @@ impl Worker {
     pub(crate) fn attach(&mut self) -> Result<(), PortError> {
         for input in &mut self.inputs {
             input.rx.attach()?;
-            input.route = self.work.route(input.port);
         }
         for output in &mut self.cx.outputs {
             output.attach()?;
         }
         self.read_clock();
         self.work.attach(&self.inbox.bell, &mut self.cx);
+        self.find_routes();
         Ok(())
+    }
+
+    fn find_routes(&mut self) {
+        let mut taken = vec![false; self.cx.outputs.len()];
+        self.only_passes = true;
+        for input in &mut self.inputs {
+            let outputs = &self.cx.outputs;
+            let is_ours = |port: &PortIndex| {
+                let output = outputs.get(*port as usize);
+                output.is_some_and(|output| output.owner.is_none())
+            };
+            input.route = self.work.route(input.port).filter(is_ours);
+            self.only_passes &= (input.route)
+                .is_some_and(|port| !core::mem::replace(&mut taken[port as usize], true));
+        }
     }
 
     /// A turn that somebody else asks for, who also says when the queues are to be looked after.
@@ -270,7 +287,7 @@ impl Worker {
 
     /// One turn: every input, the mailbox, the stage's own frames; then everything out. The inputs are asked up to `most` times
     /// before the rest, as long as there is no rest: bursts come in full and go straight out, there is no mail, and the stage
-    /// only answers.
+    /// only answers. That is looked at before each burst; or, if all inputs only pass on, before each input.
     #[inline(always)]
     fn turn(&mut self, most: u16) -> Turn {
         self.cx.taps.refresh();
@@ -306,7 +323,7 @@ impl Worker {
         turn
     }
 
-    /// Asks each input for a burst, or for up to `most` if they go straight out.
+    /// Asks each input for a burst; or for up to `most`, if that is all there is to do.
     #[inline(always)]
     fn receive(&mut self, most: u16) -> Turn {
         let mut turn = Turn {
@@ -318,9 +335,13 @@ impl Worker {
             work,
             burst,
             cx,
+            inbox,
+            only_passes,
             ..
         } = self;
         for input in inputs {
+            let nobody_waits = *only_passes && !cx.unsent && inbox.ring.is_empty();
+            let most = if nobody_waits { most } else { 1 };
             match input.pass_on(burst, cx, most) {
                 Some(passed) => {
                     turn.rounds = turn.rounds.max(passed.rounds);

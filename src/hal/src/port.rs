@@ -361,7 +361,7 @@ pub struct Forwarded {
     pub sent: u32,
 }
 
-/// Receives into `burst`, which is empty, and sends it at once, up to `most` times; ends before that with what is not for it
+/// Receives into `burst`, which is empty, and sends it at once, once or up to `most` times; ends before that with what is not for it
 /// to send: a burst that is not full, and so may wait for more, and one that `tx` does not take for certain or not all of.
 #[inline(always)]
 pub fn forward<R: RxQueue + ?Sized, T: TxQueue + ?Sized>(
@@ -372,18 +372,17 @@ pub fn forward<R: RxQueue + ?Sized, T: TxQueue + ?Sized>(
     takes: Takes,
 ) -> Forwarded {
     let mut done = Forwarded::default();
-    while done.asked < most {
+    loop {
         done.asked += 1;
         done.last = rx.receive(burst) as u16;
         if burst.room() > 0 || takes == Takes::Plain && burst.plain().is_none() {
-            break;
+            return done;
         }
         done.sent += tx.transmit(burst) as u32;
-        if !burst.is_empty() {
-            break;
+        if !burst.is_empty() || done.asked >= most {
+            return done;
         }
     }
-    done
 }
 
 #[cfg(test)]

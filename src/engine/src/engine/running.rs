@@ -117,6 +117,7 @@ impl Running {
         Worker {
             lcore: (engine.config.pin && !engine.plan.synthetic).then_some(plan.lcore),
             inputs,
+            only_passes: false,
             work,
             cx: Context {
                 outputs: outputs.collect(),

@@ -3,10 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::bursts::Pass;
 use super::*;
 
 #[test]
 fn frames_for_a_port_without_a_queue_of_ours_cross_once() {
+    // Frame by frame; and by routes, of which the other worker's lead to no queue of its own.
+    cross_once(|| Box::new(forward));
+    cross_once(|| Pass::routed());
+}
+
+fn cross_once(stage: fn() -> Box<dyn Stage>) {
     // Port b has one queue, which worker 0 owns; worker 1 has to hand over.
     let (a, b) = (
         TestPort::new("a", 2, frames(50)),
@@ -19,7 +26,7 @@ fn frames_for_a_port_without_a_queue_of_ours_cross_once() {
     };
     let report = run_to_end(
         engine(&[a, b.clone()], config)
-            .start(|_| Box::new(forward))
+            .start(move |_| stage())
             .unwrap(),
     );
     assert_eq!(b.sent().len(), 90);
@@ -93,16 +100,29 @@ fn forward_back(_: &mut Mbuf) -> Verdict {
 
 #[test]
 fn a_packet_limit_stops_the_engine() {
+    stops_at_the_limit(|| Box::new(forward_back));
+    // To a port that is not there, so that it is the stage's after all; and, of two ports, straight.
+    stops_at_the_limit(|| Pass::routed());
+    let ports = [
+        TestPort::new("a", 1, frames(1000)),
+        TestPort::new("b", 1, vec![]),
+    ];
+    let config = EngineConfig {
+        packet_limit: Some(100),
+        ..config()
+    };
+    let report = run_to_end(engine(&ports, config).start(|_| Pass::routed()).unwrap());
+    assert!((100..132).contains(&report.account.rx), "{report:#?}");
+    assert_eq!(ports[1].sent().len() as u64, report.account.rx);
+}
+
+fn stops_at_the_limit(stage: fn() -> Box<dyn Stage>) {
     let a = TestPort::new("a", 1, frames(1000));
     let config = EngineConfig {
         packet_limit: Some(100),
         ..config()
     };
-    let report = run_to_end(
-        engine(&[a], config)
-            .start(|_| Box::new(forward_back))
-            .unwrap(),
-    );
+    let report = run_to_end(engine(&[a], config).start(move |_| stage()).unwrap());
     assert!(
         (100..132).contains(&report.account.rx),
         "{}",

@@ -79,6 +79,22 @@ fn what_passes_is_copied_in_both_directions_with_its_time() {
     }
 }
 
+#[test]
+fn what_goes_from_queue_to_queue_is_seen_as_long_as_a_tap_is_there() {
+    let (mut engine, to, clock) = forwarder_by(|| Pass::routed(), 100, usize::MAX);
+    assert_eq!(engine.turn(), 32);
+    let mut tap = engine.taps().attach(&both()).unwrap();
+    assert_eq!(engine.turn(), 32);
+    tap.detach();
+    run(&mut engine, &clock);
+    let copied = drain(&mut tap);
+    for way in [Way::In, Way::Out] {
+        let side = copied.iter().filter(|c| c.1 == way).map(|c| c.4.clone());
+        assert!(side.eq(frames(100)[32..64].iter().cloned()));
+    }
+    assert_eq!(to.sent(), frames(100));
+}
+
 fn is_copied_in_both_directions(stage: fn() -> Box<dyn Stage>) {
     let (mut engine, _, clock) = forwarder_by(stage, 100, usize::MAX);
     let mut tap = engine.taps().attach(&both()).unwrap();

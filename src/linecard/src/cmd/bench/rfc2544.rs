@@ -129,7 +129,7 @@ pub struct Rfc2544Args {
     /// How often a trial that cannot be believed is tried in all.
     #[arg(long, value_name = "N")]
     attempts: Option<u32>,
-    /// How far rate and duration may be from what was asked.
+    /// How far rate and duration may be from what was asked, and what share of the frames may be due and not sent.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     tolerance: Option<f64>,
     /// Write the report there: a directory (run/), or a name (run.json) for run.json, run.csv and run.html.

@@ -15,6 +15,7 @@
 //! | --- | --- |
 //! | `port` | the control plane: what a device can do, start, stop |
 //! | `rx`, `tx` | the queues |
+//! | `passage` | from queue to queue, for what is only let pass |
 //! | `flow` | flow rules, as `rte_flow` |
 //! | `pools`, `lcore` | adopted pools; workers as lcores |
 //! | `device`, `pci` | names; what stands in a device's way, with the command that mends it |
@@ -106,6 +107,7 @@ mod eal;
 mod flow;
 mod lcore;
 mod log;
+mod passage;
 mod pci;
 mod pools;
 mod port;

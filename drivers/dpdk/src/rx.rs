@@ -1,21 +1,18 @@
 //! Receiving: a burst of the driver's, in place, and what our side of an mbuf still lacks.
 
-use std::any::Any;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use linecard_hal::port::{self, Forwarded, Takes};
-use linecard_hal::{
-    Burst, MbufFlags, PortError, PortErrorKind, QueueState, RxQueue, RxStats, TxQueue,
-};
+use linecard_hal::passage::Forwarder;
+use linecard_hal::{Burst, MbufFlags, PortError, PortErrorKind, QueueState, RxQueue, RxStats};
 
 use crate::lcore::Hold;
+use crate::passage;
 use crate::port::Estate;
 use crate::sys;
 use crate::sys::events::Events;
 use crate::sys::queue::RawRx;
-use crate::tx::{self, Tx};
 
 /// What the queues of a port have in common.
 #[derive(Debug)]
@@ -71,29 +68,6 @@ pub(crate) struct Rx {
 }
 
 impl Rx {
-    /// Passes bursts to `tx`, if nobody has to look at what comes.
-    #[inline(always)]
-    fn pass(&mut self, tx: &mut Tx, burst: &mut Burst, most: u16) -> Option<Forwarded> {
-        if self.strips {
-            return None;
-        }
-        let Tx {
-            raw,
-            usual,
-            longest,
-            ..
-        } = tx;
-        let agrees = |frames| tx::agrees(frames, *usual, *longest);
-        let (frames, done, left) = self.raw.pass(raw, burst, most, agrees)?;
-        let sent = u64::from(done.sent);
-        let bytes = sent * u64::from(frames.each);
-        self.stats.packets += sent + burst.len() as u64;
-        self.stats.bytes += bytes + left;
-        tx.stats.packets += sent;
-        tx.stats.bytes += bytes;
-        Some(done)
-    }
-
     /// For what is not so usual: behind other frames, or with tags taken off.
     #[inline(never)]
     fn receive_behind(&mut self, burst: &mut Burst) -> usize {
@@ -142,18 +116,8 @@ impl RxQueue for Rx {
         self.receive_behind(burst)
     }
 
-    fn forward(
-        &mut self,
-        tx: &mut dyn TxQueue,
-        burst: &mut Burst,
-        most: u16,
-        takes: Takes,
-    ) -> Forwarded {
-        match (&mut *tx as &mut dyn Any).downcast_mut::<Tx>() {
-            Some(tx) => (self.pass(tx, burst, most))
-                .unwrap_or_else(|| port::forward(self, tx, burst, most, takes)),
-            None => port::forward(self, tx, burst, most, takes),
-        }
+    fn forwarder(&self) -> Forwarder {
+        passage::forward
     }
 
     fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {

@@ -4,8 +4,10 @@
 
 use linecard_dpdk::{EalConfig, Pages};
 use linecard_hal::burst::Plain;
-use linecard_hal::port::Takes;
-use linecard_hal::{Burst, Mempool, MempoolConfig, Port, PortConfig, QueuePair, lcore};
+use linecard_hal::passage::{self, Forwarded, Passage, Takes};
+use linecard_hal::{
+    Burst, Mempool, MempoolConfig, Port, PortConfig, QueuePair, TxQueue, TxStats, lcore,
+};
 
 const INDEX: u16 = 7;
 
@@ -69,6 +71,12 @@ fn numbered(pool: &Mempool, burst: &mut Burst, n: usize, first: u8) {
     }
 }
 
+fn send(pair: &mut QueuePair, pool: &Mempool, first: u8, n: usize) {
+    let mut burst = Burst::with_capacity(n);
+    numbered(pool, &mut burst, n, first);
+    assert_eq!(pair.tx.transmit(&mut burst), n);
+}
+
 fn numbers(burst: &Burst) -> Vec<u8> {
     burst.iter().map(|mbuf| mbuf.data()[0]).collect()
 }
@@ -97,7 +105,14 @@ fn passes_into_a_ring_that_fills_up(from: &mut QueuePair, to: &mut QueuePair, po
     }
     let before = (from.rx.stats(), to.tx.stats());
     let mut forward = |burst: &mut Burst| {
-        let done = from.rx.forward(&mut *to.tx, burst, 9, Takes::Plain);
+        let mut passage = [Passage::new(
+            &mut *from.rx,
+            &mut *to.tx,
+            burst,
+            Takes::Plain,
+        )];
+        passage::forward(&mut passage, 9);
+        let done = passage[0].done;
         (done.asked, done.last, done.sent)
     };
     assert_eq!(forward(&mut burst), (2, 4, 6), "two more, and it is full");
@@ -122,6 +137,78 @@ fn passes_into_a_ring_that_fills_up(from: &mut QueuePair, to: &mut QueuePair, po
     assert_eq!(came[held..], [0, 1, 2, 3, 4, 5]);
 }
 
+/// Two rings at once, in rounds. Both are empty before and after.
+fn goes_round_two_rings(one: &mut QueuePair, two: &mut QueuePair, pool: &Mempool) {
+    let (mut burst, mut other) = (Burst::with_capacity(4), Burst::with_capacity(4));
+    send(one, pool, 0, 4);
+    send(one, pool, 4, 4);
+    send(two, pool, 100, 4);
+    let before = (one.rx.stats(), two.rx.stats());
+    let mut passages = [
+        Passage::new(&mut *one.rx, &mut *two.tx, &mut burst, Takes::Plain),
+        Passage::new(&mut *two.rx, &mut *one.tx, &mut other, Takes::Plain),
+    ];
+    passage::forward(&mut passages, 2);
+    let all = Forwarded {
+        asked: 2,
+        last: 4,
+        sent: 8,
+    };
+    assert_eq!(passages.map(|passage| passage.done), [all, all]);
+    assert_eq!((burst.len(), other.len()), (0, 0));
+    let after = (one.rx.stats(), two.rx.stats());
+    assert_eq!(after.0.packets - before.0.packets, 8);
+    assert_eq!(after.1.bytes - before.1.bytes, 8 * 60);
+    let mut came = [Vec::new(), Vec::new()];
+    for (pair, came) in [&mut *one, &mut *two].into_iter().zip(&mut came) {
+        while pair.rx.receive(&mut burst) > 0 {
+            came.extend(numbers(&burst));
+            burst.clear();
+        }
+    }
+    // One burst of three has gone round twice.
+    assert_eq!(
+        came,
+        [vec![100, 101, 102, 103, 0, 1, 2, 3], vec![4, 5, 6, 7]]
+    );
+}
+
+/// A transmit queue that no driver knows.
+struct Foreign(Vec<u8>);
+
+impl TxQueue for Foreign {
+    fn transmit(&mut self, burst: &mut Burst) -> usize {
+        self.0.extend(numbers(burst));
+        let n = burst.len();
+        burst.clear();
+        n
+    }
+
+    fn stats(&mut self) -> TxStats {
+        TxStats::default()
+    }
+}
+
+/// What leaves by somebody else's queue goes there burst by burst, and the rest as ever. Both rings are empty before and after.
+fn goes_on_beside_a_foreign_queue(one: &mut QueuePair, two: &mut QueuePair, pool: &Mempool) {
+    let (mut burst, mut other) = (Burst::with_capacity(4), Burst::with_capacity(4));
+    send(one, pool, 0, 4);
+    send(one, pool, 4, 3);
+    send(two, pool, 100, 4);
+    let mut foreign = Foreign(Vec::new());
+    let mut passages = [
+        Passage::new(&mut *one.rx, &mut foreign, &mut burst, Takes::Anything),
+        Passage::new(&mut *two.rx, &mut *two.tx, &mut other, Takes::Plain),
+    ];
+    passage::forward(&mut passages, 3);
+    let done = passages.map(|Passage { done, .. }| (done.asked, done.last, done.sent));
+    assert_eq!(done, [(2, 3, 4), (3, 4, 12)]);
+    assert_eq!(numbers(&burst), [4, 5, 6], "not a full burst");
+    assert_eq!(foreign.0, [0, 1, 2, 3]);
+    assert_eq!(two.rx.receive(&mut other), 4);
+    assert_eq!(numbers(&other), [100, 101, 102, 103]);
+}
+
 #[test]
 fn what_all_have_sent_is_known_until_somebody_sends_something_else() {
     let _lcore = lcore::register();
@@ -132,6 +219,8 @@ fn what_all_have_sent_is_known_until_somebody_sends_something_else() {
     let mut second = start(&mut *other, &pool);
     // With all that is to be known, and, further on, with less of it.
     passes_into_a_ring_that_fills_up(&mut pair, &mut second, &pool);
+    goes_round_two_rings(&mut pair, &mut second, &pool);
+    goes_on_beside_a_foreign_queue(&mut pair, &mut second, &pool);
     let mut alike = |pair: &mut QueuePair, n, len| {
         burst.clear();
         assert_eq!(pool.alloc_frames(&mut burst, n, len), n);

@@ -159,13 +159,6 @@ impl Context {
         self.forward_rest(port, burst);
     }
 
-    /// The output of `port`, if bursts may go straight from a receive queue to its own.
-    #[inline(always)]
-    pub(crate) fn straight(&mut self, port: PortIndex) -> Option<&mut Output> {
-        let output = self.outputs.get_mut(port as usize)?;
-        output.is_straight(&self.taps).then_some(output)
-    }
-
     #[inline(never)]
     pub(crate) fn forward_rest(&mut self, port: PortIndex, burst: &mut Burst) {
         self.unsent = true;

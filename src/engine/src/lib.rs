@@ -47,6 +47,7 @@ mod idle;
 mod loom_model;
 mod offload;
 mod output;
+mod passing;
 pub mod pin;
 pub mod placement;
 pub mod protocol;

@@ -4,8 +4,8 @@
 //! per burst. What the queue does not take stays and is tried again in the next turn, in order; when
 //! the burst is full by then, the newest frames are dropped and counted.
 
-use linecard_hal::port::{Forwarded, Takes};
-use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool, QueueState, RxQueue, TxQueue};
+use linecard_hal::passage::Takes;
+use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool, QueueState, TxQueue};
 
 use crate::counters::WorkerCounters;
 use crate::offload;
@@ -94,7 +94,8 @@ impl Output {
     #[inline(always)]
     pub(crate) fn pass(&mut self, burst: &mut Burst, taps: &Taps) {
         if burst.room() == 0
-            && self.is_straight(taps)
+            && self.waiting.is_empty()
+            && !taps.any()
             && (self.takes_anything || burst.plain().is_some())
             && let Some(tx) = &mut self.tx
         {
@@ -102,25 +103,14 @@ impl Output {
         }
     }
 
-    /// Whether a burst may go to the queue at once, as far as that is not a matter of the burst.
+    /// The queue, and what can go there at once.
     #[inline(always)]
-    pub(crate) fn is_straight(&self, taps: &Taps) -> bool {
-        self.tx.is_some() && self.waiting.is_empty() && !taps.any()
-    }
-
-    /// Receives bursts and gives each to the queue at once, as [`pass`](Self::pass) does; `most` at most.
-    #[inline(always)]
-    pub(crate) fn pull(&mut self, rx: &mut dyn RxQueue, burst: &mut Burst, most: u16) -> Forwarded {
-        let Some(tx) = &mut self.tx else {
-            return Forwarded::default();
-        };
+    pub(crate) fn way_out(&mut self) -> Option<(&mut dyn TxQueue, Takes)> {
         let takes = match self.takes_anything {
             true => Takes::Anything,
             false => Takes::Plain,
         };
-        let done = rx.forward(&mut **tx, burst, most, takes);
-        self.taken += u64::from(done.sent);
-        done
+        Some((&mut **self.tx.as_mut()?, takes))
     }
 
     #[inline(always)]

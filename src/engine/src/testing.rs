@@ -1,10 +1,12 @@
 //! Ports for this crate's own tests: queues in plain memory, no driver.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 
 use linecard_hal::flow::{FlowCount, FlowId, FlowRule, FlowRules};
+use linecard_hal::passage::{self, Forwarder};
 use linecard_hal::{
     Burst, LinkState, Mbuf, Mempool, Offloads, Port, PortConfig, PortError, PortErrorKind,
     PortInfo, QueuePair, QueueState, RxQueue, RxStats, TxQueue, TxStats,
@@ -26,6 +28,8 @@ pub(crate) struct Wire {
     pub(crate) refuse: u64,
     /// Whether receive ends when nothing is left.
     pub(crate) ends: bool,
+    /// Frames that went from a receive queue straight to a transmit queue.
+    pub(crate) passed: usize,
 }
 
 #[derive(Clone)]
@@ -92,6 +96,7 @@ impl TestPort {
             takes: VecDeque::new(),
             refuse: 0,
             ends: true,
+            passed: 0,
         };
         Self {
             name: name.into(),
@@ -202,6 +207,16 @@ impl RxQueue for Rx {
             n += 1;
         }
         n
+    }
+
+    fn forwarder(&self) -> Forwarder {
+        |passages, most| {
+            passage::by_bursts(passages, most);
+            for passage in passages {
+                let rx = (&mut *passage.rx as &mut dyn Any).downcast_mut::<Self>();
+                rx.unwrap().wire.lock().unwrap().passed += passage.done.sent as usize;
+            }
+        }
     }
 
     fn wait_fd(&mut self) -> Option<BorrowedFd<'_>> {

@@ -1,7 +1,7 @@
 //! The worker: one pinned thread and its loop.
 //!
 //! The packet's path through Linecard is [`Worker::turn`]: receive, process, transmit, mailbox; or, for what a stage only lets
-//! pass ([`Stage::route`](crate::Stage::route)), from queue to queue. All else here happens between turns.
+//! pass, from queue to queue ([`passing`]). All else here happens between turns.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::counters::Published;
 use crate::handoff::{Crossing, Inbox};
 use crate::idle::{Idle, Idler, TICK};
+use crate::passing;
 use crate::pin;
 use crate::stage::{DropReason, PortIndex};
 use crate::work::Work;
@@ -23,6 +24,8 @@ use crate::work::Work;
 pub(crate) struct Input {
     pub(crate) port: PortIndex,
     pub(crate) rx: Box<dyn RxQueue>,
+    /// What it gave last, until that is settled.
+    pub(crate) burst: Burst,
     /// Where its frames go without the stage, if this worker transmits there; known once it is attached.
     pub(crate) route: Option<PortIndex>,
 }
@@ -30,8 +33,9 @@ pub(crate) struct Input {
 impl Input {
     /// Receives a burst, and has it processed; returns its frames.
     #[inline(always)]
-    fn process(&mut self, burst: &mut Burst, work: &mut Work, cx: &mut Context) -> usize {
-        let received = self.rx.receive(burst);
+    fn process(&mut self, work: &mut Work, cx: &mut Context) -> usize {
+        let Self { rx, burst, .. } = self;
+        let received = rx.receive(burst);
         if received == 0 {
             return 0;
         }
@@ -46,24 +50,6 @@ impl Input {
             cx.drop_burst(DropReason::Unclaimed, burst);
         }
         received
-    }
-
-    /// Passes bursts from queue to queue, up to `most`; `None` if that is not all there is to do with them, or not now.
-    #[inline(always)]
-    fn pass_on(&mut self, burst: &mut Burst, cx: &mut Context, most: u16) -> Option<Turn> {
-        let route = self.route?;
-        let done = cx.straight(route)?.pull(&mut *self.rx, burst, most);
-        let frames = done.sent as usize + burst.len();
-        cx.counters.rx += frames as u64;
-        cx.counters.bursts += u64::from(done.asked.saturating_sub(u16::from(done.last == 0)));
-        if !burst.is_empty() {
-            cx.forward_rest(route, burst);
-        }
-        Some(Turn {
-            rounds: done.asked,
-            frames,
-            last: done.last.into(),
-        })
     }
 }
 
@@ -102,11 +88,10 @@ impl Control {
 pub(crate) struct Worker {
     pub(crate) lcore: Option<u32>,
     pub(crate) inputs: Vec<Input>,
-    /// Whether each input has a route, and no other the same: then none waits longer for another than that for it.
+    /// Whether all that its inputs give goes from queue to queue: see [`passing`].
     pub(crate) only_passes: bool,
     pub(crate) work: Work,
     pub(crate) cx: Context,
-    pub(crate) burst: Burst,
     pub(crate) inbox: Inbox,
     pub(crate) idle: Idle,
     pub(crate) control: Arc<Control>,
@@ -123,12 +108,12 @@ pub(crate) struct Worker {
 
 /// What came of a turn, or of its inputs.
 #[derive(Default)]
-struct Turn {
+pub(crate) struct Turn {
     /// Times that the inputs were asked: the one that was asked most.
-    rounds: u16,
-    frames: usize,
+    pub(crate) rounds: u16,
+    pub(crate) frames: usize,
     /// How many of the frames came last: when each input was last asked, or from elsewhere.
-    last: usize,
+    pub(crate) last: usize,
 }
 
 /// How a worker ended.
@@ -200,23 +185,8 @@ impl Worker {
         }
         self.read_clock();
         self.work.attach(&self.inbox.bell, &mut self.cx);
-        self.find_routes();
+        self.only_passes = passing::find_routes(&mut self.inputs, &self.work, &self.cx.outputs);
         Ok(())
-    }
-
-    fn find_routes(&mut self) {
-        let mut taken = vec![false; self.cx.outputs.len()];
-        self.only_passes = true;
-        for input in &mut self.inputs {
-            let outputs = &self.cx.outputs;
-            let is_ours = |port: &PortIndex| {
-                let output = outputs.get(*port as usize);
-                output.is_some_and(|output| output.owner.is_none())
-            };
-            input.route = self.work.route(input.port).filter(is_ours);
-            self.only_passes &= (input.route)
-                .is_some_and(|port| !core::mem::replace(&mut taken[port as usize], true));
-        }
     }
 
     /// A turn that somebody else asks for, who also says when the queues are to be looked after.
@@ -287,7 +257,7 @@ impl Worker {
 
     /// One turn: every input, the mailbox, the stage's own frames; then everything out. The inputs are asked up to `most` times
     /// before the rest, as long as there is no rest: bursts come in full and go straight out, there is no mail, and the stage
-    /// only answers. That is looked at before each burst; or, if all inputs only pass on, before each input.
+    /// only answers. That is looked at before each burst; or, if all inputs only pass on, before all are asked for several.
     #[inline(always)]
     fn turn(&mut self, most: u16) -> Turn {
         self.cx.taps.refresh();
@@ -323,39 +293,23 @@ impl Worker {
         turn
     }
 
-    /// Asks each input for a burst; or for up to `most`, if that is all there is to do.
+    /// Asks each input for a burst; or for up to `most`, if they only pass on, nobody else waits and nobody looks.
     #[inline(always)]
     fn receive(&mut self, most: u16) -> Turn {
-        let mut turn = Turn {
-            rounds: 1,
-            ..Turn::default()
-        };
         let Self {
-            inputs,
-            work,
-            burst,
-            cx,
-            inbox,
-            only_passes,
-            ..
+            inputs, work, cx, ..
         } = self;
-        for input in inputs {
-            let nobody_waits = *only_passes && !cx.unsent && inbox.ring.is_empty();
-            let most = if nobody_waits { most } else { 1 };
-            match input.pass_on(burst, cx, most) {
-                Some(passed) => {
-                    turn.rounds = turn.rounds.max(passed.rounds);
-                    turn.frames += passed.frames;
-                    turn.last += passed.last;
-                }
-                None => {
-                    let frames = input.process(burst, work, cx);
-                    turn.frames += frames;
-                    turn.last += frames;
-                }
-            }
+        if self.only_passes && !cx.unsent && self.inbox.ring.is_empty() && !cx.taps.any() {
+            return passing::pass(inputs, cx, most);
         }
-        turn
+        let frames = (inputs.iter_mut())
+            .map(|input| input.process(work, cx))
+            .sum();
+        Turn {
+            rounds: 1,
+            frames,
+            last: frames,
+        }
     }
 
     /// Takes over frames from other workers, a burst at most.
@@ -479,7 +433,6 @@ impl Worker {
             inputs,
             work,
             mut cx,
-            burst,
             mut inbox,
             pools,
             control,
@@ -491,7 +444,7 @@ impl Worker {
             ending = Ending::Panicked(message_of(&*panic));
         }
         cx.outputs.clear();
-        drop((inputs, burst));
+        drop(inputs);
         if ending != Ending::Stopped {
             refuse_mail(&mut inbox, &mut cx, &control, &published);
         }

@@ -10,6 +10,7 @@
 //! | [`lcore`] | worker threads' ids |
 //! | [`links`] | the interfaces of Linux, and whether the speed of one is only a name |
 //! | [`port`] | the traits that drivers implement |
+//! | [`passage`] | from queue to queue, for what is only let pass |
 //! | [`flow`] | flow rules, and the hook by which a port takes them |
 //! | [`writing`] | how to write a driver, with a whole one |
 //! | [`name`], [`error`], [`offload`] | port names, control-plane errors, what can be asked of a frame |
@@ -38,6 +39,7 @@ pub mod memory;
 pub mod mempool;
 pub mod name;
 pub mod offload;
+pub mod passage;
 pub mod port;
 pub mod region;
 pub mod ring;

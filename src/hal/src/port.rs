@@ -24,6 +24,7 @@ use crate::error::PortError;
 use crate::flow::FlowRules;
 use crate::mempool::Mempool;
 use crate::offload::Offloads;
+use crate::passage::{self, Forwarder};
 use crate::region::{Region, RegionRequest};
 
 /// What a port is and can do. A snapshot.
@@ -268,7 +269,7 @@ pub struct TxStats {
 }
 
 /// One receive queue: data plane. Owned by one worker.
-pub trait RxQueue: Send {
+pub trait RxQueue: Send + Any {
     /// Called once on the worker's thread before the first burst, for what is bound to a thread.
     fn attach(&mut self) -> Result<(), PortError> {
         Ok(())
@@ -278,17 +279,10 @@ pub trait RxQueue: Send {
     /// many. Never blocks. Each mbuf has its port, lengths and flags set.
     fn receive(&mut self, burst: &mut Burst) -> usize;
 
-    /// Receives into `burst`, which is empty, and sends it by `tx` as it is, up to `most` times: see [`forward`], which is
-    /// what this does. To be overridden only for a queue whose `tx` is of a type that it knows: the compiler then makes
-    /// one function of both, without calls between them.
-    fn forward(
-        &mut self,
-        tx: &mut dyn TxQueue,
-        burst: &mut Burst,
-        most: u16,
-        takes: Takes,
-    ) -> Forwarded {
-        forward(self, tx, burst, most, takes)
+    /// What goes round [passages](crate::passage) of which the first begins with this queue. To be overridden by a driver that knows
+    /// queues of its own type on both sides: the compiler then makes one function of both, without calls between them.
+    fn forwarder(&self) -> Forwarder {
+        passage::by_bursts
     }
 
     /// Makes the queue ready to wake a sleeper and returns what to wait on for reading. If a frame is
@@ -339,50 +333,6 @@ pub trait TxQueue: Send + Any {
 
     /// What it has counted.
     fn stats(&mut self) -> TxStats;
-}
-
-/// What a transmit queue takes without work before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
-    /// All that can come.
-    Anything,
-    /// Bursts that are known to be [plain](Burst::plain), and perhaps others.
-    Plain,
-}
-
-/// What became of [`forward`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Forwarded {
-    /// How many times the receive queue was asked.
-    pub asked: u16,
-    /// Frames that it gave the last time.
-    pub last: u16,
-    /// Frames that the transmit queue took. Whatever was received beyond these is left in the burst.
-    pub sent: u32,
-}
-
-/// Receives into `burst`, which is empty, and sends it at once, once or up to `most` times; ends before that with what is not for it
-/// to send: a burst that is not full, and so may wait for more, and one that `tx` does not take for certain or not all of.
-#[inline(always)]
-pub fn forward<R: RxQueue + ?Sized, T: TxQueue + ?Sized>(
-    rx: &mut R,
-    tx: &mut T,
-    burst: &mut Burst,
-    most: u16,
-    takes: Takes,
-) -> Forwarded {
-    let mut done = Forwarded::default();
-    loop {
-        done.asked += 1;
-        done.last = rx.receive(burst) as u16;
-        if burst.room() > 0 || takes == Takes::Plain && burst.plain().is_none() {
-            return done;
-        }
-        done.sent += tx.transmit(burst) as u32;
-        if !burst.is_empty() || done.asked >= most {
-            return done;
-        }
-    }
 }
 
 #[cfg(test)]

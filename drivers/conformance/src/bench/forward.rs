@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use linecard_hal::port::Takes;
+use linecard_hal::passage::{self, Passage, Takes};
 use linecard_hal::{Burst, QueuePair};
 
 use super::{Bench, PATIENCE};
@@ -22,7 +22,9 @@ impl Bench<'_> {
         while count < n {
             let QueuePair { rx, tx } = &mut self.pairs[0];
             let takes = ways.next().unwrap_or(Takes::Plain);
-            let done = rx.forward(&mut **tx, &mut burst, MOST, takes);
+            let mut passage = [Passage::new(&mut **rx, &mut **tx, &mut burst, takes)];
+            passage::forward(&mut passage, MOST);
+            let done = passage[0].done;
             let (last, sent) = (usize::from(done.last), done.sent as usize);
             let received = sent + burst.len();
             ensure!(

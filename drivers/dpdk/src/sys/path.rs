@@ -13,7 +13,7 @@ pub(super) struct Path(dpdk::lc_path);
 // its driver's own doing, which has to be safe for DPDK's own inline functions as well.
 unsafe impl Send for Path {}
 
-type BurstFn = unsafe extern "C" fn(*mut c_void, *mut *mut c_void, u16) -> u16;
+pub(super) type BurstFn = unsafe extern "C" fn(*mut c_void, *mut *mut c_void, u16) -> u16;
 
 impl Path {
     /// The ways in and out.

@@ -14,7 +14,9 @@ use super::events::Events;
 use super::frames::{Known, SENT, Sender};
 use super::path::Path;
 
-mod pass;
+mod passage;
+
+pub(crate) use passage::RawPassage;
 
 /// Counts the queues of a port that are in somebody's hands. A port is not stopped before they are back.
 #[derive(Debug, Clone)]

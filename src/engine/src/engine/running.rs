@@ -94,6 +94,7 @@ impl Running {
                 inputs.push(Input {
                     port: assigned.port as u16,
                     rx,
+                    burst: Burst::with_capacity(burst),
                     route: None,
                 });
                 ways_out[assigned.port] = Some(tx);
@@ -133,7 +134,6 @@ impl Running {
                 taps: self.remote.shared.taps.of_worker(id, time),
                 control: control.clone(),
             },
-            burst: Burst::with_capacity(burst),
             inbox,
             idle: engine.config.idle,
             control: control.clone(),

@@ -80,6 +80,10 @@ proptest! {
         let bursts: u64 = report.workers.iter().map(|worker| worker.bursts).sum();
         prop_assert_eq!(bursts as usize, n.div_ceil(burst) + m.div_ceil(burst));
         prop_assert_eq!(ports[0].sent(), frames(m));
+        // The other way nothing waits before the first burst.
+        let passed = |port: &TestPort| port.wire.lock().unwrap().passed;
+        prop_assert!(routes || passed(&ports[0]) + passed(&ports[1]) == 0);
+        prop_assert!(!routes || looks || m < burst || passed(&ports[1]) > 0, "past the stage");
         let sent = ports[1].sent();
         prop_assert_eq!(report.ports[1].tx as usize, sent.len());
         let drops = |reason| report.ports[1].drops.get(reason).copied().unwrap_or(0);

@@ -2,18 +2,28 @@
 //!
 //! What `receive` and `transmit` do for a burst is mostly to see whether anything is out of the ordinary, and to write down for
 //! the other what is known. Between two queues of this driver, with frames that are all alike, both are done once for
-//! several bursts; only whether they are still alike is asked behind each.
+//! several bursts; only whether they are still alike is asked behind each. So is looking up the drivers' functions.
 
-use linecard_hal::Burst;
-use linecard_hal::port::Forwarded;
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+use linecard_hal::passage::Forwarded;
+use linecard_hal::{Burst, Mbuf};
 
 use super::{Known, RawRx, RawTx, SENT};
 use crate::sys::frames::Frames;
+use crate::sys::path::BurstFn;
 
 impl RawRx {
-    /// What all frames that come are like, if by `burst` they may go straight to `tx` as far as the queues are concerned.
+    /// What all frames that come are like, if nobody has to look at them on their way to `tx` by `burst`. `agrees` says whether such
+    /// frames may be sent by `tx`: their pool must be known to the driver, as for [`RawTx::transmit`].
     #[inline(always)]
-    fn passes_to(&self, tx: &RawTx, burst: &Burst) -> Option<Frames> {
+    pub(crate) fn known_for(
+        &self,
+        tx: &RawTx,
+        burst: &Burst,
+        agrees: impl FnOnce(Frames) -> bool,
+    ) -> Option<Frames> {
         let frames = match &self.known {
             Known::Own(frames) => *frames,
             Known::Sent => SENT.frames()?,
@@ -21,69 +31,8 @@ impl RawRx {
         };
         let told = (tx.sender.as_ref()).is_none_or(|sender| sender.has_said(frames));
         let ordinary = !self.end.away() && !self.special && !tx.end.away() && !tx.end.callbacks;
-        let countable = burst.is_empty() && burst.capacity() <= usize::from(u16::MAX);
-        (frames.each != 0 && told && ordinary && countable).then_some(frames)
-    }
-
-    /// Receives into `burst`, which is empty, and sends it by `tx`, up to `most` times, at least once, if nobody has to look at what
-    /// comes; ends before that behind a burst that is not full, that is of other frames, or of which not all was taken. Returns
-    /// what they are like, and the bytes of what is left in the burst, too.
-    ///
-    /// `agrees` says whether such frames may be sent by `tx`: their pool must be known to the driver, as for [`RawTx::transmit`].
-    #[inline(always)]
-    pub(crate) fn pass(
-        &mut self,
-        tx: &mut RawTx,
-        burst: &mut Burst,
-        most: u16,
-        agrees: impl FnOnce(Frames) -> bool,
-    ) -> Option<(Frames, Forwarded, u64)> {
-        let frames = self.passes_to(tx, burst)?;
-        if !agrees(frames) {
-            return None;
-        }
-        let slots = burst.vacant().unwrap_or_default();
-        // The drivers' from here on: nobody uses the burst as long as mbufs are on their way through it.
-        let (mbufs, room) = (slots.as_mut_ptr(), slots.len() as u16);
-        let mut whole = 0;
-        let (got, sent) = loop {
-            // SAFETY: as in `receive`. If the device goes away meanwhile, it is not started anew before both ends were parked, which they
-            // are between bursts only, on this thread (`maintain`).
-            let got = unsafe {
-                let (receive, queue) = self.end.path.of_queue(self.end.queue);
-                receive(queue, mbufs.cast(), room)
-            };
-            if got < room || !self.gives(frames) {
-                break (got.min(room), 0);
-            }
-            // SAFETY: as many mbufs were just received.
-            let received = unsafe { core::slice::from_raw_parts(mbufs.cast(), room.into()) };
-            debug_assert!(frames.are(received));
-            // SAFETY: as in `RawTx::transmit`: these are the mbufs that were just received, and nobody else has them.
-            let sent = unsafe {
-                let (transmit, queue) = tx.end.path.of_queue(tx.end.queue);
-                transmit(queue, mbufs.cast(), room)
-            };
-            if sent < room {
-                break (got, sent);
-            }
-            whole += 1;
-            if whole >= most {
-                break (0, 0);
-            }
-        };
-        let mut done = Forwarded {
-            asked: whole,
-            last: room,
-            sent: u32::from(whole) * u32::from(room) + u32::from(sent),
-        };
-        if whole >= most {
-            return Some((frames, done, 0));
-        }
-        done.asked += 1;
-        done.last = got;
-        let left = self.take_rest(burst, sent, got);
-        Some((frames, done, left))
+        let countable = burst.is_empty() && (1..=usize::from(u16::MAX)).contains(&burst.capacity());
+        (frames.each != 0 && told && ordinary && countable && agrees(frames)).then_some(frames)
     }
 
     /// Whether what has come out of the driver by now was all like this.
@@ -92,16 +41,135 @@ impl RawRx {
         !matches!(self.known, Known::Sent) || SENT.frames() == Some(frames)
     }
 
-    /// Of `all` mbufs that the driver has written into an empty burst, the first `sent` are somebody else's again; returns the bytes
-    /// of the others.
+    /// Of `all` mbufs that the driver has written into an empty burst, the first `sent` are somebody else's again; returns how many
+    /// are left, and their bytes.
     #[inline(never)]
-    fn take_rest(&self, burst: &mut Burst, sent: u16, all: u16) -> u64 {
+    fn take_rest(&self, burst: &mut Burst, sent: u16, all: u16) -> (usize, u64) {
         let (sent, all) = (usize::from(sent), usize::from(all));
         if sent > 0
             && let Some(slots) = burst.vacant()
         {
             slots[..all].rotate_left(sent);
         }
-        self.take_some(burst, all - sent).1
+        self.take_some(burst, all - sent)
+    }
+}
+
+/// A way from queue to queue on which nobody has to look at what passes.
+#[derive(Debug)]
+pub(crate) struct RawPassage<'a> {
+    rx: &'a mut RawRx,
+    /// Not used again, but not to be used by anybody else, either.
+    _tx: &'a mut RawTx,
+    /// The drivers' functions, and what they call the queues.
+    receive: (BurstFn, *mut c_void),
+    transmit: (BurstFn, *mut c_void),
+    burst: &'a mut Burst,
+    /// What comes is like this.
+    frames: Frames,
+    /// The burst's slots. The drivers' until the end: nobody uses the burst as long as mbufs are on their way through it.
+    mbufs: *mut MaybeUninit<Mbuf>,
+    room: u16,
+    /// Bursts that passed as a whole.
+    whole: u16,
+    /// What came behind them, and how many of these passed, too.
+    last: Option<(u16, u16)>,
+}
+
+/// What has become of a [`RawPassage`].
+#[derive(Debug)]
+pub(crate) struct Passed {
+    pub(crate) done: Forwarded,
+    /// Bytes of each frame.
+    pub(crate) each: u32,
+    /// Frames that are left in the burst, and their bytes.
+    pub(crate) left: usize,
+    pub(crate) left_bytes: u64,
+}
+
+impl<'a> RawPassage<'a> {
+    /// For frames that `rx` is [known](RawRx::known_for) to give.
+    #[inline(always)]
+    pub(crate) fn new(
+        rx: &'a mut RawRx,
+        tx: &'a mut RawTx,
+        burst: &'a mut Burst,
+        frames: Frames,
+    ) -> Self {
+        let slots = burst.vacant().unwrap_or_default();
+        let (mbufs, room) = (slots.as_mut_ptr(), slots.len() as u16);
+        // SAFETY: the queues are set up and started as long as they are borrowed.
+        let (receive, transmit) = unsafe {
+            (
+                rx.end.path.of_queue(rx.end.queue),
+                tx.end.path.of_queue(tx.end.queue),
+            )
+        };
+        Self {
+            rx,
+            _tx: tx,
+            receive,
+            transmit,
+            burst,
+            frames,
+            mbufs,
+            room,
+            whole: 0,
+            last: None,
+        }
+    }
+
+    /// Receives a burst and sends it. Ends behind one that is not full, that is of other frames, or of which not all was taken;
+    /// returns whether it goes on.
+    #[inline(always)]
+    pub(crate) fn once(&mut self) -> bool {
+        if self.last.is_some() {
+            return false;
+        }
+        let (mbufs, room) = (self.mbufs, self.room);
+        let (receive, queue) = self.receive;
+        // SAFETY: as in `receive`: `self` has the only way to both queues, and to the burst's slots. If the device goes away
+        // meanwhile, it is not started anew before both ends were parked, which they are between bursts only, on this thread
+        // (`maintain`). A driver that exchanges its function has to bear with calls of the one before for a while, as
+        // whoever uses DPDK's own inline function may be held up between looking it up and calling it.
+        let got = unsafe { receive(queue, mbufs.cast(), room) };
+        if got < room || !self.rx.gives(self.frames) {
+            self.last = Some((got.min(room), 0));
+            return false;
+        }
+        // SAFETY: as many mbufs were just received.
+        let received = unsafe { core::slice::from_raw_parts(mbufs.cast(), room.into()) };
+        debug_assert!(self.frames.are(received));
+        let (transmit, queue) = self.transmit;
+        // SAFETY: as in `RawTx::transmit`: these are the mbufs that were just received, and nobody else has them.
+        let sent = unsafe { transmit(queue, mbufs.cast(), room) };
+        if sent < room {
+            self.last = Some((room, sent));
+            return false;
+        }
+        self.whole += 1;
+        true
+    }
+
+    /// Lets go of the burst, which has what is left from now on. Called once, at the end.
+    #[inline(always)]
+    pub(crate) fn end(&mut self) -> Passed {
+        let whole = u32::from(self.whole) * u32::from(self.room);
+        let (got, sent) = self.last.unwrap_or((self.room, 0));
+        let is_over = self.last.is_some();
+        let (left, left_bytes) = match is_over {
+            true => self.rx.take_rest(self.burst, sent, got),
+            false => (0, 0),
+        };
+        Passed {
+            done: Forwarded {
+                asked: self.whole + u16::from(is_over),
+                last: got,
+                sent: whole + u32::from(sent),
+            },
+            each: self.frames.each,
+            left,
+            left_bytes,
+        }
     }
 }

@@ -1,12 +1,11 @@
 //! Going round passages between our own queues: without a look at what passes where none is needed, and else burst by burst as
-//! any other driver's, but without calls between queues.
+//! with any other driver's, but in one function.
 
 use std::any::Any;
-use std::slice;
 
 use arrayvec::ArrayVec;
 use linecard_hal::Burst;
-use linecard_hal::passage::{self, Forwarded, Passage, Takes};
+use linecard_hal::passage::{self, Forwarded, Passage, Round, Takes};
 use linecard_hal::{RxStats, TxStats};
 
 use crate::rx::Rx;
@@ -14,7 +13,7 @@ use crate::sys::queue::RawPassage;
 use crate::tx::{self, Tx};
 
 /// Passages in a round at most: what is known of them is on the stack.
-const MOST: usize = 8;
+const MOST: usize = 16;
 
 /// A passage between two queues of this driver.
 enum Own<'a> {
@@ -61,9 +60,8 @@ impl<'a> Own<'a> {
         })
     }
 
-    /// One round; whether it goes on.
     #[inline(always)]
-    fn once(&mut self) -> bool {
+    fn once(&mut self) -> Round {
         match self {
             Self::Straight { raw, .. } => raw.once(),
             Self::ByBursts {
@@ -99,21 +97,17 @@ impl<'a> Own<'a> {
     }
 }
 
-/// See [`linecard_hal::passage::by_bursts`].
-pub(crate) fn forward(passages: &mut [Passage<'_>], most: u16) {
-    for some in passages.chunks_mut(MOST) {
-        let (mut ours, mut others) = (ArrayVec::<_, MOST>::new(), ArrayVec::<_, MOST>::new());
-        for (n, passage) in some.iter_mut().enumerate() {
-            match Own::of(passage) {
-                Some(own) => ours.push(own),
-                None => others.push(n),
-            }
-        }
-        passage::rounds(&mut ours, most, Own::once);
+/// See [`linecard_hal::passage::by_bursts`], which it is if not all queues are ours.
+pub(crate) fn forward(passages: &mut [Passage<'_>], most: u16, is_over: &dyn Fn() -> bool) {
+    let mut ours = ArrayVec::<_, MOST>::new();
+    let all = passages.len() <= MOST
+        && (passages.iter_mut())
+            .all(|passage| Own::of(passage).map(|own| ours.push(own)).is_some());
+    if all {
+        passage::rounds(&mut ours, most, is_over, Own::once);
         ours.iter_mut().for_each(Own::end);
+    } else {
         drop(ours);
-        for n in others {
-            passage::by_bursts(slice::from_mut(&mut some[n]), most);
-        }
+        passage::by_bursts(passages, most, is_over);
     }
 }

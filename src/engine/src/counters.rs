@@ -56,7 +56,8 @@ pub(crate) struct WorkerCounters {
     pub(crate) pending: u64,
     /// Requests that were carried out in software because the port lacks the offload.
     pub(crate) software_offloads: u64,
-    /// Times that the inputs were asked: once in a turn of the loop, and up to eight times while they give full bursts.
+    /// Times that the inputs were asked: once in a turn of the loop, and up to eight times while they give full bursts (64 times
+    /// if these only pass).
     pub(crate) polls: u64,
     /// Of these, those that found no frame.
     pub(crate) empty_polls: u64,

@@ -103,6 +103,11 @@ impl Output {
         }
     }
 
+    /// Whether this worker transmits here.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.tx.is_some()
+    }
+
     /// The queue, and what can go there at once.
     #[inline(always)]
     pub(crate) fn way_out(&mut self) -> Option<(&mut dyn TxQueue, Takes)> {

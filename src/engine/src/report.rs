@@ -126,7 +126,8 @@ pub struct WorkerReport {
     pub cycles_per_packet: f64,
     /// Frames in a burst that was not empty, on average.
     pub burst_avg: f64,
-    /// Times that the inputs were asked: once in a turn of the loop, and up to eight times while they give full bursts.
+    /// Times that the inputs were asked: once in a turn of the loop, and up to eight times while they give full bursts (64 times
+    /// if these only pass).
     pub polls: u64,
     /// Of these, those that found nothing.
     pub empty_polls: u64,

@@ -210,8 +210,8 @@ impl RxQueue for Rx {
     }
 
     fn forwarder(&self) -> Forwarder {
-        |passages, most| {
-            passage::by_bursts(passages, most);
+        |passages, most, is_over| {
+            passage::by_bursts(passages, most, is_over);
             for passage in passages {
                 let rx = (&mut *passage.rx as &mut dyn Any).downcast_mut::<Self>();
                 rx.unwrap().wire.lock().unwrap().passed += passage.done.sent as usize;

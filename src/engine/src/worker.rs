@@ -131,6 +131,9 @@ pub(crate) enum Ending {
 /// much as a frame or two. An empty round behind such rounds counts as busy with them.
 const ROUNDS: u16 = 8;
 
+/// The same for a worker that only passes on, whose rounds end as soon as anybody else wants it.
+const PASSES: u16 = 64;
+
 /// How long a stopping worker tries to send what waits.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -216,11 +219,15 @@ impl Worker {
         let full = self.cx.burst_size;
         let mut untimed = 0;
         // Frames are counted up to the limit, or a burst later.
-        let at_once = if self.control.limit > 0 { 1 } else { ROUNDS };
+        let at_once = match self.only_passes {
+            _ if self.control.limit > 0 => 1,
+            true => PASSES,
+            false => ROUNDS,
+        };
         while !self.control.stop.load(Ordering::Relaxed) {
-            let turn = self.turn(at_once.min(ROUNDS - untimed));
+            let turn = self.turn(at_once - untimed);
             untimed += turn.rounds;
-            if turn.last >= full && untimed < ROUNDS {
+            if turn.last >= full && untimed < at_once {
                 idler.busy();
                 continue;
             }
@@ -257,7 +264,7 @@ impl Worker {
 
     /// One turn: every input, the mailbox, the stage's own frames; then everything out. The inputs are asked up to `most` times
     /// before the rest, as long as there is no rest: bursts come in full and go straight out, there is no mail, and the stage
-    /// only answers. That is looked at before each burst; or, if all inputs only pass on, before all are asked for several.
+    /// only answers. That is looked at before each burst, or, of a worker that only passes on, behind each round.
     #[inline(always)]
     fn turn(&mut self, most: u16) -> Turn {
         self.cx.taps.refresh();
@@ -267,7 +274,8 @@ impl Worker {
             1
         };
         let mut turn = self.receive(most);
-        while turn.rounds < most
+        while !self.only_passes
+            && turn.rounds < most
             && turn.last >= self.cx.burst_size
             && !self.cx.unsent
             && self.inbox.ring.is_empty()
@@ -293,14 +301,14 @@ impl Worker {
         turn
     }
 
-    /// Asks each input for a burst; or for up to `most`, if they only pass on, nobody else waits and nobody looks.
+    /// Asks each input for a burst; or for up to `most`, if they only pass on, as long as nobody waits and nobody looks.
     #[inline(always)]
     fn receive(&mut self, most: u16) -> Turn {
         let Self {
             inputs, work, cx, ..
         } = self;
         if self.only_passes && !cx.unsent && self.inbox.ring.is_empty() && !cx.taps.any() {
-            return passing::pass(inputs, cx, most);
+            return passing::pass(inputs, &self.inbox, cx, most);
         }
         let frames = (inputs.iter_mut())
             .map(|input| input.process(work, cx))

@@ -133,12 +133,21 @@ impl Burst {
             let shared = mbufs.iter().position(Mbuf::is_shared);
             shared.unwrap_or(mbufs.len())
         };
+        let each = match self.plain.pool {
+            0 => 0,
+            _ => self.plain.each as usize,
+        };
         // `change` is called from one place only, so that the compiler puts it there; and all there is to ask is asked before,
-        // so that it has the registers for itself.
+        // so that it has the registers for itself. So is what `change` asks of a length that is known to be the same for all.
         let mut rest = mbufs[..own].iter_mut();
         while let Some(mbuf) = rest.next() {
             // SAFETY: nobody shares its bytes: one owner and its own buffer, by the contract of `set_plain`, or by the look at it.
-            if !change(unsafe { mbuf.own_data_mut() }) {
+            let mut data = unsafe { mbuf.own_data_mut() };
+            if each != 0 {
+                // SAFETY: it is as long, by the contract of `set_plain`.
+                data = unsafe { core::slice::from_raw_parts_mut(data.as_mut_ptr(), each) };
+            }
+            if !change(data) {
                 return own - rest.len() - 1;
             }
         }

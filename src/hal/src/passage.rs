@@ -1,7 +1,8 @@
 //! Passages: from a receive queue straight to a transmit queue.
 //!
 //! What a worker only lets pass need not be shown to anybody. It hands all its passages to one [`Forwarder`] at once, which goes
-//! round them for several bursts: what there is to find out and to write down is then done once for all of these.
+//! round them for as long as bursts come in full and nobody else wants the worker: what there is to find out and to write down is
+//! then done once for all of these.
 
 use crate::burst::Burst;
 use crate::port::{RxQueue, TxQueue};
@@ -34,14 +35,27 @@ pub struct Passage<'a> {
 pub struct Forwarded {
     /// How many times the receive queue was asked.
     pub asked: u16,
+    /// Of these, how many times it gave nothing.
+    pub empty: u16,
     /// Frames that it gave the last time.
     pub last: u16,
     /// Frames that the transmit queue took. Whatever was received beyond these is left in the burst.
     pub sent: u32,
 }
 
+/// What a passage has done in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// A full burst has passed.
+    Whole,
+    /// There was nothing.
+    Nothing,
+    /// Something is left in the passage's burst, for others to see to.
+    Rest,
+}
+
 /// Goes round passages, as [`by_bursts`] does: what [`RxQueue::forwarder`] answers.
-pub type Forwarder = fn(&mut [Passage<'_>], u16);
+pub type Forwarder = fn(&mut [Passage<'_>], u16, &dyn Fn() -> bool);
 
 impl<'a> Passage<'a> {
     /// A passage that nothing has gone through. `burst` is empty.
@@ -72,19 +86,21 @@ impl core::fmt::Debug for Passage<'_> {
     }
 }
 
-/// Goes round passages that nothing has gone through yet, `most` times at most, by the driver of the first.
+/// Goes round passages that nothing has gone through yet, `most` times at most and not again once `is_over`, by the driver of the
+/// first.
 #[inline]
-pub fn forward(passages: &mut [Passage<'_>], most: u16) {
+pub fn forward(passages: &mut [Passage<'_>], most: u16, is_over: &dyn Fn() -> bool) {
     if let Some(first) = passages.first() {
-        first.rx.forwarder()(passages, most);
+        first.rx.forwarder()(passages, most, is_over);
     }
 }
 
-/// In each round, receives a burst of each passage and sends it at once. A passage ends with what is not for it to send, which it
-/// leaves in its burst: a burst that is not full, and so may wait for more, one that its `tx` does not take for certain, and
-/// what of one was not taken. Ends behind `most` rounds, or when all passages have ended.
-pub fn by_bursts(passages: &mut [Passage<'_>], most: u16) {
-    rounds(passages, most, |passage| {
+/// In each round, receives a burst of each passage and sends it at once. What is not for the passage to send is left in its burst: a
+/// burst that is not full, and so may wait for more, one that its `tx` does not take for certain, and what of one was not
+/// taken. Ends behind `most` rounds, or behind the first in which something was left, in which nothing came, or after which
+/// `is_over`: so nobody waits for longer than a round.
+pub fn by_bursts(passages: &mut [Passage<'_>], most: u16, is_over: &dyn Fn() -> bool) {
+    rounds(passages, most, is_over, |passage| {
         let Passage {
             rx,
             tx,
@@ -96,21 +112,28 @@ pub fn by_bursts(passages: &mut [Passage<'_>], most: u16) {
     });
 }
 
-/// Asks `once` for each passage in each round whether it goes on, until none does.
+/// Calls `once` for each passage in each round, until there is reason to end.
 #[inline(always)]
-pub fn rounds<P>(passages: &mut [P], most: u16, mut once: impl FnMut(&mut P) -> bool) {
+pub fn rounds<P>(
+    passages: &mut [P],
+    most: u16,
+    is_over: &dyn Fn() -> bool,
+    mut once: impl FnMut(&mut P) -> Round,
+) {
     for _ in 0..most {
-        let mut goes_on = false;
+        let (mut any, mut rest) = (false, false);
         for passage in &mut *passages {
-            goes_on |= once(passage);
+            let round = once(passage);
+            any |= round == Round::Whole;
+            rest |= round == Round::Rest;
         }
-        if !goes_on {
+        if rest || !any || is_over() {
             return;
         }
     }
 }
 
-/// What a passage does in one round, unless it has ended; returns whether it goes on.
+/// What a passage does in one round. Not to be called again once there was a rest.
 #[inline(always)]
 pub fn once<R: RxQueue + ?Sized, T: TxQueue + ?Sized>(
     rx: &mut R,
@@ -118,15 +141,18 @@ pub fn once<R: RxQueue + ?Sized, T: TxQueue + ?Sized>(
     burst: &mut Burst,
     takes: Takes,
     done: &mut Forwarded,
-) -> bool {
-    if !burst.is_empty() || done.asked > 0 && done.last == 0 {
-        return false;
-    }
+) -> Round {
     done.asked += 1;
     done.last = rx.receive(burst) as u16;
-    if burst.room() > 0 || takes == Takes::Plain && burst.plain().is_none() {
-        return false;
+    if done.last == 0 {
+        done.empty += 1;
+        return Round::Nothing;
     }
-    done.sent += tx.transmit(burst) as u32;
-    burst.is_empty()
+    if burst.room() == 0 && (takes == Takes::Anything || burst.plain().is_some()) {
+        done.sent += tx.transmit(burst) as u32;
+    }
+    match burst.is_empty() {
+        true => Round::Whole,
+        false => Round::Rest,
+    }
 }

@@ -23,7 +23,7 @@ impl Bench<'_> {
             let QueuePair { rx, tx } = &mut self.pairs[0];
             let takes = ways.next().unwrap_or(Takes::Plain);
             let mut passage = [Passage::new(&mut **rx, &mut **tx, &mut burst, takes)];
-            passage::forward(&mut passage, MOST);
+            passage::forward(&mut passage, MOST, &|| false);
             let done = passage[0].done;
             let (last, sent) = (usize::from(done.last), done.sent as usize);
             let received = sent + burst.len();

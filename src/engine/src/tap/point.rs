@@ -85,10 +85,16 @@ impl Taps {
     /// Takes on new taps and lets go of those that are closed. Once a turn.
     #[inline(always)]
     pub(crate) fn refresh(&mut self) {
-        // Relaxed: it only says that there is something to do. `change` looks again.
-        if self.point.generation.load(Ordering::Relaxed) != self.generation {
+        if self.is_stale() {
             self.change();
         }
+    }
+
+    /// Whether there is something to [refresh](Self::refresh).
+    #[inline(always)]
+    pub(crate) fn is_stale(&self) -> bool {
+        // Relaxed: it only says that there is something to do. `change` looks again.
+        self.point.generation.load(Ordering::Relaxed) != self.generation
     }
 
     /// Whether there is any.

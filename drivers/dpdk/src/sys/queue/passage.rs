@@ -7,7 +7,7 @@
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
-use linecard_hal::passage::Forwarded;
+use linecard_hal::passage::{Forwarded, Round};
 use linecard_hal::{Burst, Mbuf};
 
 use super::{Known, RawRx, RawTx, SENT};
@@ -72,8 +72,12 @@ pub(crate) struct RawPassage<'a> {
     room: u16,
     /// Bursts that passed as a whole.
     whole: u16,
-    /// What came behind them, and how many of these passed, too.
-    last: Option<(u16, u16)>,
+    /// Times that there was nothing.
+    empty: u16,
+    /// What came the last time.
+    last: u16,
+    /// If not all of that passed, how much did.
+    rest: Option<u16>,
 }
 
 /// What has become of a [`RawPassage`].
@@ -115,16 +119,17 @@ impl<'a> RawPassage<'a> {
             mbufs,
             room,
             whole: 0,
-            last: None,
+            empty: 0,
+            last: 0,
+            rest: None,
         }
     }
 
-    /// Receives a burst and sends it. Ends behind one that is not full, that is of other frames, or of which not all was taken;
-    /// returns whether it goes on.
+    /// Receives a burst and sends it, unless it is not full or of other frames.
     #[inline(always)]
-    pub(crate) fn once(&mut self) -> bool {
-        if self.last.is_some() {
-            return false;
+    pub(crate) fn once(&mut self) -> Round {
+        if self.rest.is_some() {
+            return Round::Rest;
         }
         let (mbufs, room) = (self.mbufs, self.room);
         let (receive, queue) = self.receive;
@@ -133,9 +138,19 @@ impl<'a> RawPassage<'a> {
         // (`maintain`). A driver that exchanges its function has to bear with calls of the one before for a while, as
         // whoever uses DPDK's own inline function may be held up between looking it up and calling it.
         let got = unsafe { receive(queue, mbufs.cast(), room) };
-        if got < room || !self.rx.gives(self.frames) {
-            self.last = Some((got.min(room), 0));
-            return false;
+        if got < room {
+            self.last = got;
+            if got == 0 {
+                self.empty += 1;
+                return Round::Nothing;
+            }
+            self.rest = Some(0);
+            return Round::Rest;
+        }
+        self.last = room;
+        if !self.rx.gives(self.frames) {
+            self.rest = Some(0);
+            return Round::Rest;
         }
         // SAFETY: as many mbufs were just received.
         let received = unsafe { core::slice::from_raw_parts(mbufs.cast(), room.into()) };
@@ -144,27 +159,26 @@ impl<'a> RawPassage<'a> {
         // SAFETY: as in `RawTx::transmit`: these are the mbufs that were just received, and nobody else has them.
         let sent = unsafe { transmit(queue, mbufs.cast(), room) };
         if sent < room {
-            self.last = Some((room, sent));
-            return false;
+            self.rest = Some(sent);
+            return Round::Rest;
         }
         self.whole += 1;
-        true
+        Round::Whole
     }
 
     /// Lets go of the burst, which has what is left from now on. Called once, at the end.
     #[inline(always)]
     pub(crate) fn end(&mut self) -> Passed {
         let whole = u32::from(self.whole) * u32::from(self.room);
-        let (got, sent) = self.last.unwrap_or((self.room, 0));
-        let is_over = self.last.is_some();
-        let (left, left_bytes) = match is_over {
-            true => self.rx.take_rest(self.burst, sent, got),
-            false => (0, 0),
+        let (sent, (left, left_bytes)) = match self.rest {
+            Some(sent) => (sent, self.rx.take_rest(self.burst, sent, self.last)),
+            None => (0, (0, 0)),
         };
         Passed {
             done: Forwarded {
-                asked: self.whole + u16::from(is_over),
-                last: got,
+                asked: self.whole + self.empty + u16::from(self.rest.is_some()),
+                empty: self.empty,
+                last: self.last,
                 sent: whole + u32::from(sent),
             },
             each: self.frames.each,

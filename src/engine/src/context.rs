@@ -31,7 +31,7 @@ pub struct Context {
     /// The port of the burst in hand.
     pub(crate) port: PortIndex,
     pub(crate) burst_size: usize,
-    /// The cycle counter as the worker last read it: behind the turn before, or up to seven rounds of full bursts earlier.
+    /// The cycle counter as the worker last read it: behind the turn before, or, as far as a stage sees, up to seven rounds of full bursts earlier.
     pub(crate) cycles: u64,
     pub(crate) time: Time,
     pub(crate) taps: Taps,

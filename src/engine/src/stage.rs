@@ -175,8 +175,8 @@ pub trait Stage: Send {
     /// frame.
     ///
     /// [`process`](Self::process) and [`frame`](Self::frame) have to do the same, as they are still shown what cannot go straight: what is
-    /// tapped, what comes while something waits for that port, what another worker has to transmit or has handed over. So a
-    /// stage that counts what it sees answers `None`.
+    /// tapped, what comes while something waits for room, what another worker has to transmit or has handed over; and everything, if
+    /// not all ports of a worker have routes, and each another one. So a stage that counts what it sees answers `None`.
     fn route(&self, port: PortIndex) -> Option<PortIndex> {
         let _ = port;
         None

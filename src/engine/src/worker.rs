@@ -131,7 +131,7 @@ pub(crate) enum Ending {
 /// much as a frame or two. An empty round behind such rounds counts as busy with them.
 const ROUNDS: u16 = 8;
 
-/// The same for a worker that only passes on, whose rounds end as soon as anybody else wants it.
+/// The same while a worker only passes on: these rounds end when anybody else wants it.
 const PASSES: u16 = 64;
 
 /// How long a stopping worker tries to send what waits.
@@ -218,14 +218,9 @@ impl Worker {
         let mut next_tick = now;
         let full = self.cx.burst_size;
         let mut untimed = 0;
-        // Frames are counted up to the limit, or a burst later.
-        let at_once = match self.only_passes {
-            _ if self.control.limit > 0 => 1,
-            true => PASSES,
-            false => ROUNDS,
-        };
         while !self.control.stop.load(Ordering::Relaxed) {
-            let turn = self.turn(at_once - untimed);
+            let at_once = self.at_once();
+            let turn = self.turn(at_once.saturating_sub(untimed).max(1));
             untimed += turn.rounds;
             if turn.last >= full && untimed < at_once {
                 idler.busy();
@@ -255,6 +250,25 @@ impl Worker {
         }
     }
 
+    /// How many rounds of the inputs may be timed together.
+    #[inline(always)]
+    fn at_once(&self) -> u16 {
+        if self.control.limit > 0 {
+            // Frames are counted up to the limit, or a burst later.
+            1
+        } else if self.passes() && self.work.is_only_answering() {
+            PASSES
+        } else {
+            ROUNDS
+        }
+    }
+
+    /// Whether what comes goes from queue to queue now.
+    #[inline(always)]
+    fn passes(&self) -> bool {
+        self.only_passes && !self.cx.unsent && !self.cx.taps.any()
+    }
+
     /// What the time is, also for all that is done until it is read again.
     #[inline(always)]
     fn read_clock(&mut self) -> u64 {
@@ -264,7 +278,7 @@ impl Worker {
 
     /// One turn: every input, the mailbox, the stage's own frames; then everything out. The inputs are asked up to `most` times
     /// before the rest, as long as there is no rest: bursts come in full and go straight out, there is no mail, and the stage
-    /// only answers. That is looked at before each burst, or, of a worker that only passes on, behind each round.
+    /// only answers. That is looked at behind each round.
     #[inline(always)]
     fn turn(&mut self, most: u16) -> Turn {
         self.cx.taps.refresh();
@@ -304,10 +318,11 @@ impl Worker {
     /// Asks each input for a burst; or for up to `most`, if they only pass on, as long as nobody waits and nobody looks.
     #[inline(always)]
     fn receive(&mut self, most: u16) -> Turn {
+        let passes = self.passes();
         let Self {
             inputs, work, cx, ..
         } = self;
-        if self.only_passes && !cx.unsent && self.inbox.ring.is_empty() && !cx.taps.any() {
+        if passes {
             return passing::pass(inputs, &self.inbox, cx, most);
         }
         let frames = (inputs.iter_mut())

@@ -143,6 +143,7 @@ impl Burst {
         while let Some(mbuf) = rest.next() {
             // SAFETY: nobody shares its bytes: one owner and its own buffer, by the contract of `set_plain`, or by the look at it.
             let mut data = unsafe { mbuf.own_data_mut() };
+            debug_assert!([0, data.len()].contains(&each));
             if each != 0 {
                 // SAFETY: it is as long, by the contract of `set_plain`.
                 data = unsafe { core::slice::from_raw_parts_mut(data.as_mut_ptr(), each) };

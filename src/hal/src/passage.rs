@@ -156,3 +156,44 @@ pub fn once<R: RxQueue + ?Sized, T: TxQueue + ?Sized>(
         false => Round::Rest,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How often each passage is asked, if it does this in its rounds.
+    fn asked<const N: usize>(
+        does: [&[Round]; N],
+        most: u16,
+        is_over: &dyn Fn() -> bool,
+    ) -> [usize; N] {
+        let mut passages = does.map(|does| (does, 0));
+        rounds(&mut passages, most, is_over, |(does, asked)| {
+            *asked += 1;
+            does[*asked - 1]
+        });
+        passages.map(|(_, asked)| asked)
+    }
+
+    #[test]
+    fn rounds_go_on_until_there_is_reason_to_end() {
+        use Round::{Nothing, Rest, Whole};
+        let never = || false;
+        assert_eq!(asked([&[Whole; 9], &[Whole; 9]], 9, &never), [9, 9]);
+        // Who had nothing is asked again, as long as somebody had something.
+        let now_and_then = [Nothing, Whole, Nothing, Nothing];
+        assert_eq!(
+            asked([&[Whole, Whole, Whole, Nothing], &now_and_then], 9, &never),
+            [4, 4]
+        );
+        // A rest waits for the others of its round, and they for nobody.
+        assert_eq!(asked([&[Rest], &[Whole; 9]], 9, &never), [1, 1]);
+        assert_eq!(asked([&[Whole; 2], &[Nothing, Rest]], 9, &never), [2, 2]);
+        let left = Cell::new(3);
+        let is_over = || left.replace(left.get() - 1) == 1;
+        assert_eq!(asked([&[Whole; 9], &[Nothing; 9]], 9, &is_over), [3, 3]);
+        assert_eq!(asked([], 9, &never), []);
+    }
+}

@@ -55,7 +55,7 @@ const SHORT: [&str; 30] = [
     "--max-rate",
     "2kpps",
     "--tolerance",
-    "100%",
+    "90%",
     "--attempts",
     "20",
     "--precision",

@@ -2,7 +2,7 @@
 //!
 //! What `receive` and `transmit` do for a burst is mostly to see whether anything is out of the ordinary, and to write down for
 //! the other what is known. Between two queues of this driver, with frames that are all alike, both are done once for
-//! several bursts; only whether they are still alike is asked behind each. So is looking up the drivers' functions.
+//! several bursts; only whether they are still alike is asked behind each. The drivers' functions are looked up every eighth time.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
@@ -55,13 +55,15 @@ impl RawRx {
     }
 }
 
+/// Bursts for which it is taken for granted that the devices are there and their functions the same.
+const FRESH: u16 = 8;
+
 /// A way from queue to queue on which nobody has to look at what passes.
 #[derive(Debug)]
 pub(crate) struct RawPassage<'a> {
     rx: &'a mut RawRx,
-    /// Not used again, but not to be used by anybody else, either.
-    _tx: &'a mut RawTx,
-    /// The drivers' functions, and what they call the queues.
+    tx: &'a mut RawTx,
+    /// The drivers' functions, and what they call the queues: how it was when last looked at.
     receive: (BurstFn, *mut c_void),
     transmit: (BurstFn, *mut c_void),
     burst: &'a mut Burst,
@@ -70,6 +72,8 @@ pub(crate) struct RawPassage<'a> {
     /// The burst's slots. The drivers' until the end: nobody uses the burst as long as mbufs are on their way through it.
     mbufs: *mut MaybeUninit<Mbuf>,
     room: u16,
+    /// Bursts until that is looked at again.
+    fresh: u16,
     /// Bursts that passed as a whole.
     whole: u16,
     /// Times that there was nothing.
@@ -111,13 +115,14 @@ impl<'a> RawPassage<'a> {
         };
         Self {
             rx,
-            _tx: tx,
+            tx,
             receive,
             transmit,
             burst,
             frames,
             mbufs,
             room,
+            fresh: FRESH,
             whole: 0,
             empty: 0,
             last: 0,
@@ -131,11 +136,17 @@ impl<'a> RawPassage<'a> {
         if self.rest.is_some() {
             return Round::Rest;
         }
+        if self.fresh == 0 && !self.look_again() {
+            self.last = 0;
+            self.empty += 1;
+            return Round::Nothing;
+        }
+        self.fresh -= 1;
         let (mbufs, room) = (self.mbufs, self.room);
         let (receive, queue) = self.receive;
         // SAFETY: as in `receive`: `self` has the only way to both queues, and to the burst's slots. If the device goes away
         // meanwhile, it is not started anew before both ends were parked, which they are between bursts only, on this thread
-        // (`maintain`). A driver that exchanges its function has to bear with calls of the one before for a while, as
+        // (`maintain`). A driver that exchanges its function has to bear with calls of the one before for a few bursts, as
         // whoever uses DPDK's own inline function may be held up between looking it up and calling it.
         let got = unsafe { receive(queue, mbufs.cast(), room) };
         if got < room {
@@ -164,6 +175,21 @@ impl<'a> RawPassage<'a> {
         }
         self.whole += 1;
         Round::Whole
+    }
+
+    /// Looks the functions up again; `false` if a device is away.
+    #[inline(never)]
+    fn look_again(&mut self) -> bool {
+        if self.rx.end.away() || self.tx.end.away() {
+            return false;
+        }
+        self.fresh = FRESH;
+        // SAFETY: as in `new`.
+        unsafe {
+            self.receive = self.rx.end.path.of_queue(self.rx.end.queue);
+            self.transmit = self.tx.end.path.of_queue(self.tx.end.queue);
+        }
+        true
     }
 
     /// Lets go of the burst, which has what is left from now on. Called once, at the end.

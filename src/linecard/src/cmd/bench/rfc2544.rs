@@ -34,8 +34,8 @@ const INCOMPLETE: u8 = 3;
     about = "Benchmark a device between two ports by RFC 2544",
     long_about = "Benchmark a device between two ports by RFC 2544.\n\n\
         Frames leave by --port, go through the device and come back by --receive; the device may be anything that \
-        forwards between the two: a switch, a router, `linecard fwd`. Each trial checks itself (rate held, nothing \
-        unsent, time true, receiver not overrun); one that cannot be believed is repeated, and in the end refused.\n\n\
+        forwards between the two: a switch, a router, `linecard fwd`. Each trial checks itself (rate held and \
+        no more unsent than --tolerance has, time true, receiver not overrun); one that cannot be believed is repeated, and in the end refused.\n\n\
         Without --strict, throughput is searched for several loss goals at once with short trials first (RFC 9971, \
         MLRsearch), in minutes. With --strict everything is as the RFC has it: the seven frame sizes, 60 seconds a \
         trial, 20 repetitions of latency, 50 of back-to-back frames: many hours. --dry-run says how many.",

@@ -18,7 +18,7 @@ use crate::worker::{Input, Turn};
 /// Inputs of a worker that only passes on, at most: what is asked of them at once is on the stack.
 const MOST: usize = 16;
 
-/// Finds where each input goes; whether that is all there is to do with them. Then they are in the order of where they go.
+/// Finds where each input goes; whether that is all there is to do with them.
 pub(crate) fn find_routes(inputs: &mut [Input], work: &Work, outputs: &[Output]) -> bool {
     let is_ours = |port: &PortIndex| outputs.get(usize::from(*port)).is_some_and(Output::is_ours);
     for input in &mut *inputs {
@@ -27,11 +27,7 @@ pub(crate) fn find_routes(inputs: &mut [Input], work: &Work, outputs: &[Output])
     let mut routes: Vec<_> = inputs.iter().filter_map(|input| input.route).collect();
     routes.sort_unstable();
     routes.dedup();
-    if !(1..=MOST).contains(&inputs.len()) || routes.len() < inputs.len() {
-        return false;
-    }
-    inputs.sort_by_key(|input| input.route);
-    true
+    (1..=MOST).contains(&inputs.len()) && routes.len() == inputs.len()
 }
 
 /// Goes round the inputs, up to `most` times, or until there is a rest, mail, a tap that comes or goes, or an end. To be called only after
@@ -72,14 +68,19 @@ fn between_queues(
     most: u16,
     is_over: &dyn Fn() -> bool,
 ) -> ArrayVec<Forwarded, MOST> {
+    // No more than there are inputs, as a worker transmits where it receives.
+    let mut ways: ArrayVec<(PortIndex, Option<_>), MOST> = (0..)
+        .zip(outputs)
+        .filter_map(|(port, output)| Some((port, Some(output.way_out()?))))
+        .collect();
     let mut passages = ArrayVec::<_, MOST>::new();
-    let mut inputs = inputs.iter_mut().peekable();
-    // Both are in the same order.
-    for (port, output) in (0..).zip(outputs) {
-        if let Some(input) = inputs.next_if(|input| input.route == Some(port))
-            && let Some((tx, takes)) = output.way_out()
-        {
-            let Input { rx, burst, .. } = input;
+    // In the order in which the stage would see them.
+    for Input {
+        rx, burst, route, ..
+    } in inputs
+    {
+        let way = ways.iter_mut().find(|(port, _)| Some(*port) == *route);
+        if let Some((tx, takes)) = way.and_then(|(_, way)| way.take()) {
             passages.push(Passage::new(&mut **rx, tx, burst, takes));
         }
     }

@@ -8,8 +8,8 @@ use linecard_hal::{Mbuf, MbufFlags};
 use linecard_wire::delta::update_u16;
 use linecard_wire::echo::REPLY_TTL;
 use linecard_wire::{
-    EchoRefusal, EthernetMut, Icmpv4Mut, IpProtocol, Ipv4Mut, Ipv6Mut, L3, Layers, Sum, echo_reply,
-    icmpv4, icmpv6, ipv6,
+    EchoRefusal, Icmpv4Mut, IpProtocol, Ipv4Mut, Ipv6Mut, L3, Layers, Sum, echo_reply, icmpv4,
+    icmpv6, ipv6, swap_macs,
 };
 
 use crate::ident::Idents;
@@ -73,9 +73,7 @@ fn reply_chain(frame: &mut Mbuf, layers: &Layers, idents: &mut Idents) -> Result
     let header_len = l4 - l3;
     let mut sum = sum_from(frame, l4);
     let data = frame.data_mut().ok_or(Reason::NoMbuf)?;
-    EthernetMut::parse(data)
-        .map_err(|_| Reason::Malformed)?
-        .swap();
+    swap_macs(data).map_err(|_| Reason::Malformed)?;
     let packet = data.get_mut(l3..).ok_or(Reason::Malformed)?;
     let reply = if layers.l3 == L3::Ipv4 {
         let mut ip = Ipv4Mut::parse_partial(packet).map_err(|_| Reason::Malformed)?;

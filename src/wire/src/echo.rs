@@ -3,8 +3,8 @@
 
 use crate::delta::update_u16;
 use crate::{
-    EtherType, Ethernet, EthernetMut, Icmpv4, Icmpv4Mut, Icmpv6, Icmpv6Mut, IpProtocol, Ipv4,
-    Ipv4Mut, Ipv6, Ipv6Mut, ParseError, icmpv4, icmpv6,
+    EtherType, Ethernet, Icmpv4, Icmpv4Mut, Icmpv6, Icmpv6Mut, IpProtocol, Ipv4, Ipv4Mut, Ipv6,
+    Ipv6Mut, ParseError, icmpv4, icmpv6, swap_macs,
 };
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -108,7 +108,7 @@ pub fn echo_reply(frame: &mut [u8]) -> Result<Echo, EchoRefusal> {
         }
         _ => return Err(EchoRefusal::NotEchoRequest),
     };
-    EthernetMut::parse(frame)?.swap();
+    swap_macs(frame)?;
     Ok(echo)
 }
 
@@ -217,7 +217,7 @@ fn reply_v6(packet: &mut [u8]) -> Result<(), ParseError> {
 mod tests {
     use super::*;
     use crate::testing::hex;
-    use crate::{EthernetHeader, IcmpHeader, Ipv4Header, Ipv6Header, MacAddr};
+    use crate::{EthernetHeader, EthernetMut, IcmpHeader, Ipv4Header, Ipv6Header, MacAddr};
     use core::net::Ipv6Addr;
     use proptest::prelude::*;
     use std::vec::Vec;

@@ -13,7 +13,7 @@
 //! - *One input*: part `j` has `x[j - 3]` to `x[j]`, the four bytes that `A[j]` multiplies; its products lie
 //!   where they are in the hash already.
 //!
-//! This is all of the crate's unsafe code: calls to functions that need instructions which have been found.
+//! The unsafe code is calls to functions that need instructions which have been found.
 #![allow(unsafe_code)]
 
 use super::KEY_LEN;

@@ -12,6 +12,8 @@
 //! (its CRC32c covers them, but not the addresses), and a packet with an authentication header
 //! will not be accepted by its receiver.
 
+mod sys;
+
 use crate::bytes::Header;
 use crate::{EthernetHeader, Ipv4Header, Ipv6Header, L3, L4, Layers, ParseError, UdpHeader};
 
@@ -32,6 +34,11 @@ pub enum Swapped {
 /// [`ParseError::Truncated`] if there is no Ethernet header.
 #[inline]
 pub fn swap_macs(frame: &mut [u8]) -> Result<(), ParseError> {
+    // Two bytes more than the header: any frame but an empty one has them.
+    if let Some(head) = frame.first_chunk_mut() {
+        sys::exchange(head);
+        return Ok(());
+    }
     EthernetHeader::cut_mut(frame).map(|(ethernet, _)| ethernet.swap())
 }
 
@@ -122,6 +129,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn macs_are_exchanged_and_nothing_else_is_touched(before in prop::collection::vec(any::<u8>(), 0..24)) {
+            let mut frame = before.clone();
+            if before.len() < 14 {
+                prop_assert!(swap_macs(&mut frame).is_err());
+                prop_assert_eq!(frame, before);
+            } else {
+                prop_assert_eq!(swap_macs(&mut frame), Ok(()));
+                prop_assert_eq!(frame, [&before[6..12], &before[..6], &before[12..]].concat());
+            }
+        }
+
         #[test]
         fn twice_is_nothing(bytes: Vec<u8>) {
             let mut frame = bytes.clone();

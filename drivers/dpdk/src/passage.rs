@@ -74,6 +74,16 @@ impl<'a> Own<'a> {
         }
     }
 
+    /// Looks at what was taken for granted; `false` if it is not so any more.
+    #[inline(always)]
+    fn look_again(&mut self) -> bool {
+        match self {
+            Self::Straight { raw, .. } => raw.look_again(),
+            // They look at each burst.
+            Self::ByBursts { .. } => true,
+        }
+    }
+
     /// Writes down what has passed. Called once.
     #[inline(always)]
     fn end(&mut self) {
@@ -104,6 +114,8 @@ pub(crate) fn forward(passages: &mut [Passage<'_>], most: u16, is_over: &dyn Fn(
         && (passages.iter_mut())
             .all(|passage| Own::of(passage).map(|own| ours.push(own)).is_some());
     if all {
+        // A device that is away is seen to by the queues themselves.
+        let is_over = |ours: &mut [Own<'_>]| is_over() || !ours.iter_mut().all(Own::look_again);
         passage::rounds(&mut ours, most, is_over, Own::once);
         ours.iter_mut().for_each(Own::end);
     } else {

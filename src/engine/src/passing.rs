@@ -30,8 +30,9 @@ pub(crate) fn find_routes(inputs: &mut [Input], work: &Work, outputs: &[Output])
     (1..=MOST).contains(&inputs.len()) && routes.len() == inputs.len()
 }
 
-/// Goes round the inputs, up to `most` times, or until there is a rest, mail, a tap that comes or goes, or an end. To be called only after
-/// `find_routes` has said so, and as long as nothing waits for room and nobody looks.
+/// Goes round the inputs, up to `most` times, or until there is a rest; mail, a tap that comes or goes, or an end are looked for every
+/// [eighth](passage::LOOK_EVERY) round. To be called only after `find_routes` has said so, and as long as nothing waits for room and
+/// nobody looks.
 #[inline(always)]
 pub(crate) fn pass(inputs: &mut [Input], inbox: &Inbox, cx: &mut Context, most: u16) -> Turn {
     let Context {

@@ -131,7 +131,7 @@ pub(crate) enum Ending {
 /// much as a frame or two. An empty round behind such rounds counts as busy with them.
 const ROUNDS: u16 = 8;
 
-/// The same while a worker only passes on: these rounds end when anybody else wants it.
+/// The same while a worker only passes on: these rounds end soon after anybody else wants it.
 const PASSES: u16 = 64;
 
 /// How long a stopping worker tries to send what waits.
@@ -278,7 +278,7 @@ impl Worker {
 
     /// One turn: every input, the mailbox, the stage's own frames; then everything out. The inputs are asked up to `most` times
     /// before the rest, as long as there is no rest: bursts come in full and go straight out, there is no mail, and the stage
-    /// only answers. That is looked at behind each round.
+    /// only answers. That is looked at behind each round, but mail only behind every eighth while all only passes.
     #[inline(always)]
     fn turn(&mut self, most: u16) -> Turn {
         self.cx.taps.refresh();

@@ -86,8 +86,11 @@ impl core::fmt::Debug for Passage<'_> {
     }
 }
 
-/// Goes round passages that nothing has gone through yet, `most` times at most and not again once `is_over`, by the driver of the
-/// first.
+/// Rounds between two looks at whether it is over.
+pub const LOOK_EVERY: u16 = 8;
+
+/// Goes round passages that nothing has gone through yet, `most` times at most and soon not again once `is_over`, by the driver of
+/// the first.
 #[inline]
 pub fn forward(passages: &mut [Passage<'_>], most: u16, is_over: &dyn Fn() -> bool) {
     if let Some(first) = passages.first() {
@@ -97,9 +100,10 @@ pub fn forward(passages: &mut [Passage<'_>], most: u16, is_over: &dyn Fn() -> bo
 
 /// In each round, receives a burst of each passage and sends it at once. What is not for the passage to send is left in its burst: a
 /// burst that is not full, and so may wait for more, one that its `tx` does not take for certain, and what of one was not
-/// taken. Ends behind `most` rounds, or behind the first in which something was left, in which nothing came, or after which
-/// `is_over`: so nobody waits for longer than a round.
+/// taken. Ends behind `most` rounds, behind the first in which something was left or nothing came, or if it `is_over`, which is
+/// looked at every [eighth](LOOK_EVERY) round: so no frame waits for longer than a round, and nobody else for longer than eight.
 pub fn by_bursts(passages: &mut [Passage<'_>], most: u16, is_over: &dyn Fn() -> bool) {
+    let is_over = |_: &mut [Passage<'_>]| is_over();
     rounds(passages, most, is_over, |passage| {
         let Passage {
             rx,
@@ -112,22 +116,32 @@ pub fn by_bursts(passages: &mut [Passage<'_>], most: u16, is_over: &dyn Fn() -> 
     });
 }
 
-/// Calls `once` for each passage in each round, until there is reason to end.
+/// Calls `once` for each passage in each round, until there is reason to end, as [`by_bursts`] has it.
 #[inline(always)]
 pub fn rounds<P>(
     passages: &mut [P],
     most: u16,
-    is_over: &dyn Fn() -> bool,
+    mut is_over: impl FnMut(&mut [P]) -> bool,
     mut once: impl FnMut(&mut P) -> Round,
 ) {
-    for _ in 0..most {
-        let (mut any, mut rest) = (false, false);
-        for passage in &mut *passages {
-            let round = once(passage);
-            any |= round == Round::Whole;
-            rest |= round == Round::Rest;
+    let mut left = most;
+    while left > 0 {
+        let unseen = left.min(LOOK_EVERY);
+        for _ in 0..unseen {
+            let (mut any, mut rest) = (false, false);
+            for passage in &mut *passages {
+                match once(passage) {
+                    Round::Whole => any = true,
+                    Round::Nothing => {}
+                    Round::Rest => rest = true,
+                }
+            }
+            if rest || !any {
+                return;
+            }
         }
-        if rest || !any || is_over() {
+        left -= unseen;
+        if is_over(passages) {
             return;
         }
     }
@@ -170,6 +184,7 @@ mod tests {
         is_over: &dyn Fn() -> bool,
     ) -> [usize; N] {
         let mut passages = does.map(|does| (does, 0));
+        let is_over = |_: &mut [_]| is_over();
         rounds(&mut passages, most, is_over, |(does, asked)| {
             *asked += 1;
             does[*asked - 1]
@@ -191,9 +206,14 @@ mod tests {
         // A rest waits for the others of its round, and they for nobody.
         assert_eq!(asked([&[Rest], &[Whole; 9]], 9, &never), [1, 1]);
         assert_eq!(asked([&[Whole; 2], &[Nothing, Rest]], 9, &never), [2, 2]);
-        let left = Cell::new(3);
+        // Whether it is over is looked at now and then only.
+        let left = Cell::new(2);
         let is_over = || left.replace(left.get() - 1) == 1;
-        assert_eq!(asked([&[Whole; 9], &[Nothing; 9]], 9, &is_over), [3, 3]);
+        assert_eq!(
+            asked([&[Whole; 20], &[Nothing; 20]], 20, &is_over),
+            [16, 16]
+        );
+        assert_eq!(left.get(), 0);
         assert_eq!(asked([], 9, &never), []);
     }
 }

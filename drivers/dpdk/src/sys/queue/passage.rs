@@ -2,7 +2,7 @@
 //!
 //! What `receive` and `transmit` do for a burst is mostly to see whether anything is out of the ordinary, and to write down for
 //! the other what is known. Between two queues of this driver, with frames that are all alike, both are done once for
-//! several bursts; only whether they are still alike is asked behind each. The drivers' functions are looked up every eighth time.
+//! several bursts; only whether they are still alike is asked behind each. The drivers' functions are looked up now and then.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
@@ -55,9 +55,6 @@ impl RawRx {
     }
 }
 
-/// Bursts for which it is taken for granted that the devices are there and their functions the same.
-const FRESH: u16 = 8;
-
 /// A way from queue to queue on which nobody has to look at what passes.
 #[derive(Debug)]
 pub(crate) struct RawPassage<'a> {
@@ -72,8 +69,6 @@ pub(crate) struct RawPassage<'a> {
     /// The burst's slots. The drivers' until the end: nobody uses the burst as long as mbufs are on their way through it.
     mbufs: *mut MaybeUninit<Mbuf>,
     room: u16,
-    /// Bursts until that is looked at again.
-    fresh: u16,
     /// Bursts that passed as a whole.
     whole: u16,
     /// Times that there was nothing.
@@ -122,7 +117,6 @@ impl<'a> RawPassage<'a> {
             frames,
             mbufs,
             room,
-            fresh: FRESH,
             whole: 0,
             empty: 0,
             last: 0,
@@ -130,18 +124,10 @@ impl<'a> RawPassage<'a> {
         }
     }
 
-    /// Receives a burst and sends it, unless it is not full or of other frames.
+    /// Receives a burst and sends it, unless it is not full or of other frames. Not to be called again once there was a rest.
     #[inline(always)]
     pub(crate) fn once(&mut self) -> Round {
-        if self.rest.is_some() {
-            return Round::Rest;
-        }
-        if self.fresh == 0 && !self.look_again() {
-            self.last = 0;
-            self.empty += 1;
-            return Round::Nothing;
-        }
-        self.fresh -= 1;
+        debug_assert!(self.rest.is_none());
         let (mbufs, room) = (self.mbufs, self.room);
         let (receive, queue) = self.receive;
         // SAFETY: as in `receive`: `self` has the only way to both queues, and to the burst's slots. If the device goes away
@@ -177,19 +163,15 @@ impl<'a> RawPassage<'a> {
         Round::Whole
     }
 
-    /// Looks the functions up again; `false` if a device is away.
-    #[inline(never)]
-    fn look_again(&mut self) -> bool {
-        if self.rx.end.away() || self.tx.end.away() {
-            return false;
-        }
-        self.fresh = FRESH;
+    /// Looks the functions up again, as a driver may exchange them; `false` if a device is away.
+    #[inline(always)]
+    pub(crate) fn look_again(&mut self) -> bool {
         // SAFETY: as in `new`.
         unsafe {
             self.receive = self.rx.end.path.of_queue(self.rx.end.queue);
             self.transmit = self.tx.end.path.of_queue(self.tx.end.queue);
         }
-        true
+        !self.rx.end.away() && !self.tx.end.away()
     }
 
     /// Lets go of the burst, which has what is left from now on. Called once, at the end.

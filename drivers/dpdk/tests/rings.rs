@@ -8,6 +8,7 @@ use linecard_hal::passage::{self, Forwarded, Passage, Takes};
 use linecard_hal::{
     Burst, Mempool, MempoolConfig, Port, PortConfig, QueuePair, TxQueue, TxStats, lcore,
 };
+use std::cell::Cell;
 
 const INDEX: u16 = 7;
 
@@ -148,19 +149,20 @@ fn goes_round_two_rings(one: &mut QueuePair, two: &mut QueuePair, pool: &Mempool
         Passage::new(&mut *one.rx, &mut *two.tx, &mut burst, Takes::Plain),
         Passage::new(&mut *two.rx, &mut *one.tx, &mut other, Takes::Plain),
     ];
-    // Over, and seen to be at the first look.
-    passage::forward(&mut passages, 20, &|| true);
+    // Over at the second look.
+    let looked = Cell::new(false);
+    passage::forward(&mut passages, 20, &|| looked.replace(true));
     let all = Forwarded {
-        asked: 8,
+        asked: 16,
         empty: 0,
         last: 4,
-        sent: 32,
+        sent: 64,
     };
     assert_eq!(passages.map(|passage| passage.done), [all, all]);
     assert_eq!((burst.len(), other.len()), (0, 0));
     let after = (one.rx.stats(), two.rx.stats());
-    assert_eq!(after.0.packets - before.0.packets, 32);
-    assert_eq!(after.1.bytes - before.1.bytes, 32 * 60);
+    assert_eq!(after.0.packets - before.0.packets, 64);
+    assert_eq!(after.1.bytes - before.1.bytes, 64 * 60);
     let mut came = [Vec::new(), Vec::new()];
     for (pair, came) in [&mut *one, &mut *two].into_iter().zip(&mut came) {
         while pair.rx.receive(&mut burst) > 0 {
@@ -171,7 +173,7 @@ fn goes_round_two_rings(one: &mut QueuePair, two: &mut QueuePair, pool: &Mempool
     // Three bursts, which are where they were after every third round.
     assert_eq!(
         came,
-        [vec![100, 101, 102, 103, 0, 1, 2, 3], vec![4, 5, 6, 7]]
+        [vec![4, 5, 6, 7, 100, 101, 102, 103], vec![0, 1, 2, 3]]
     );
 }
 

@@ -278,7 +278,8 @@ impl Worker {
 
     /// One turn: every input, the mailbox, the stage's own frames; then everything out. The inputs are asked up to `most` times
     /// before the rest, as long as there is no rest: bursts come in full and go straight out, there is no mail, and the stage
-    /// only answers. That is looked at behind each round, but mail only behind every eighth while all only passes.
+    /// only answers. That is looked at behind each round; but mail, taps and an end only behind every eighth while all only
+    /// passes.
     #[inline(always)]
     fn turn(&mut self, most: u16) -> Turn {
         self.cx.taps.refresh();

@@ -1,7 +1,7 @@
 //! Passages: from a receive queue straight to a transmit queue.
 //!
 //! What a worker only lets pass need not be shown to anybody. It hands all its passages to one [`Forwarder`] at once, which goes
-//! round them for as long as bursts come in full and nobody else wants the worker: what there is to find out and to write down is
+//! round them for as long as bursts come in full and until soon after somebody else wants the worker: what there is to find out and to write down is
 //! then done once for all of these.
 
 use crate::burst::Burst;
@@ -116,7 +116,7 @@ pub fn by_bursts(passages: &mut [Passage<'_>], most: u16, is_over: &dyn Fn() -> 
     });
 }
 
-/// Calls `once` for each passage in each round, until there is reason to end, as [`by_bursts`] has it.
+/// Calls `once` for each passage in each round, until there is reason to end, as [`by_bursts`] has it: never again for one that had a rest.
 #[inline(always)]
 pub fn rounds<P>(
     passages: &mut [P],
@@ -141,7 +141,7 @@ pub fn rounds<P>(
             }
         }
         left -= unseen;
-        if is_over(passages) {
+        if left == 0 || is_over(passages) {
             return;
         }
     }

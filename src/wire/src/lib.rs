@@ -2,8 +2,8 @@
 //!
 //! This is the part of Linecard that knows what packets look like. It allocates nothing (but for the
 //! texts of [`describe`]), reads no clock and imports nothing else of Linecard, so that it can be used, tested
-//! and fuzzed alone. Unsafe code is confined to one module, the vector instructions of
-//! [`rss::Toeplitz`]; it is there with the feature `std` on x86-64.
+//! and fuzzed alone. Unsafe code is confined to two modules, the vector instructions of
+//! [`rss::Toeplitz`] (with the feature `std`) and of [`swap_macs`], both on x86-64 only.
 //!
 //! # Parse once, then cannot panic
 //!

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use linecard_dpdk_sys as dpdk;
 use linecard_hal::flow::{FlowCount, FlowId};
+use linecard_hal::passage::{self, Passage, Takes};
 use linecard_hal::{Burst, MempoolConfig, QueueState};
 
 use super::*;
@@ -87,6 +88,28 @@ fn a_removed_device_ends_its_queues() {
     assert_eq!(queues[0].rx.maintain(), QueueState::Finished);
     assert_eq!(queues[0].tx.maintain(), QueueState::Down);
     assert_eq!(port.link(), LinkState::Gone);
+    end(port, &pool, queues);
+}
+
+#[test]
+fn a_device_that_is_removed_ends_what_passes() {
+    let (port, pool, mut queues) = started("net_null28");
+    let device = port.device.as_ref().unwrap();
+    let removed = || {
+        device.raise(dpdk::LC_EVENT_REMOVED);
+        false
+    };
+    let mut burst = Burst::with_capacity(4);
+    let mut pass = || {
+        let QueuePair { rx, tx, .. } = &mut queues[0];
+        let mut passage = [Passage::new(&mut **rx, &mut **tx, &mut burst, Takes::Plain)];
+        passage::forward(&mut passage, 20, &removed);
+        let done = passage[0].done;
+        (done.asked, done.empty, done.sent)
+    };
+    assert_eq!(pass(), (8, 0, 32), "at the first look");
+    assert_eq!(pass(), (1, 1, 0));
+    assert!(queues[0].rx.finished());
     end(port, &pool, queues);
 }
 

@@ -11,7 +11,8 @@ use super::answer;
 use super::port::Stats;
 use super::recovery::{Plan, Recovery};
 
-/// What the device has said. Set by DPDK's interrupt thread, read by the queues once a burst.
+/// What the device has said. Set by DPDK's interrupt thread, read by the queues once a burst, or every eighth on a
+/// passage.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     /// It was pulled out.

@@ -34,7 +34,7 @@ pub enum Swapped {
 /// [`ParseError::Truncated`] if there is no Ethernet header.
 #[inline]
 pub fn swap_macs(frame: &mut [u8]) -> Result<(), ParseError> {
-    // Two bytes more than the header: any frame but an empty one has them.
+    // Two bytes more than the header: only a frame that carries less has not got them.
     if let Some(head) = frame.first_chunk_mut() {
         sys::exchange(head);
         return Ok(());

@@ -5,8 +5,8 @@
 /// Exchanges the first six bytes with the next six.
 #[inline(always)]
 pub(super) fn exchange(head: &mut [u8; 16]) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: SSE2 is part of every x86-64; load and store are of the sixteen bytes that `head` has, at any alignment;
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    // SAFETY: SSE2 is there, by the condition above; load and store are of the sixteen bytes that `head` has, at any alignment;
     // the instructions have no operand but the register.
     unsafe {
         use core::arch::{asm, x86_64::_mm_loadu_si128, x86_64::_mm_storeu_si128};
@@ -22,7 +22,7 @@ pub(super) fn exchange(head: &mut [u8; 16]) {
         );
         _mm_storeu_si128(head.as_mut_ptr().cast(), words);
     }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
     {
         let (first, rest) = head.split_at_mut(6);
         first.swap_with_slice(rest.split_at_mut(6).0);

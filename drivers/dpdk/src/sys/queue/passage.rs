@@ -124,10 +124,13 @@ impl<'a> RawPassage<'a> {
         }
     }
 
-    /// Receives a burst and sends it, unless it is not full or of other frames. Not to be called again once there was a rest.
+    /// Receives a burst and sends it, unless it is not full or of other frames.
     #[inline(always)]
     pub(crate) fn once(&mut self) -> Round {
-        debug_assert!(self.rest.is_none());
+        // The slots have mbufs in them.
+        if self.rest.is_some() {
+            return Round::Rest;
+        }
         let (mbufs, room) = (self.mbufs, self.room);
         let (receive, queue) = self.receive;
         // SAFETY: as in `receive`: `self` has the only way to both queues, and to the burst's slots. If the device goes away
@@ -166,12 +169,15 @@ impl<'a> RawPassage<'a> {
     /// Looks the functions up again, as a driver may exchange them; `false` if a device is away.
     #[inline(always)]
     pub(crate) fn look_again(&mut self) -> bool {
-        // SAFETY: as in `new`.
+        if self.rx.end.away() || self.tx.end.away() {
+            return false;
+        }
+        // SAFETY: as in `new`: neither device is away.
         unsafe {
             self.receive = self.rx.end.path.of_queue(self.rx.end.queue);
             self.transmit = self.tx.end.path.of_queue(self.tx.end.queue);
         }
-        !self.rx.end.away() && !self.tx.end.away()
+        true
     }
 
     /// Lets go of the burst, which has what is left from now on. Called once, at the end.

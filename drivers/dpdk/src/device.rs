@@ -1,6 +1,6 @@
 //! Devices by name, and what DPDK makes of the name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use linecard_hal::{PortError, PortErrorKind, PortName};
 
@@ -79,7 +79,11 @@ impl Target {
     pub(crate) fn open(&self) -> Result<Device, PortError> {
         match &self.driver {
             None => pci::check(&self.full, &self.name, Path::new("/"))?,
-            Some(driver) => self.check_plugin(driver)?,
+            Some(driver) => {
+                if let Some(plugin) = self.plugin(driver)? {
+                    self.check_options(driver, &plugin)?;
+                }
+            }
         }
         eal::start(&self.full, self.driver.is_none())?;
         if let Some(driver) = &self.driver {
@@ -95,8 +99,8 @@ impl Target {
         driver.trim_start_matches("net_") == "virtio_user"
     }
 
-    /// Refuses a driver that there is no plug-in for.
-    fn check_plugin(&self, driver: &str) -> Result<(), PortError> {
+    /// The plug-in that a driver is in. None where drivers were built into DPDK; an error if there are others.
+    fn plugin(&self, driver: &str) -> Result<Option<PathBuf>, PortError> {
         let plugin = match driver.trim_start_matches("net_") {
             "virtio_user" => "virtio",
             "bonding" => "bond",
@@ -105,7 +109,7 @@ impl Target {
         let dir = sys::eal::plugin_dir();
         // A DPDK that was built with its drivers inside has no such directory.
         let Ok(entries) = std::fs::read_dir(&dir) else {
-            return Ok(());
+            return Ok(None);
         };
         let mut known: Vec<String> = entries
             .flatten()
@@ -119,15 +123,46 @@ impl Target {
             })
             .collect();
         known.sort();
+        let file = format!("librte_net_{plugin}.so");
         if known.iter().any(|k| k == plugin) {
-            return Ok(());
+            return Ok(Some(dir.join(file)));
         }
         let what = format!(
-            "there is no driver {driver:?}: {} has no librte_net_{plugin}.so",
+            "there is no driver {driver:?}: {} has no {file}",
             dir.display()
         );
         Err(PortError::new(&self.full, PortErrorKind::NotFound, what)
             .remedy(format!("there are: {}", known.join(", "))))
+    }
+
+    /// Refuses an option that the driver does not have, where the driver itself would say nothing and go on without any
+    /// of its options. It looks them up by name, so a name that is no string of its plug-in is none of them.
+    fn check_options(&self, driver: &str, plugin: &Path) -> Result<(), PortError> {
+        if !FORGIVING.contains(&driver) {
+            return Ok(());
+        }
+        let Ok(code) = std::fs::read(plugin) else {
+            return Ok(());
+        };
+        let has = |key: &str| {
+            // The end of a longer string may serve as a shorter one.
+            let string = [key.as_bytes(), &[0]].concat();
+            code.windows(string.len()).any(|found| found == string)
+        };
+        let mut keys = self.arguments.split(',').filter(|pair| !pair.is_empty());
+        let unknown = keys.find_map(|pair| {
+            let key = pair.split('=').next()?;
+            (!has(key)).then_some(key)
+        });
+        let Some(key) = unknown else {
+            return Ok(());
+        };
+        let what = format!("{driver} has no option {key:?}");
+        let remedy = match wants(driver).1 {
+            "" => format!("open dpdk:{} without it", self.name),
+            example => format!("leave it out; as in dpdk:{driver}0?{example}"),
+        };
+        Err(PortError::new(&self.full, PortErrorKind::Config, what).remedy(remedy))
     }
 
     fn explain(&self, error: std::io::Error) -> PortError {
@@ -190,10 +225,7 @@ impl Target {
     /// options. `capabilities` are the effective ones, as bits.
     pub(crate) fn options_remedy(&self, capabilities: u64) -> Option<(PortErrorKind, String)> {
         let driver = self.driver.as_deref()?;
-        let (needs, example) = WANTS
-            .iter()
-            .find(|(name, ..)| name.trim_start_matches("net_") == driver.trim_start_matches("net_"))
-            .map_or((None, ""), |(_, needs, example)| (*needs, *example));
+        let (needs, example) = wants(driver);
         if let Some((bit, name)) = needs
             && capabilities & (1 << bit) == 0
         {
@@ -257,6 +289,18 @@ const WANTS: [(&str, Option<Capability>, &str); 8] = [
     ("net_pcap", None, "rx_pcap=in.pcap"),
     ("net_null", None, "size=64"),
 ];
+
+/// What that says of a driver.
+fn wants(driver: &str) -> (Option<Capability>, &'static str) {
+    WANTS
+        .iter()
+        .find(|(name, ..)| name.trim_start_matches("net_") == driver.trim_start_matches("net_"))
+        .map_or((None, ""), |(_, needs, example)| (*needs, *example))
+}
+
+/// Drivers that go on without their options if one of these is unknown (DPDK 22.11: `rte_kvargs_parse` fails, and that is
+/// logged at best).
+const FORGIVING: [&str; 3] = ["net_ring", "net_tap", "net_memif"];
 
 /// The capabilities that this process has; all if that cannot be told.
 pub(crate) fn effective_capabilities() -> u64 {
@@ -324,6 +368,37 @@ mod tests {
         assert!(text.contains("dpdk:net_vhost0?iface=/run"), "{text}");
         let (_, text) = remedy("dpdk:net_bonding0", 0);
         assert!(text.contains("may need options"), "{text}");
+    }
+
+    #[test]
+    fn an_option_that_the_driver_would_pass_over_in_silence_is_refused() {
+        let refusal = |name: &str| {
+            let target = parse(name).unwrap();
+            let driver = target.driver.clone().unwrap();
+            let plugin = target.plugin(&driver).unwrap().expect("a plug-in");
+            target
+                .check_options(&driver, &plugin)
+                .map_err(|error| error.to_string())
+        };
+        for (name, key) in [
+            ("dpdk:net_ring0?nonsense=1", "nonsense"),
+            ("dpdk:net_tap0?iface=lc0&ifcae=1", "ifcae"),
+            ("dpdk:net_memif0?role=server&sockte=/run/x", "sockte"),
+        ] {
+            let error = refusal(name).unwrap_err();
+            assert!(error.contains(&format!("no option {key:?}")), "{error}");
+            // Before DPDK is started.
+            let error = parse(name).unwrap().open().unwrap_err();
+            assert_eq!(error.kind, PortErrorKind::Config, "{error}");
+        }
+        for name in [
+            "dpdk:net_ring0",
+            "dpdk:net_ring0?nodeaction=R0:0:CREATE",
+            "dpdk:net_tap0?iface=lc0&mac=fixed&remote=lo",
+            "dpdk:net_memif0?id=1&role=client&bsize=2048&rsize=10&socket=/run/x&socket-abstract=no&mac=02:00:00:00:00:01&zero-copy=yes&secret=x",
+        ] {
+            assert_eq!(refusal(name), Ok(()), "{name}");
+        }
     }
 
     #[test]

@@ -60,6 +60,14 @@ fn obstacle(system: &System, device: &PciDevice) -> Option<Remark> {
                 names => format!(", as {}", names.join(", ")),
             };
             let reason = format!("the kernel has it, by {driver}{interfaces}");
+            if pci::carries_default_route(&system.root, device) {
+                return remark(
+                    format!("{reason}, and the default route leaves by it"),
+                    format!(
+                        "take another card; {bind} --dry-run says what would be lost with this one"
+                    ),
+                );
+            }
             return remark(reason, bind);
         }
         Some("vfio-pci") => {}
@@ -173,6 +181,16 @@ mod tests {
         assert_eq!(
             reason(&machine, true),
             format!("the kernel has it, by ice, as ens1f0 | linecard bind {A}")
+        );
+        machine.write(
+            "/proc/net/route",
+            "Iface Destination Gateway Flags RefCnt Use Metric Mask\n\
+             ens1f0 00000000 010000C0 0003 0 0 0 00000000 0 0 0\n",
+        );
+        let default = reason(&machine, true);
+        assert!(
+            default.contains("the default route leaves by it | take another card"),
+            "{default}"
         );
         machine.card(A, "mlx5_core", Some(12), "ens1f0");
         assert_eq!(reason(&machine, true), "usable");

@@ -53,7 +53,7 @@ pub use plan::{
     BindOptions, BindPlan, Obstacle, Step, UnbindOptions, UnbindPlan, plan_bind, plan_unbind,
 };
 pub use record::{Record, RecordError};
-pub use usage::{Use, holders, uses};
+pub use usage::{Use, carries_default_route, holders, uses};
 pub use vfio::{DriverState, Vfio, driver_state};
 
 /// Drivers that hand a device to a program.

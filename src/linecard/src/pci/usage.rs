@@ -80,6 +80,12 @@ fn losses(
     losses
 }
 
+/// Whether a default route leaves by an interface of this device.
+pub fn carries_default_route(root: &SysRoot, device: &PciDevice) -> bool {
+    let routes = default_routes(root);
+    device.interfaces.iter().any(|name| routes.contains(name))
+}
+
 /// The interfaces that the default routes leave by.
 fn default_routes(root: &SysRoot) -> Vec<String> {
     let v4 = root.text("/proc/net/route").unwrap_or_default();

@@ -14,18 +14,18 @@
 //! longer than a headroom is, so our program cuts them to less than 120 bytes. So the 256 bytes can be the mbuf's
 //! header and its headroom of 128 at least, and what is received lies where an mbuf has its data.
 //!
-//! For each mbuf of the pool there is a word that says who has lent it: 0, or the tag of a socket's
-//! direction. An address that comes back from the kernel is worked out to be an mbuf's, and that mbuf's word
-//! must have our tag; else the address is refused. So an mbuf comes back exactly once, whatever the kernel
-//! says; and those that have not come back when a socket is closed are found by their tag.
+//! The region is cut into slots of a power of two, so long that no two headers begin in one. For each slot there is a
+//! word: 0, or who has lent the mbuf that begins there (the tag of a socket's direction) and where in the slot it
+//! begins. The word for an address that comes back from the kernel must be that of our tag and this very place; else
+//! the address is refused. So an mbuf comes back exactly once, whatever the kernel says; and those that have not come
+//! back when a socket is closed are found by their tag.
 
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use linecard_hal::mbuf::{HEADER_LEN, RawMbuf};
 use linecard_hal::memory::prefetch_line;
-use linecard_hal::mempool::Layout;
 use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool};
 
 /// Bytes that the kernel leaves before what it receives (`XDP_PACKET_HEADROOM`, linux/bpf.h).
@@ -53,12 +53,17 @@ impl Tag {
 #[derive(Debug)]
 pub(crate) struct Loans {
     pool: Mempool,
-    layout: Layout,
     base: NonNull<u8>,
     /// From an mbuf's header to the address at which it is lent for receiving.
     lead: usize,
-    lent: Box<[AtomicU16]>,
+    /// The length of a slot is two to this power, at most [`WITHIN`].
+    slot: u32,
+    /// By slot: see [`word`](Self::word).
+    lent: Box<[AtomicU32]>,
 }
+
+/// Bits of a word that say where in its slot an mbuf begins; above them is the tag.
+const WITHIN: u32 = 16;
 
 // SAFETY: the base is the region's, which lives as long as the pool's handle beside it; the words are
 // atomic.
@@ -69,14 +74,34 @@ unsafe impl Sync for Loans {}
 impl Loans {
     /// The pool has a headroom of 128 bytes at least.
     pub(crate) fn new(pool: &Mempool) -> Self {
-        let config = pool.config();
+        let len = pool.region().len_bytes();
+        // All of them are in the region: right behind it may be that of another pool.
+        let slot = (pool.layout().stride().ilog2())
+            .min(len.trailing_zeros())
+            .min(WITHIN);
         Self {
-            layout: pool.layout(),
             base: pool.region().base(),
-            lead: (HEADER_LEN + usize::from(config.headroom)).saturating_sub(XDP_HEADROOM),
-            lent: (0..config.size).map(|_| AtomicU16::new(0)).collect(),
+            lead: (HEADER_LEN + usize::from(pool.config().headroom)).saturating_sub(XDP_HEADROOM),
+            slot,
+            lent: (0..len >> slot).map(|_| AtomicU32::new(0)).collect(),
             pool: pool.clone(),
         }
+    }
+
+    /// What says that the mbuf at `place` is lent under a tag. Never 0, as no tag is.
+    #[inline(always)]
+    fn word(&self, place: usize, tag: Tag) -> u32 {
+        u32::from(tag.0) << WITHIN | place as u32 & ((1 << self.slot) - 1)
+    }
+
+    /// Notes a loan. False if the place is not in the region.
+    #[inline(always)]
+    fn note(&self, place: usize, tag: Tag) -> bool {
+        let Some(word) = self.lent.get(place >> self.slot) else {
+            return false;
+        };
+        word.store(self.word(place, tag), Ordering::Relaxed);
+        true
     }
 
     pub(crate) fn pool(&self) -> &Mempool {
@@ -91,24 +116,21 @@ impl Loans {
         )
     }
 
-    /// Where the header of an mbuf lies, if it is one of this pool.
+    /// Where a header lies. Of an mbuf of another pool that is beyond the region; what lies within is one of ours.
     #[inline(always)]
-    fn place_of(&self, header: NonNull<RawMbuf>) -> Option<(usize, usize)> {
-        let place = (header.as_ptr() as usize).wrapping_sub(self.base.as_ptr() as usize);
-        Some((place, self.layout.index_at(place)?))
+    fn place_of(&self, header: NonNull<RawMbuf>) -> usize {
+        (header.as_ptr() as usize).wrapping_sub(self.base.as_ptr() as usize)
     }
 
     /// Lends a fresh mbuf to be written to: the address for the fill ring. One of another pool comes back.
     #[inline(always)]
     pub(crate) fn lend_empty(&self, mbuf: Mbuf, tag: Tag) -> Result<u64, Mbuf> {
         let header = mbuf.into_raw();
-        match self.place_of(header) {
-            Some((place, index)) => {
-                self.lent[index].store(tag.0, Ordering::Relaxed);
-                Ok((place + self.lead) as u64)
-            }
+        let place = self.place_of(header);
+        match self.note(place, tag) {
+            true => Ok((place + self.lead) as u64),
             // SAFETY: what `into_raw` has just given.
-            None => Err(unsafe { Mbuf::from_raw(header) }),
+            false => Err(unsafe { Mbuf::from_raw(header) }),
         }
     }
 
@@ -164,13 +186,11 @@ impl Loans {
             return Err(mbuf);
         }
         let header = mbuf.into_raw();
-        match self.place_of(header) {
-            Some((place, index)) => {
-                self.lent[index].store(tag.0, Ordering::Relaxed);
-                Ok(place as u64 | (distance as u64) << ADDRESS_BITS)
-            }
+        let place = self.place_of(header);
+        match self.note(place, tag) {
+            true => Ok(place as u64 | (distance as u64) << ADDRESS_BITS),
             // SAFETY: what `into_raw` has just given.
-            None => Err(unsafe { Mbuf::from_raw(header) }),
+            false => Err(unsafe { Mbuf::from_raw(header) }),
         }
     }
 
@@ -187,21 +207,31 @@ impl Loans {
         mut write: impl FnMut(u64, u32),
     ) -> usize {
         let special = special | MbufFlags::EXTERNAL | MbufFlags::INDIRECT;
-        let headers = burst.as_ptr().cast::<NonNull<RawMbuf>>();
+        // What is known of all need not be asked of each.
+        let known = (burst.plain())
+            .is_some_and(|all| all.each != 0 && lengths.contains(&(all.each as usize)));
+        let is_plain = |mbuf: &Mbuf| {
+            known
+                || mbuf.segment_count() == 1
+                    && !mbuf.flags().intersects(special)
+                    && lengths.contains(&mbuf.frame_len())
+        };
+        let headers = burst.as_ptr_to_send().cast::<NonNull<RawMbuf>>();
         let mut lent = 0;
         for (i, mbuf) in burst.as_slice().iter().take(n).enumerate() {
-            let (len, distance) = (mbuf.frame_len(), HEADER_LEN + mbuf.headroom());
-            let plain = mbuf.segment_count() == 1
-                && !mbuf.flags().intersects(special)
-                && lengths.contains(&len)
-                && distance <= usize::from(u16::MAX);
+            let distance = HEADER_LEN + mbuf.headroom();
+            if !is_plain(mbuf) || distance > usize::from(u16::MAX) {
+                break;
+            }
             // SAFETY: a burst is an array of header pointers as long as the slice.
             let place = self.place_of(unsafe { headers.add(i).read() });
-            let (true, Some((place, index))) = (plain, place) else {
+            if !self.note(place, tag) {
                 break;
-            };
-            self.lent[index].store(tag.0, Ordering::Relaxed);
-            write(place as u64 | (distance as u64) << ADDRESS_BITS, len as u32);
+            }
+            write(
+                place as u64 | (distance as u64) << ADDRESS_BITS,
+                mbuf.frame_len() as u32,
+            );
             lent += 1;
         }
         // SAFETY: the words of that many at the front were set: they belong to the loan now.
@@ -225,10 +255,9 @@ impl Loans {
     /// Ends a loan, if there is one under this tag.
     #[inline(always)]
     fn end(&self, place: usize, tag: Tag) -> Option<Mbuf> {
-        let index = self.layout.index_at(place)?;
-        let word = self.lent.get(index)?;
+        let word = self.lent.get(place >> self.slot)?;
         // Only who holds the tag stores it or clears it, so between the two nobody else does.
-        if word.load(Ordering::Relaxed) != tag.0 {
+        if word.load(Ordering::Relaxed) != self.word(place, tag) {
             return None;
         }
         word.store(0, Ordering::Relaxed);
@@ -270,13 +299,13 @@ impl Loans {
 
     /// Ends every loan under a tag, and says how many there were. The kernel must have let go of them.
     pub(crate) fn end_all(&self, tag: Tag) -> usize {
-        let mine = |(index, word): (usize, &AtomicU16)| {
-            (word.load(Ordering::Relaxed) == tag.0).then_some(index)
+        let mine = |(slot, word): (usize, &AtomicU32)| {
+            let word = word.load(Ordering::Relaxed);
+            let within = word & ((1 << WITHIN) - 1);
+            (word >> WITHIN == u32::from(tag.0)).then_some((slot << self.slot) + within as usize)
         };
         let places = self.lent.iter().enumerate().filter_map(mine);
-        places
-            .filter_map(|index| self.end(self.layout.header_at(index), tag))
-            .count()
+        places.filter_map(|place| self.end(place, tag)).count()
     }
 }
 

@@ -63,10 +63,6 @@ pub(super) struct Lane {
     capacity: u32,
     /// Descriptors whose completion has not come.
     outstanding: u32,
-    /// Descriptors handed over, ever: the ring's position.
-    position: u32,
-    /// By place on the ring: the frame's length where its last descriptor is, else 0.
-    lengths: Box<[u32]>,
     /// Mbufs that came back, until there are enough to be freed together.
     done: Burst,
     lost: Sum,
@@ -86,8 +82,6 @@ impl Lane {
         Self {
             capacity: wanted.sizes.tx,
             outstanding: 0,
-            position: 0,
-            lengths: vec![0; wanted.sizes.tx as usize].into(),
             done: Burst::with_capacity(64),
             lost: Sum::default(),
             copies: wanted.mode != Mode::ZeroCopy,
@@ -97,6 +91,12 @@ impl Lane {
 
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding as usize
+    }
+
+    /// Descriptors that there is room for, as far as is known.
+    #[inline(always)]
+    pub(super) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.outstanding) as usize
     }
 
     /// Frames that the kernel dropped, or whose descriptors it refused.
@@ -140,14 +140,11 @@ impl Lane {
         pool: &Mempool,
         counts: &mut Counts,
     ) {
-        let free = self.capacity.saturating_sub(self.outstanding);
-        let room = self.sender.tx.end.reserve(free);
+        let room = self.sender.tx.end.reserve(self.room() as u32);
         let mut used = 0;
         while used < room && !burst.is_empty() {
             let mut entries = Entries {
                 sender: &mut self.sender,
-                lengths: &mut self.lengths,
-                position: self.position,
                 used,
                 room,
                 accepted: Sum::default(),
@@ -167,7 +164,6 @@ impl Lane {
             }
         }
         self.sender.tx.end.commit(used);
-        self.position = self.position.wrapping_add(used);
         self.outstanding += used;
     }
 
@@ -200,23 +196,27 @@ impl Lane {
     /// The frame before those that wait was dropped.
     #[cold]
     fn drop_before(&mut self, waiting: u32) {
-        let last = self.position.wrapping_sub(waiting).wrapping_sub(1);
-        let len = self.lengths[(last & (self.capacity - 1)) as usize];
-        self.lost += Sum {
-            packets: 1,
-            bytes: u64::from(len),
-        };
+        let mut back = waiting + 1;
+        let mut bytes = u64::from(self.sender.tx.end.published(back).len);
+        while back < self.outstanding {
+            back += 1;
+            let before = self.sender.tx.end.published(back);
+            if before.options & libc::XDP_PKT_CONTD == 0 {
+                break;
+            }
+            bytes += u64::from(before.len);
+        }
+        self.lost += Sum { packets: 1, bytes };
     }
 
     /// Frames on the ring that the kernel has not taken.
     pub(super) fn waiting(&self) -> Sum {
         let mut sum = Sum::default();
         for back in 1..=self.sender.tx.end.waiting() {
-            let at = self.position.wrapping_sub(back) & (self.capacity - 1);
-            let len = self.lengths[at as usize];
+            let entry = self.sender.tx.end.published(back);
             sum += Sum {
-                packets: u64::from(len > 0),
-                bytes: u64::from(len),
+                packets: u64::from(entry.options & libc::XDP_PKT_CONTD == 0),
+                bytes: u64::from(entry.len),
             };
         }
         sum
@@ -226,23 +226,12 @@ impl Lane {
 /// The entries of the ring that are being written.
 struct Entries<'a> {
     sender: &'a mut Sender,
-    lengths: &'a mut [u32],
-    position: u32,
     used: u32,
     room: u32,
     accepted: Sum,
 }
 
 impl Entries<'_> {
-    #[inline(always)]
-    fn write(&mut self, addr: u64, len: u32, options: u32, frame_len: u32) {
-        let at = self.position.wrapping_add(self.used) as usize & (self.lengths.len() - 1);
-        self.lengths[at] = frame_len;
-        let entry = libc::xdp_desc { addr, len, options };
-        self.sender.tx.end.write(self.used, entry);
-        self.used += 1;
-    }
-
     /// Frames that go as they are.
     #[inline(always)]
     fn put_plain(&mut self, burst: &mut Burst, limits: Limits) {
@@ -251,14 +240,12 @@ impl Entries<'_> {
             HEADER..=limits.most.min(limits.frame),
             MbufFlags::TX_REQUESTS,
         );
-        let (position, mask) = (self.position, self.lengths.len() - 1);
-        let (used, lengths, accepted) = (&mut self.used, &mut *self.lengths, &mut self.accepted);
+        let (used, accepted) = (&mut self.used, &mut self.accepted);
         let Sender {
             tx, socket, tag, ..
         } = &mut *self.sender;
         let loans = &socket.umem().loans;
         let lent = loans.lend_front(burst, n, plain, *tag, |addr, len| {
-            lengths[position.wrapping_add(*used) as usize & mask] = len;
             let options = 0;
             tx.end.write(*used, libc::xdp_desc { addr, len, options });
             *used += 1;
@@ -305,20 +292,18 @@ impl Entries<'_> {
     }
 
     fn put_pieces(&mut self, frame: Mbuf, options: u32, most: usize, loans: &Loans) {
-        let (frame_len, tag) = (frame.frame_len() as u32, self.sender.tag);
-        let mut left = frame_len;
+        let tag = self.sender.tag;
+        let mut left = frame.frame_len() as u32;
         let mut options = options;
         let mut next = Some(frame);
         while let Some((segment, rest)) = next.map(Mbuf::unchain) {
             next = rest;
             for (addr, len) in loans.lend_in_pieces(segment, most, tag) {
                 left -= len;
-                let (more, frame_len) = match left {
-                    0 => (0, frame_len),
-                    _ => (libc::XDP_PKT_CONTD, 0),
-                };
-                self.write(addr, len, options | more, frame_len);
-                options = 0;
+                let more = if left > 0 { libc::XDP_PKT_CONTD } else { 0 };
+                let options = core::mem::take(&mut options) | more;
+                (self.sender.tx.end).write(self.used, libc::xdp_desc { addr, len, options });
+                self.used += 1;
             }
         }
     }

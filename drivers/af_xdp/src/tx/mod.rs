@@ -83,13 +83,14 @@ impl TxQueue for Tx {
             return 0;
         }
         let before = burst.len();
-        lane.reclaim();
-        lane.put(burst, self.limits, &self.pool, &mut self.counts);
-        self.down = !lane.kick();
-        if !burst.is_empty() {
-            // The ring was full: what was sent just now has made room, for the next call.
+        if lane.room() < before {
             lane.reclaim();
         }
+        lane.put(burst, self.limits, &self.pool, &mut self.counts);
+        self.down = !lane.kick();
+        // Where the kernel copies, most is done when the call returns: then the next burst is made of the same mbufs, whose
+        // lines are still near.
+        lane.reclaim();
         before - burst.len()
     }
 

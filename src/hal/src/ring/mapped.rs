@@ -174,6 +174,14 @@ impl<T: Copy> MappedProducer<T> {
         self.0.commit(n);
     }
 
+    /// The entry that was published as the `back`th from the last, which is the first. Of those that the other end has
+    /// consumed, as many are still there as nothing was written over.
+    pub fn published(&self, back: u32) -> T {
+        let from_start = self.0.cursor.published().wrapping_sub(self.0.claim.start);
+        // SAFETY: within the ring. Volatile: an end that has gone wrong may be writing it.
+        unsafe { self.0.place(from_start.wrapping_sub(back)).read_volatile() }
+    }
+
     /// Entries that the other end has not consumed yet.
     pub fn waiting(&self) -> u32 {
         self.0.distance(true)
@@ -269,6 +277,24 @@ mod tests {
             let ring = self.ring();
             // SAFETY: the memory outlives the ends, which are the only users.
             unsafe { (MappedProducer::new(ring), MappedConsumer::new(ring)) }
+        }
+    }
+
+    #[test]
+    fn what_was_published_can_be_looked_back_at() {
+        let mut memory = Memory::at(u32::MAX - 2);
+        let (mut tx, mut rx) = memory.ends();
+        for round in 0..3u64 {
+            assert_eq!(tx.reserve(6), 6);
+            for i in 0..6 {
+                tx.write(i, 10 * round + u64::from(i));
+            }
+            // The last one is not published.
+            tx.commit(5);
+            let found = [1, 2, 5].map(|back| tx.published(back));
+            assert_eq!(found, [4, 3, 0].map(|i| 10 * round + i));
+            assert_eq!(rx.reserve(8), 5);
+            rx.commit(5);
         }
     }
 

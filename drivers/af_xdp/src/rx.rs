@@ -209,25 +209,21 @@ impl Lane {
         if missing < least {
             return;
         }
-        let loans = &receiver.socket.umem().loans;
-        let room = receiver.fill.end.reserve(missing);
+        let account = receiver.socket.umem().loans.under(receiver.tag);
+        let mut free = receiver.fill.end.reserve(missing);
+        let room = free.len();
         let mut filled = 0;
         while filled < room {
-            let want = (room - filled) as usize;
-            let got = pool.alloc_burst(fresh, want.min(64));
-            for mbuf in fresh.drain() {
-                // One of another pool cannot come from ours; it would be freed.
-                if let Ok(address) = loans.lend_empty(mbuf, receiver.tag) {
-                    receiver.fill.end.write(filled, address);
-                    filled += 1;
-                }
-            }
-            if got == 0 {
+            if pool.alloc_burst(fresh, (room - filled) as usize) == 0 {
                 break;
             }
+            account.lend_empty(fresh, |address| {
+                free.write(filled, address);
+                filled += 1;
+            });
         }
         self.starved = filled < room;
-        receiver.fill.end.commit(filled);
+        free.commit(filled);
         self.lent += filled;
     }
 
@@ -236,28 +232,37 @@ impl Lane {
     fn take(&mut self, intake: &mut Intake, cookie: Option<u32>, burst: &mut Burst) -> u32 {
         let receiver = &mut self.receiver;
         let room = u32::try_from(burst.room()).unwrap_or(u32::MAX);
-        let n = receiver.rx.end.reserve(room);
+        let come = receiver.rx.end.reserve(room);
+        let n = come.len();
         if n == 0 {
             return 0;
         }
-        let loans = &receiver.socket.umem().loans;
+        let account = receiver.socket.umem().loans.under(receiver.tag);
         // Their lines arrive together, where one by one each would be waited for. (What an entry says is believed only
         // when it is read below.)
         for i in 0..n.min(AHEAD) {
-            loans.await_received(receiver.rx.end.read(i).addr);
+            account.await_received(come.read(i).addr);
         }
-        for i in 0..n {
+        let mut bytes = 0;
+        let mut frames = (0..n).filter_map(|i| {
             if i + AHEAD < n {
-                loans.await_received(receiver.rx.end.read(i + AHEAD).addr);
+                account.await_received(come.read(i + AHEAD).addr);
             }
-            let said = receiver.rx.end.read(i);
+            let said = come.read(i);
             let more = said.options & libc::XDP_PKT_CONTD != 0;
-            match loans.received(said.addr, said.len, receiver.tag) {
-                Some(mbuf) if !more && intake.is_between() => intake.deliver(mbuf, cookie, burst),
-                piece => intake.piece(piece, more, cookie, burst),
-            }
-        }
-        receiver.rx.end.commit(n);
+            let frame = match account.received(said.addr, said.len) {
+                Some(mbuf) if !more && intake.is_between() => Some(mbuf),
+                piece => intake.piece(piece, more),
+            };
+            let frame = intake.finish(frame?, cookie)?;
+            bytes += frame.frame_len() as u64;
+            Some(frame)
+        });
+        // The burst has room for every descriptor that was reserved.
+        let packets = burst.take_from(&mut frames);
+        come.commit(n);
+        intake.stats.packets += packets as u64;
+        intake.stats.bytes += bytes;
         self.lent = self.lent.saturating_sub(n);
         n
     }
@@ -288,21 +293,18 @@ impl Intake {
         self.broken = false;
     }
 
-    /// A frame in one piece, or the last piece of one.
+    /// Says of a frame what is known beside its bytes. `None` if it is refused.
     #[inline(always)]
-    fn deliver(&mut self, mut mbuf: Mbuf, cookie: Option<u32>, burst: &mut Burst) {
+    fn finish(&mut self, mut mbuf: Mbuf, cookie: Option<u32>) -> Option<Mbuf> {
         mbuf.set_port(self.policy.port);
         if let Some(cookie) = cookie {
             read_mark(&mut mbuf, cookie);
         }
         if self.policy.checksums != Checksums::Finished && !self.settle_checksum(&mut mbuf) {
             self.stats.errors += 1;
-            return;
+            return None;
         }
-        self.stats.packets += 1;
-        self.stats.bytes += mbuf.frame_len() as u64;
-        // The burst has room for every descriptor that was reserved.
-        let _ = burst.push(mbuf);
+        Some(mbuf)
     }
 
     /// `false` for a frame that nobody could send on.
@@ -318,9 +320,9 @@ impl Intake {
         }
     }
 
-    /// A piece of a frame, or a descriptor that made no sense.
+    /// A piece of a frame, or a descriptor that made no sense. With the last piece, the whole frame.
     #[cold]
-    fn piece(&mut self, piece: Option<Mbuf>, more: bool, cookie: Option<u32>, burst: &mut Burst) {
+    fn piece(&mut self, piece: Option<Mbuf>, more: bool) -> Option<Mbuf> {
         match (piece, self.head.as_mut(), self.broken) {
             (_, _, true) => {}
             (Some(piece), None, _) => self.head = Some(piece),
@@ -328,13 +330,14 @@ impl Intake {
             (None, _, _) => self.broken = true,
         }
         if more {
-            return;
+            return None;
         }
         let whole = !std::mem::take(&mut self.broken);
-        match self.head.take() {
-            Some(frame) if whole => self.deliver(frame, cookie, burst),
-            _ => self.stats.errors += 1,
+        let frame = self.head.take().filter(|_| whole);
+        if frame.is_none() {
+            self.stats.errors += 1;
         }
+        frame
     }
 }
 
@@ -367,18 +370,20 @@ impl RxQueue for Rx {
         let cookie = self.group.steering.cookie();
         // A frame in pieces is all in one lane, and that lane goes on where it ended.
         if self.intake.is_between() {
-            self.turn = self.turn.wrapping_add(1);
+            self.turn += 1;
         }
-        for i in 0..self.lanes.len() {
-            let at = self.turn.wrapping_add(i) % self.lanes.len();
-            let lane = &mut self.lanes[at];
+        for _ in 0..self.lanes.len() {
+            if self.turn >= self.lanes.len() {
+                self.turn = 0;
+            }
+            let lane = &mut self.lanes[self.turn];
             let n = lane.take(&mut self.intake, cookie, burst);
             lane.refill(if n == 0 { 1 } else { REFILL }, &self.pool, &mut self.fresh);
             lane.kick(self.busy_poll);
             if !self.intake.is_between() {
-                self.turn = at;
                 break;
             }
+            self.turn += 1;
         }
         burst.len() - before
     }

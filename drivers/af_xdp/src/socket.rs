@@ -253,7 +253,7 @@ impl Drop for Socket {
             return;
         }
         for tag in [self.rx_tag, self.tx_tag] {
-            self.umem.loans.end_all(tag);
+            self.umem.loans.under(tag).end_all();
             self.umem.give_tag(tag);
         }
     }

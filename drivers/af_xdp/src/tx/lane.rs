@@ -2,13 +2,14 @@
 
 use std::ops::AddAssign;
 
+use linecard_hal::ring::mapped::Reserved;
 use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool};
 
 use super::Counts;
 use super::fit::{add_metadata, fit, pieces};
 use crate::options::Mode;
 use crate::socket::Sender;
-use crate::sys::loans::Loans;
+use crate::sys::loans::{Account, Loans};
 use crate::sys::socket::{TX_METADATA, chunk_of};
 
 /// Frames and their bytes.
@@ -111,23 +112,18 @@ impl Lane {
     /// Takes back what was sent.
     #[inline(always)]
     pub(super) fn reclaim(&mut self) {
-        let n = self.sender.completion.end.reserve(self.capacity);
+        let completed = self.sender.completion.end.reserve(self.capacity);
+        let n = completed.len();
         if n == 0 {
             return;
         }
-        let loans = &self.sender.socket.umem().loans;
-        for i in 0..n {
-            let address = self.sender.completion.end.read(i);
-            // The pieces of an mbuf but the last have addresses that are no mbuf's.
-            if let Some(mbuf) = loans.sent(address, self.sender.tag)
-                && let Err(mbuf) = self.done.push(mbuf)
-            {
-                self.done.clear();
-                let _ = self.done.push(mbuf);
-            }
+        let account = self.sender.socket.umem().loans.under(self.sender.tag);
+        // The pieces of an mbuf but the last have addresses that are no mbuf's.
+        let mut mbufs = (0..n).filter_map(|i| account.sent(completed.read(i)));
+        while self.done.take_from(&mut mbufs) > 0 {
+            self.done.clear();
         }
-        self.done.clear();
-        self.sender.completion.end.commit(n);
+        completed.commit(n);
         self.outstanding = self.outstanding.saturating_sub(n);
     }
 
@@ -140,30 +136,27 @@ impl Lane {
         pool: &Mempool,
         counts: &mut Counts,
     ) {
-        let room = self.sender.tx.end.reserve(self.room() as u32);
-        let mut used = 0;
-        while used < room && !burst.is_empty() {
-            let mut entries = Entries {
-                sender: &mut self.sender,
-                used,
-                room,
-                accepted: Sum::default(),
-            };
-            entries.put_plain(burst, limits);
-            let mut stop = entries.used == room;
-            if !stop && !burst.is_empty() {
-                stop = matches!(
-                    entries.put_special(burst, limits, pool, counts),
-                    Outcome::NoRoom
-                );
-            }
-            used = entries.used;
-            counts.accepted += entries.accepted;
-            if stop {
+        let room = self.room() as u32;
+        let Sender {
+            tx, socket, tag, ..
+        } = &mut self.sender;
+        let loans = &socket.umem().loans;
+        let mut entries = Entries {
+            ring: tx.end.reserve(room),
+            used: 0,
+            loans,
+            account: loans.under(*tag),
+            accepted: Sum::default(),
+        };
+        entries.put_plain(burst, limits);
+        while entries.left() > 0 && !burst.is_empty() {
+            if let Outcome::NoRoom = entries.put_special(burst, limits, pool, counts) {
                 break;
             }
+            entries.put_plain(burst, limits);
         }
-        self.sender.tx.end.commit(used);
+        let (used, accepted) = entries.commit();
+        counts.accepted += accepted;
         self.outstanding += used;
     }
 
@@ -225,33 +218,46 @@ impl Lane {
 
 /// The entries of the ring that are being written.
 struct Entries<'a> {
-    sender: &'a mut Sender,
+    ring: Reserved<'a, libc::xdp_desc, true>,
     used: u32,
-    room: u32,
+    loans: &'a Loans,
+    account: Account<'a>,
     accepted: Sum,
 }
 
 impl Entries<'_> {
+    fn left(&self) -> u32 {
+        self.ring.len() - self.used
+    }
+
+    /// Publishes them; returns how many those are, and the frames.
+    #[inline(always)]
+    fn commit(self) -> (u32, Sum) {
+        self.ring.commit(self.used);
+        (self.used, self.accepted)
+    }
+
     /// Frames that go as they are.
     #[inline(always)]
     fn put_plain(&mut self, burst: &mut Burst, limits: Limits) {
-        let n = (self.room - self.used) as usize;
+        let n = self.left() as usize;
         let plain = (
             HEADER..=limits.most.min(limits.frame),
             MbufFlags::TX_REQUESTS,
         );
-        let (used, accepted) = (&mut self.used, &mut self.accepted);
-        let Sender {
-            tx, socket, tag, ..
-        } = &mut *self.sender;
-        let loans = &socket.umem().loans;
-        let lent = loans.lend_front(burst, n, plain, *tag, |addr, len| {
+        let (mut at, mut bytes) = (self.used, 0);
+        let ring = &mut self.ring;
+        let lent = (self.account).lend_front(burst, n, plain, |addr, len| {
             let options = 0;
-            tx.end.write(*used, libc::xdp_desc { addr, len, options });
-            *used += 1;
-            accepted.bytes += u64::from(len);
+            ring.write(at, libc::xdp_desc { addr, len, options });
+            at += 1;
+            bytes += u64::from(len);
         });
-        accepted.packets += lent as u64;
+        self.used += lent as u32;
+        self.accepted += Sum {
+            packets: lent as u64,
+            bytes,
+        };
     }
 
     /// The first frame, which does not.
@@ -266,13 +272,11 @@ impl Entries<'_> {
         let Some(frame) = Loans::take_front(burst) else {
             return Outcome::NoRoom;
         };
-        let socket = self.sender.socket.clone();
-        let loans = &socket.umem().loans;
-        let Some(mut frame) = fit(frame, loans, limits, pool, counts) else {
+        let Some(mut frame) = fit(frame, self.loans, limits, pool, counts) else {
             counts.bad += 1;
             return Outcome::Done;
         };
-        if pieces(&frame, limits.most) > self.room - self.used {
+        if pieces(&frame, limits.most) > self.left() {
             // There is room: it has just left.
             let _ = burst.push(frame);
             burst.as_mut_slice().rotate_right(1);
@@ -283,7 +287,7 @@ impl Entries<'_> {
             counts.bad += 1;
             return Outcome::Done;
         };
-        self.put_pieces(frame, options, limits.most, loans);
+        self.put_pieces(frame, options, limits.most);
         self.accepted += Sum {
             packets: 1,
             bytes: u64::from(len),
@@ -291,18 +295,18 @@ impl Entries<'_> {
         Outcome::Done
     }
 
-    fn put_pieces(&mut self, frame: Mbuf, options: u32, most: usize, loans: &Loans) {
-        let tag = self.sender.tag;
+    fn put_pieces(&mut self, frame: Mbuf, options: u32, most: usize) {
         let mut left = frame.frame_len() as u32;
         let mut options = options;
         let mut next = Some(frame);
         while let Some((segment, rest)) = next.map(Mbuf::unchain) {
             next = rest;
-            for (addr, len) in loans.lend_in_pieces(segment, most, tag) {
+            for (addr, len) in self.account.lend_in_pieces(segment, most) {
                 left -= len;
                 let more = if left > 0 { libc::XDP_PKT_CONTD } else { 0 };
                 let options = core::mem::take(&mut options) | more;
-                (self.sender.tx.end).write(self.used, libc::xdp_desc { addr, len, options });
+                self.ring
+                    .write(self.used, libc::xdp_desc { addr, len, options });
                 self.used += 1;
             }
         }

@@ -33,16 +33,24 @@ pub struct MappedRing<T> {
     pub capacity: u32,
 }
 
-/// What both ends have in common. `OURS` moves `own` and reads `other`.
+/// What both ends have in common: each moves its own word and reads the other's.
 struct End<T> {
     cursor: Cursor,
     own: NonNull<u32>,
     other: NonNull<u32>,
     entries: NonNull<T>,
     mask: u32,
-    /// The burst that is reserved.
-    claim: Claim,
     one_thread: PhantomData<*mut T>,
+}
+
+/// Entries that are reserved: of a [`MappedProducer`] to be written, of a [`MappedConsumer`] to be read. Those that are not
+/// committed stay as they are.
+pub struct Reserved<'a, T, const PRODUCED: bool> {
+    end: &'a mut End<T>,
+    // Copies, which no store to anywhere makes the compiler read again.
+    entries: NonNull<T>,
+    mask: u32,
+    claim: Claim,
 }
 
 impl<T: Copy> End<T> {
@@ -64,7 +72,6 @@ impl<T: Copy> End<T> {
             other,
             entries: ring.entries,
             mask: ring.capacity - 1,
-            claim: Claim { start, count: 0 },
             one_thread: PhantomData,
         }
     }
@@ -79,38 +86,19 @@ impl<T: Copy> End<T> {
     }
 
     #[inline(always)]
-    fn reserve(&mut self, lead: u32, want: u32) -> u32 {
+    fn reserve<const PRODUCED: bool>(&mut self, want: u32) -> Reserved<'_, T, PRODUCED> {
+        let lead = if PRODUCED { self.mask + 1 } else { 0 };
         // SAFETY: alive as long as this is, by the contract of `new`.
         let other = unsafe { Self::word(&self.other) };
-        self.claim = self.cursor.claim_alone(other, lead, want);
+        let mut claim = self.cursor.claim_alone(other, lead, want);
         // The other end's word may say anything.
-        self.claim.count = self.claim.count.min(self.mask + 1);
-        self.claim.count
-    }
-
-    /// Where entry `i` of the reserved burst lies: within the ring for any `i`.
-    #[inline(always)]
-    fn place(&self, i: u32) -> *mut T {
-        let at = self.claim.start.wrapping_add(i) & self.mask;
-        // SAFETY: masked, so below the capacity.
-        unsafe { self.entries.as_ptr().add(at as usize) }
-    }
-
-    #[inline(always)]
-    fn commit(&mut self, n: u32) {
-        let n = n.min(self.claim.count);
-        if n == 0 {
-            return;
+        claim.count = claim.count.min(self.mask + 1);
+        Reserved {
+            entries: self.entries,
+            mask: self.mask,
+            claim,
+            end: self,
         }
-        let end = Claim {
-            start: self.claim.start,
-            count: n,
-        };
-        self.cursor.publish::<Single>(end);
-        // SAFETY: as in `reserve`.
-        unsafe { Self::word(&self.own) }.store(self.claim.start.wrapping_add(n), Ordering::Release);
-        self.claim.start = self.claim.start.wrapping_add(n);
-        self.claim.count -= n;
     }
 
     /// Entries between the two positions, as far as they make sense.
@@ -124,6 +112,64 @@ impl<T: Copy> End<T> {
             other.wrapping_sub(own)
         };
         distance.min(self.mask + 1)
+    }
+}
+
+impl<T: Copy, const PRODUCED: bool> Reserved<'_, T, PRODUCED> {
+    /// How many there are.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        self.claim.count
+    }
+
+    /// Whether there are none.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.claim.count == 0
+    }
+
+    /// Publishes the first `n` of those written, or gives back the first `n` of those read.
+    #[inline(always)]
+    pub fn commit(self, n: u32) {
+        let count = n.min(self.claim.count);
+        if count == 0 {
+            return;
+        }
+        let start = self.claim.start;
+        self.end.cursor.publish::<Single>(Claim { start, count });
+        // SAFETY: alive as long as the end is, by the contract of `new`.
+        unsafe { End::<T>::word(&self.end.own) }
+            .store(start.wrapping_add(count), Ordering::Release);
+    }
+
+    /// Where entry `i` lies: within the ring for any `i`.
+    #[inline(always)]
+    fn place(&self, i: u32) -> *mut T {
+        let at = self.claim.start.wrapping_add(i) & self.mask;
+        // SAFETY: masked, so below the capacity.
+        unsafe { self.entries.as_ptr().add(at as usize) }
+    }
+}
+
+impl<T: Copy> Reserved<'_, T, true> {
+    /// Writes entry `i`.
+    #[inline(always)]
+    pub fn write(&mut self, i: u32, entry: T) {
+        debug_assert!(i < self.len());
+        // SAFETY: within the ring, and as long as `i` is below the reserved count the entry is ours. (Else
+        // the entries that the other end reads are spoiled, which it has to survive as we do.)
+        unsafe { self.place(i).write(entry) }
+    }
+}
+
+impl<T: Copy> Reserved<'_, T, false> {
+    /// Reads entry `i`.
+    #[inline(always)]
+    pub fn read(&self, i: u32) -> T {
+        debug_assert!(i < self.len());
+        // SAFETY: within the ring. Volatile: an end that has gone wrong may be writing it, so it is read
+        // once.
+        unsafe { self.place(i).read_volatile() }
     }
 }
 
@@ -151,35 +197,18 @@ impl<T: Copy> MappedProducer<T> {
         Self(unsafe { End::new(ring.producer, ring.consumer, &ring) })
     }
 
-    /// Reserves up to `want` free entries, and says how many there are. What was reserved before and
-    /// not committed is forgotten.
+    /// Reserves up to `want` free entries, as many as there are.
     #[inline(always)]
-    pub fn reserve(&mut self, want: u32) -> u32 {
-        let capacity = self.0.mask + 1;
-        self.0.reserve(capacity, want)
-    }
-
-    /// Writes entry `i` of those reserved.
-    #[inline(always)]
-    pub fn write(&mut self, i: u32, entry: T) {
-        debug_assert!(i < self.0.claim.count);
-        // SAFETY: within the ring, and as long as `i` is below the reserved count the entry is ours. (Else
-        // the entries that the other end reads are spoiled, which it has to survive as we do.)
-        unsafe { self.0.place(i).write(entry) }
-    }
-
-    /// Publishes the first `n` of the reserved entries.
-    #[inline(always)]
-    pub fn commit(&mut self, n: u32) {
-        self.0.commit(n);
+    pub fn reserve(&mut self, want: u32) -> Reserved<'_, T, true> {
+        self.0.reserve(want)
     }
 
     /// The entry that was published as the `back`th from the last, which is the first. Of those that the other end has
     /// consumed, as many are still there as nothing was written over.
     pub fn published(&self, back: u32) -> T {
-        let from_start = self.0.cursor.published().wrapping_sub(self.0.claim.start);
-        // SAFETY: within the ring. Volatile: an end that has gone wrong may be writing it.
-        unsafe { self.0.place(from_start.wrapping_sub(back)).read_volatile() }
+        let at = self.0.cursor.published().wrapping_sub(back) & self.0.mask;
+        // SAFETY: masked, so within the ring. Volatile: an end that has gone wrong may be writing it.
+        unsafe { self.0.entries.add(at as usize).read_volatile() }
     }
 
     /// Entries that the other end has not consumed yet.
@@ -199,25 +228,10 @@ impl<T: Copy> MappedConsumer<T> {
         Self(unsafe { End::new(ring.consumer, ring.producer, &ring) })
     }
 
-    /// Reserves up to `want` filled entries, and says how many there are.
+    /// Reserves up to `want` filled entries, as many as there are.
     #[inline(always)]
-    pub fn reserve(&mut self, want: u32) -> u32 {
-        self.0.reserve(0, want)
-    }
-
-    /// Reads entry `i` of those reserved.
-    #[inline(always)]
-    pub fn read(&self, i: u32) -> T {
-        debug_assert!(i < self.0.claim.count);
-        // SAFETY: within the ring. Volatile: an end that has gone wrong may be writing it, so it is read
-        // once.
-        unsafe { self.0.place(i).read_volatile() }
-    }
-
-    /// Gives the first `n` of the reserved entries back.
-    #[inline(always)]
-    pub fn commit(&mut self, n: u32) {
-        self.0.commit(n);
+    pub fn reserve(&mut self, want: u32) -> Reserved<'_, T, false> {
+        self.0.reserve(want)
     }
 
     /// Entries that wait to be read.
@@ -285,16 +299,18 @@ mod tests {
         let mut memory = Memory::at(u32::MAX - 2);
         let (mut tx, mut rx) = memory.ends();
         for round in 0..3u64 {
-            assert_eq!(tx.reserve(6), 6);
+            let mut free = tx.reserve(6);
+            assert_eq!(free.len(), 6);
             for i in 0..6 {
-                tx.write(i, 10 * round + u64::from(i));
+                free.write(i, 10 * round + u64::from(i));
             }
             // The last one is not published.
-            tx.commit(5);
+            free.commit(5);
             let found = [1, 2, 5].map(|back| tx.published(back));
             assert_eq!(found, [4, 3, 0].map(|i| 10 * round + i));
-            assert_eq!(rx.reserve(8), 5);
-            rx.commit(5);
+            let filled = rx.reserve(8);
+            assert_eq!(filled.len(), 5);
+            filled.commit(5);
         }
     }
 
@@ -315,23 +331,24 @@ mod tests {
             let mut next = 0u64;
             for (push, want, commit) in acts {
                 if push {
-                    let got = tx.reserve(want);
-                    prop_assert_eq!(got, want.min(CAPACITY - oracle.len() as u32));
-                    for i in 0..got {
-                        tx.write(i, next + u64::from(i));
+                    let mut free = tx.reserve(want);
+                    prop_assert_eq!(free.len(), want.min(CAPACITY - oracle.len() as u32));
+                    for i in 0..free.len() {
+                        free.write(i, next + u64::from(i));
                     }
-                    tx.commit(commit);
-                    let n = commit.min(got);
+                    let n = commit.min(free.len());
+                    free.commit(commit);
                     oracle.extend((0..u64::from(n)).map(|i| next + i));
                     next += u64::from(n);
                 } else {
-                    let got = rx.reserve(want);
-                    prop_assert_eq!(got, want.min(oracle.len() as u32));
-                    for i in 0..got {
-                        prop_assert_eq!(rx.read(i), oracle[i as usize]);
+                    let filled = rx.reserve(want);
+                    prop_assert_eq!(filled.len(), want.min(oracle.len() as u32));
+                    for i in 0..filled.len() {
+                        prop_assert_eq!(filled.read(i), oracle[i as usize]);
                     }
-                    rx.commit(commit);
-                    oracle.drain(..commit.min(got) as usize);
+                    let n = commit.min(filled.len());
+                    filled.commit(commit);
+                    oracle.drain(..n as usize);
                 }
                 prop_assert_eq!(tx.waiting() as usize, oracle.len());
                 prop_assert_eq!(rx.waiting() as usize, oracle.len());
@@ -344,17 +361,17 @@ mod tests {
             *memory.words = words;
             let (mut tx, mut rx) = memory.ends();
             for want in [1, CAPACITY, u32::MAX] {
-                prop_assert!(tx.reserve(want) <= CAPACITY);
+                prop_assert!(tx.reserve(want).len() <= CAPACITY);
                 let got = rx.reserve(want);
-                prop_assert!(got <= CAPACITY);
-                for i in 0..got {
-                    rx.read(i);
+                prop_assert!(got.len() <= CAPACITY);
+                for i in 0..got.len() {
+                    got.read(i);
                 }
-                rx.commit(got);
+                got.commit(u32::MAX);
             }
             // SAFETY: the producer's word, as the other end would write it.
             unsafe { memory.ring().producer.write_volatile(later) };
-            prop_assert!(rx.reserve(u32::MAX) <= CAPACITY);
+            prop_assert!(rx.reserve(u32::MAX).len() <= CAPACITY);
             prop_assert!(rx.waiting() <= CAPACITY && tx.waiting() <= CAPACITY);
         }
     }

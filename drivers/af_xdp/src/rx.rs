@@ -341,6 +341,15 @@ impl Intake {
     }
 }
 
+/// The lane after this one, round and round.
+#[inline(always)]
+fn next(turn: usize, lanes: usize) -> usize {
+    match turn + 1 {
+        next if next < lanes => next,
+        _ => 0,
+    }
+}
+
 /// The mark that the program left right before the frame, if it left one.
 #[cold]
 fn read_mark(mbuf: &mut Mbuf, cookie: u32) {
@@ -370,20 +379,20 @@ impl RxQueue for Rx {
         let cookie = self.group.steering.cookie();
         // A frame in pieces is all in one lane, and that lane goes on where it ended.
         if self.intake.is_between() {
-            self.turn += 1;
+            self.turn = next(self.turn, self.lanes.len());
         }
         for _ in 0..self.lanes.len() {
-            if self.turn >= self.lanes.len() {
-                self.turn = 0;
-            }
-            let lane = &mut self.lanes[self.turn];
+            // There can be fewer than before, but then no frame is under way.
+            let Some(lane) = self.lanes.get_mut(self.turn) else {
+                break;
+            };
             let n = lane.take(&mut self.intake, cookie, burst);
             lane.refill(if n == 0 { 1 } else { REFILL }, &self.pool, &mut self.fresh);
             lane.kick(self.busy_poll);
             if !self.intake.is_between() {
                 break;
             }
-            self.turn += 1;
+            self.turn = next(self.turn, self.lanes.len());
         }
         burst.len() - before
     }
@@ -451,5 +460,29 @@ impl Drop for Rx {
             .totals
             .unfinished
             .fetch_add(unfinished, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_lane_is_first_in_its_turn() {
+        for lanes in 1..5 {
+            // One that there was when there were more.
+            let mut turn = 7;
+            let mut first = vec![0; lanes];
+            for _ in 0..10 * lanes {
+                turn = next(turn, lanes);
+                first[turn] += 1;
+                // A whole pass.
+                for _ in 0..lanes {
+                    turn = next(turn, lanes);
+                }
+            }
+            assert_eq!(first, vec![10; lanes]);
+        }
+        assert_eq!(next(3, 0), 0);
     }
 }

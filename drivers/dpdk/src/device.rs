@@ -136,7 +136,8 @@ impl Target {
     }
 
     /// Refuses an option that the driver does not have, where the driver itself would say nothing and go on without any
-    /// of its options. It looks them up by name, so a name that is no string of its plug-in is none of them.
+    /// of its options. It looks them up by name, so a name that is no string of its plug-in is none of them. (Not each
+    /// string of a plug-in is an option: some mistakes are not found.)
     fn check_options(&self, driver: &str, plugin: &Path) -> Result<(), PortError> {
         if !FORGIVING.contains(&driver) {
             return Ok(());
@@ -152,7 +153,7 @@ impl Target {
         let mut keys = self.arguments.split(',').filter(|pair| !pair.is_empty());
         let unknown = keys.find_map(|pair| {
             let key = pair.split('=').next()?;
-            (!has(key)).then_some(key)
+            (key.is_empty() || !has(key)).then_some(key)
         });
         let Some(key) = unknown else {
             return Ok(());
@@ -375,17 +376,20 @@ mod tests {
         let refusal = |name: &str| {
             let target = parse(name).unwrap();
             let driver = target.driver.clone().unwrap();
-            let plugin = target.plugin(&driver).unwrap().expect("a plug-in");
-            target
-                .check_options(&driver, &plugin)
-                .map_err(|error| error.to_string())
+            // None in a DPDK that has its drivers inside.
+            let plugin = target.plugin(&driver).unwrap()?;
+            let checked = target.check_options(&driver, &plugin);
+            Some(checked.map_err(|error| error.to_string()))
         };
+        if refusal("dpdk:net_ring0").is_none() {
+            return;
+        }
         for (name, key) in [
             ("dpdk:net_ring0?nonsense=1", "nonsense"),
             ("dpdk:net_tap0?iface=lc0&ifcae=1", "ifcae"),
             ("dpdk:net_memif0?role=server&sockte=/run/x", "sockte"),
         ] {
-            let error = refusal(name).unwrap_err();
+            let error = refusal(name).unwrap().unwrap_err();
             assert!(error.contains(&format!("no option {key:?}")), "{error}");
             // Before DPDK is started.
             let error = parse(name).unwrap().open().unwrap_err();
@@ -397,7 +401,7 @@ mod tests {
             "dpdk:net_tap0?iface=lc0&mac=fixed&remote=lo",
             "dpdk:net_memif0?id=1&role=client&bsize=2048&rsize=10&socket=/run/x&socket-abstract=no&mac=02:00:00:00:00:01&zero-copy=yes&secret=x",
         ] {
-            assert_eq!(refusal(name), Ok(()), "{name}");
+            assert_eq!(refusal(name), Some(Ok(())), "{name}");
         }
     }
 

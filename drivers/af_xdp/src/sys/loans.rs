@@ -273,7 +273,7 @@ impl Account<'_> {
         let special = special | MbufFlags::EXTERNAL | MbufFlags::INDIRECT;
         // What is known of all need not be asked of each.
         let known = burst.plain().is_some();
-        let headers = burst.as_ptr_to_send().cast::<NonNull<RawMbuf>>();
+        let headers = burst.as_ptr().cast::<NonNull<RawMbuf>>();
         let mut lent = 0;
         for (i, mbuf) in burst.as_slice().iter().take(n).enumerate() {
             let (len, distance) = (mbuf.frame_len(), HEADER_LEN + mbuf.headroom());
@@ -432,6 +432,32 @@ mod tests {
         assert_eq!((address & ADDRESS_MASK) + (address >> 48), data);
         assert_eq!(loans.under(TX).sent(address).unwrap().frame_len(), 90);
         assert_eq!((pool.in_use(), other.in_use()), (0, 0));
+    }
+
+    #[test]
+    fn every_mbuf_has_a_word_of_its_own() {
+        // Small and large ones, and more than a chunk of them.
+        for (data_room, size) in [(64, 40), (2048, 2000), (60_000, 70)] {
+            let pool = Mempool::new(MempoolConfig {
+                data_room,
+                cache: 0,
+                ..MempoolConfig::new("loans", size)
+            })
+            .unwrap();
+            let loans = Loans::new(&pool);
+            let addresses: Vec<u64> = (0..size)
+                .map(|_| lend_one(&loans.under(RX), pool.alloc().unwrap()))
+                .collect();
+            assert!(pool.alloc().is_none());
+            for address in addresses {
+                for wrong in [64, 1 << 11, 1 << 16] {
+                    let elsewhere = loans.under(RX).sent(address + wrong);
+                    assert!(elsewhere.is_none(), "{data_room}");
+                }
+                assert!(loans.under(RX).received(address | 256 << 48, 60).is_some());
+            }
+            assert_eq!((pool.in_use(), loans.under(RX).end_all()), (0, 0));
+        }
     }
 
     #[test]

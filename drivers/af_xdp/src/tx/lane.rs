@@ -189,8 +189,14 @@ impl Lane {
     /// The frame before those that wait was dropped.
     #[cold]
     fn drop_before(&mut self, waiting: u32) {
-        let mut back = waiting + 1;
-        let mut bytes = u64::from(self.sender.tx.end.published(back).len);
+        let last = self.sender.tx.end.published(waiting + 1);
+        let bytes = u64::from(last.len) + self.pieces_before(waiting + 1);
+        self.lost += Sum { packets: 1, bytes };
+    }
+
+    /// Bytes of the pieces that belong to the same frame as the descriptor that is so far back, and come before it.
+    fn pieces_before(&self, mut back: u32) -> u64 {
+        let mut bytes = 0;
         while back < self.outstanding {
             back += 1;
             let before = self.sender.tx.end.published(back);
@@ -199,18 +205,22 @@ impl Lane {
             }
             bytes += u64::from(before.len);
         }
-        self.lost += Sum { packets: 1, bytes };
+        bytes
     }
 
-    /// Frames on the ring that the kernel has not taken.
+    /// Frames on the ring that the kernel has not taken, or not taken whole.
     pub(super) fn waiting(&self) -> Sum {
         let mut sum = Sum::default();
-        for back in 1..=self.sender.tx.end.waiting() {
+        let waiting = self.sender.tx.end.waiting();
+        for back in 1..=waiting {
             let entry = self.sender.tx.end.published(back);
             sum += Sum {
                 packets: u64::from(entry.options & libc::XDP_PKT_CONTD == 0),
                 bytes: u64::from(entry.len),
             };
+        }
+        if waiting > 0 {
+            sum.bytes += self.pieces_before(waiting);
         }
         sum
     }

@@ -36,15 +36,13 @@ impl Layout {
     }
 
     /// Where the header of an mbuf lies, counted from the region's first byte.
-    pub fn header_at(&self, index: usize) -> usize {
+    pub(super) fn header_at(&self, index: usize) -> usize {
         let (chunk, place) = (index / self.per_chunk, index % self.per_chunk);
         chunk * CHUNK + SPARE + place * self.stride
     }
 
-    /// Which mbuf's header begins exactly there, if one does. For places that come from a kernel or a
-    /// device: cheap enough to ask for every frame.
-    #[inline(always)]
-    pub fn index_at(&self, place: usize) -> Option<usize> {
+    /// Which mbuf's header begins exactly there, if one does.
+    pub(super) fn index_at(&self, place: usize) -> Option<usize> {
         let (chunk, within) = (place / CHUNK, (place % CHUNK).wrapping_sub(SPARE));
         // Exact for all lines of a chunk: there are 2¹⁵, and the reciprocal is wrong by less than 2⁻³² of
         // a line. (A place before the first header has wrapped to a huge one.)

@@ -154,3 +154,18 @@ fn template(frame: &mut [u8], ethernet: &EthernetHeader) -> Result<(), EmitError
     udp.fill_checksum(pseudo);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_any_length_are_copied_whole() {
+        for len in [0, 31, 32, 33, 60, 63, 64, 65, 1514] {
+            let from: Vec<u8> = (0..len).map(|i| (i * 7 + 1) as u8).collect();
+            let mut to = vec![0; len];
+            copy(&from, &mut to);
+            assert_eq!(to, from);
+        }
+    }
+}

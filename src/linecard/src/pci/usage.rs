@@ -80,7 +80,7 @@ fn losses(
     losses
 }
 
-/// Whether a default route leaves by an interface of this device.
+/// Whether a default route leaves by an interface of this device itself (not of what is built on it: see [`uses`]).
 pub fn carries_default_route(root: &SysRoot, device: &PciDevice) -> bool {
     let routes = default_routes(root);
     device.interfaces.iter().any(|name| routes.contains(name))

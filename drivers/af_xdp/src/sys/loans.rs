@@ -14,7 +14,7 @@
 //! longer than a headroom is, so our program cuts them to less than 120 bytes. So the 256 bytes can be the mbuf's
 //! header and its headroom of 128 at least, and what is received lies where an mbuf has its data.
 //!
-//! The region is cut into slots of a power of two, so long that no two headers begin in one. For each slot there is a
+//! The region is cut into slots of a power of two, so short that no two headers begin in one. For each slot there is a
 //! word: 0, or who has lent the mbuf that begins there (the tag of a socket's direction) and where in the slot it
 //! begins. The word for an address that comes back from the kernel must be that of our tag and this very place; else
 //! the address is refused. So an mbuf comes back exactly once, whatever the kernel says; and those that have not come

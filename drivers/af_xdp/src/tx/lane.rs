@@ -96,8 +96,8 @@ impl Lane {
 
     /// Descriptors that there is room for, as far as is known.
     #[inline(always)]
-    pub(super) fn room(&self) -> usize {
-        self.capacity.saturating_sub(self.outstanding) as usize
+    fn room(&self) -> u32 {
+        self.capacity.saturating_sub(self.outstanding)
     }
 
     /// Frames that the kernel dropped, or whose descriptors it refused.
@@ -136,7 +136,7 @@ impl Lane {
         pool: &Mempool,
         counts: &mut Counts,
     ) {
-        let room = self.room() as u32;
+        let room = self.room();
         let Sender {
             tx, socket, tag, ..
         } = &mut self.sender;

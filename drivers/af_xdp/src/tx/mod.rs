@@ -83,10 +83,12 @@ impl TxQueue for Tx {
             return 0;
         }
         let before = burst.len();
-        if lane.room() < before {
-            lane.reclaim();
-        }
         lane.put(burst, self.limits, &self.pool, &mut self.counts);
+        if !burst.is_empty() {
+            // The ring was full, as far as was known.
+            lane.reclaim();
+            lane.put(burst, self.limits, &self.pool, &mut self.counts);
+        }
         self.down = !lane.kick();
         // Where the kernel copies, most is done when the call returns: then the next burst is made of the same mbufs, whose
         // lines are still near.

@@ -7,10 +7,12 @@ use core::ptr::NonNull;
 
 use crate::mbuf::{Mbuf, RawMbuf, free};
 
+mod bytes;
 mod known;
 mod slots;
 
-pub use known::Plain;
+use known::Late;
+pub use known::{Fresh, Plain};
 pub use slots::{Slot, Slots};
 
 /// A fixed-capacity list of mbufs: the unit in which frames are received, processed, transmitted and
@@ -27,10 +29,9 @@ pub struct Burst {
     len: usize,
     /// `pool` is 0 when nothing is known. Every access that could change an mbuf or the list forgets it.
     plain: Plain,
-    /// The port that received all of them, if their headers do not have it yet: it is written as soon as somebody
-    /// looks at an mbuf. Many bursts pass through without that, and the header of a frame that is only passed on is
-    /// not touched then.
-    late_port: Cell<Option<u16>>,
+    /// What the headers do not say yet: it is written as soon as somebody looks at an mbuf. Many bursts pass through without
+    /// that, and the header of a frame that is only passed on, or made and sent, is not touched then.
+    late: Cell<Late>,
 }
 
 impl Burst {
@@ -40,7 +41,7 @@ impl Burst {
             slots: (0..capacity).map(|_| MaybeUninit::uninit()).collect(),
             len: 0,
             plain: Plain::UNKNOWN,
-            late_port: Cell::new(None),
+            late: Cell::new(Late::Nothing),
         }
     }
 
@@ -131,74 +132,6 @@ impl Burst {
         self.as_mut_slice().iter_mut()
     }
 
-    /// Lets `change` work on the bytes of each frame's first segment, in order, until it answers `false`;
-    /// returns how many frames were changed. `false` counts also for bytes that a clone shares.
-    ///
-    /// Nothing but the bytes can change, so what is [known](Self::plain) of the burst stays so: for a stage
-    /// that rewrites headers this is faster than [`iter_mut`](Self::iter_mut).
-    #[inline(always)]
-    pub fn change_data(&mut self, mut change: impl FnMut(&mut [u8]) -> bool) -> usize {
-        // SAFETY: the first `len` slots are initialised. Only bytes are changed: see `plain`.
-        let mbufs: &mut [Mbuf] =
-            unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) };
-        let own = if self.plain.pool != 0 {
-            mbufs.len()
-        } else {
-            let shared = mbufs.iter().position(Mbuf::is_shared);
-            shared.unwrap_or(mbufs.len())
-        };
-        let each = match self.plain.pool {
-            0 => 0,
-            _ => self.plain.each as usize,
-        };
-        // `change` is called from one place only, so that the compiler puts it there; and all there is to ask is asked before,
-        // so that it has the registers for itself. So is what `change` asks of a length that is known to be the same for all.
-        let mut rest = mbufs[..own].iter_mut();
-        while let Some(mbuf) = rest.next() {
-            // SAFETY: nobody shares its bytes: one owner and its own buffer, by the contract of `set_plain`, or by the look at it.
-            let mut data = unsafe { mbuf.own_data_mut() };
-            debug_assert!([0, data.len()].contains(&each));
-            if each != 0 {
-                // SAFETY: it is as long, by the contract of `set_plain`.
-                data = unsafe { core::slice::from_raw_parts_mut(data.as_mut_ptr(), each) };
-            }
-            if !change(data) {
-                return own - rest.len() - 1;
-            }
-        }
-        own
-    }
-
-    /// As [`change_data`](Self::change_data), for who makes frames of several sizes in mbufs that came as long as the
-    /// longest of them ([`Mempool::alloc_frames`](crate::Mempool::alloc_frames)): `change` answers how many bytes the
-    /// first segment keeps. Returns how many all frames have then. Those whose bytes a clone shares are left as they are.
-    #[inline(always)]
-    pub fn cut_data(&mut self, mut change: impl FnMut(&mut [u8]) -> usize) -> u64 {
-        // SAFETY: the first `len` slots are initialised. Of headers only lengths are changed, and `plain` is set right.
-        let mbufs: &mut [Mbuf] =
-            unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) };
-        // Nothing is known meanwhile: `change` may panic, with lengths half changed.
-        let pool = core::mem::take(&mut self.plain.pool);
-        let known = pool != 0;
-        let mut bytes = 0;
-        for mbuf in mbufs {
-            let data = if known {
-                // SAFETY: one owner and its own buffer, by the contract of `set_plain`.
-                Some(unsafe { mbuf.own_data_mut() })
-            } else {
-                mbuf.data_mut()
-            };
-            if let Some(data) = data {
-                let kept = change(data);
-                mbuf.cut_first(kept);
-            }
-            bytes += mbuf.frame_len() as u64;
-        }
-        let each = 0;
-        self.plain = Plain { pool, bytes, each };
-        bytes
-    }
-
     /// Takes all mbufs out, in order. What is left when the iterator is dropped is freed in bulk.
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_> {
@@ -232,10 +165,29 @@ impl Burst {
     /// Frees the mbufs in bulk.
     #[inline]
     pub fn clear(&mut self) {
-        // SAFETY: the first `len` slots are initialised, and freed here.
+        // SAFETY: the first `len` slots are initialised, and freed here; what is known of them is true.
+        unsafe {
+            match self.plain.pool {
+                0 => {
+                    let len = self.forget_all();
+                    free_slots(&mut self.slots[..len]);
+                }
+                _ => self.clear_plain(),
+            }
+        }
+    }
+
+    /// The same without a look at any, for who knows that all are [plain](Plain).
+    ///
+    /// # Safety
+    ///
+    /// Each is one segment with one owner in its own buffer, and all are of one pool.
+    #[inline]
+    pub unsafe fn clear_plain(&mut self) {
+        // SAFETY: the first `len` slots are initialised, and freed here; by the contract.
         unsafe {
             let len = self.forget_all();
-            free_slots(&mut self.slots[..len]);
+            free::free_plain(raw_slots(&self.slots[..len]));
         }
     }
 
@@ -267,7 +219,7 @@ impl Burst {
             return None;
         }
         // Of an empty burst there is no port to be written: whatever empties one sees to that.
-        debug_assert!(self.late_port.get().is_none());
+        debug_assert!(matches!(self.late.get(), Late::Nothing));
         Some(&mut self.slots)
     }
 
@@ -290,7 +242,7 @@ impl Burst {
     /// The first `n` slots of [`spare`](Self::spare) were written.
     #[inline(always)]
     pub unsafe fn add_len(&mut self, n: usize) {
-        debug_assert!(n <= self.room() && self.late_port.get().is_none());
+        debug_assert!(n <= self.room() && matches!(self.late.get(), Late::Nothing));
         self.plain.pool = 0;
         self.len += n;
     }
@@ -306,6 +258,9 @@ impl Burst {
     /// nothing: it may be that of an earlier journey.
     #[inline(always)]
     pub fn as_ptr_to_send(&self) -> *const Mbuf {
+        if self.fresh().is_some() {
+            self.settle();
+        }
         self.slots.as_ptr().cast()
     }
 
@@ -317,7 +272,7 @@ impl Burst {
     #[inline(always)]
     pub unsafe fn forget_all(&mut self) -> usize {
         self.plain.pool = 0;
-        self.late_port.set(None);
+        self.late.set(Late::Nothing);
         core::mem::take(&mut self.len)
     }
 
@@ -353,13 +308,17 @@ impl Burst {
 /// Every slot is initialised, and nobody uses it afterwards.
 #[inline(always)]
 unsafe fn free_slots(slots: &mut [MaybeUninit<Mbuf>]) {
-    // SAFETY: `Mbuf` is a transparent wrapper of a header pointer, and ownership passes to `free_bulk`.
-    unsafe {
-        free::free_bulk(core::slice::from_raw_parts(
-            slots.as_ptr().cast::<NonNull<RawMbuf>>(),
-            slots.len(),
-        ));
-    }
+    // SAFETY: by the contract; ownership passes to `free_bulk`.
+    unsafe { free::free_bulk(raw_slots(slots)) };
+}
+
+/// # Safety
+///
+/// Every slot is initialised.
+#[inline(always)]
+unsafe fn raw_slots(slots: &[MaybeUninit<Mbuf>]) -> &[NonNull<RawMbuf>] {
+    // SAFETY: `Mbuf` is a transparent wrapper of a header pointer.
+    unsafe { core::slice::from_raw_parts(slots.as_ptr().cast(), slots.len()) }
 }
 
 impl Drop for Burst {

@@ -3,7 +3,8 @@
 use core::ptr::NonNull;
 
 use super::Burst;
-use crate::mbuf::{Mbuf, RawMbuf};
+use crate::mbuf::{HEADER_LEN, Mbuf, NO_PORT, RawMbuf};
+use crate::mempool::fresh;
 
 /// What a driver knows of a whole burst, so that nobody has to look at each mbuf again: all are of one
 /// pool, and each is one segment in its own buffer, has one owner and asks for nothing on transmit.
@@ -23,6 +24,42 @@ impl Plain {
         bytes: 0,
         each: 0,
     };
+}
+
+/// What headers do not say yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Late {
+    Nothing,
+    /// The port that received them.
+    Port(u16),
+    /// Anything: they are as they came out of the pool.
+    All(Fresh),
+}
+
+/// Where the frames of a burst lie whose headers nobody has written yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fresh {
+    /// Bytes between the end of the header and the frame.
+    pub data_off: u16,
+    /// Bytes of each frame.
+    pub len: u16,
+}
+
+impl Fresh {
+    /// The bytes of a frame of the burst.
+    ///
+    /// # Safety
+    ///
+    /// The mbuf is of a burst of which this is said.
+    #[inline(always)]
+    pub(super) unsafe fn data_mut(self, mbuf: &mut Mbuf) -> &mut [u8] {
+        let buffer = mbuf.header().cast::<u8>().as_ptr();
+        // SAFETY: its own buffer lies behind its header; the data lies within it, by the contract of `set_fresh`, and is ours alone.
+        unsafe {
+            let data = buffer.add(HEADER_LEN + usize::from(self.data_off));
+            core::slice::from_raw_parts_mut(data, self.len.into())
+        }
+    }
 }
 
 impl Burst {
@@ -106,9 +143,40 @@ impl Burst {
     /// As `set_plain`.
     #[inline(always)]
     pub unsafe fn set_received(&mut self, plain: Plain, port: u16) {
+        self.settle();
         // SAFETY: by the contract.
         unsafe { self.set_plain(plain) };
-        self.late_port.set(Some(port));
+        self.late.set(Late::Port(port));
+    }
+
+    /// Says of mbufs that just came out of the pool, with headers as they were, that they are to be frames: the headers say so as soon as
+    /// somebody looks at one of them.
+    ///
+    /// # Safety
+    ///
+    /// All are of the pool with this [token](Mbuf::pool_token), nobody else has any, and such data lies within the buffers.
+    #[inline(always)]
+    pub(crate) unsafe fn set_fresh(&mut self, pool: usize, fresh: Fresh) {
+        let each = u32::from(fresh.len);
+        let bytes = self.len as u64 * u64::from(each);
+        self.plain = Plain { pool, bytes, each };
+        self.late.set(Late::All(fresh));
+    }
+
+    /// Where the frames lie, if they are alike and their headers not written yet. Who sends such a burst need not look at any.
+    #[inline(always)]
+    pub fn fresh(&self) -> Option<Fresh> {
+        match self.late.get() {
+            Late::All(fresh) => Some(fresh),
+            _ => None,
+        }
+    }
+
+    /// Where the headers lie, which need not have been written: see [`fresh`](Self::fresh).
+    #[inline(always)]
+    pub fn headers(&self) -> &[NonNull<RawMbuf>] {
+        // SAFETY: the first `len` slots are initialised.
+        unsafe { super::raw_slots(&self.slots[..self.len]) }
     }
 
     // --- for the burst itself ------------------------------------------------------------------
@@ -116,20 +184,25 @@ impl Burst {
     /// Writes what the headers do not have yet. Whoever lets an mbuf be seen calls this.
     #[inline(always)]
     pub(super) fn settle(&self) {
-        if let Some(port) = self.late_port.get() {
-            self.write_port(port);
+        if !matches!(self.late.get(), Late::Nothing) {
+            self.write_late();
         }
     }
 
     #[inline(never)]
-    fn write_port(&self, port: u16) {
-        self.late_port.set(None);
-        for slot in &self.slots[..self.len] {
-            // SAFETY: the first `len` slots are initialised, with headers that have no other owner, by the contract of
-            // `set_received`. Nobody has a reference to any of them: as long as there is a port to write, none was given out.
+    fn write_late(&self) {
+        let late = self.late.replace(Late::Nothing);
+        for header in self.headers() {
+            // SAFETY: headers that have no other owner, by the contracts of `set_received` and `set_fresh`. Nobody has a reference to any
+            // of them: as long as there is something to write, none was given out.
             unsafe {
-                let header = slot.as_ptr().cast::<NonNull<RawMbuf>>().read();
-                (*header.as_ptr()).port = port;
+                match late {
+                    Late::Nothing => {}
+                    Late::Port(port) => (*header.as_ptr()).port = port,
+                    Late::All(Fresh { data_off, len }) => {
+                        fresh::set(*header, fresh::fields(data_off, NO_PORT, len));
+                    }
+                }
             }
         }
     }

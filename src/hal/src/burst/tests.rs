@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::mbuf::NO_PORT;
 use crate::mbuf::tests::pool;
+use crate::offload::MbufFlags;
 use crate::ring::mpmc;
 
 #[derive(Debug, Clone)]
@@ -19,6 +21,7 @@ enum Act {
     Ring,
     Clear,
     Receive(u16),
+    Make(usize),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -32,6 +35,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Ring),
         1 => Just(Act::Clear),
         2 => (1000u16..2000).prop_map(Act::Receive),
+        2 => (0usize..20).prop_map(Act::Make),
     ]
 }
 
@@ -107,6 +111,11 @@ proptest! {
                     // SAFETY: just found out.
                     unsafe { burst.set_received(plain, port) };
                     oracle.fill(port);
+                },
+                // Nothing that the headers have.
+                Act::Make(n) => if oracle.is_empty() {
+                    let n = pool.alloc_frames(&mut burst, n, 60);
+                    oracle = vec![NO_PORT; n];
                 },
             }
             // Not looked at after every act, so that the port stays late for the next one as well.
@@ -243,6 +252,54 @@ fn a_look_finds_the_one_that_is_not_like_the_others() {
     }
 }
 
+/// What a header says: port, length, headroom and flags.
+type Said = (u16, usize, usize, MbufFlags);
+
+fn said(mbuf: &Mbuf) -> Said {
+    (mbuf.port(), mbuf.frame_len(), mbuf.headroom(), mbuf.flags())
+}
+
+/// Every way to look at the mbufs of a burst of five.
+const LOOKS: [fn(&mut Burst) -> Vec<Said>; 11] = [
+    |b| b.iter().map(said).collect(),
+    |b| b.iter_mut().map(|m| said(m)).collect(),
+    |b| b.as_mut_slice().iter().map(said).collect(),
+    |b| b.drain().map(|m| said(&m)).collect(),
+    |b| (0..5).map(|_| said(&b.pop().unwrap())).collect(),
+    |b| {
+        let mut slots = b.slots();
+        slots.iter_mut().map(|slot| said(&slot.unwrap())).collect()
+    },
+    |b| {
+        let mut to = Burst::with_capacity(5);
+        assert_eq!(b.move_to(&mut to), 5);
+        to.iter().map(said).collect()
+    },
+    |b| {
+        let (mut tx, mut rx) = mpmc::<Mbuf>(8);
+        let mut to = Burst::with_capacity(5);
+        assert_eq!((tx.push_burst(b), rx.pop_burst(&mut to)), (5, 5));
+        to.iter().map(said).collect()
+    },
+    |b| {
+        let first = b.as_ptr();
+        // SAFETY: five mbufs, which live as long as the burst.
+        let mbufs = unsafe { core::slice::from_raw_parts(first, 5) };
+        mbufs.iter().map(said).collect()
+    },
+    // Those that went ahead are not missed.
+    |b| {
+        b.free_front(3);
+        let left: Vec<_> = b.iter().map(said).collect();
+        vec![left[0], left[0], left[0], left[0], left[1]]
+    },
+    |b| {
+        let mut other = Burst::with_capacity(b.capacity());
+        core::mem::swap(b, &mut other);
+        other.iter().map(said).collect()
+    },
+];
+
 #[test]
 fn a_port_that_comes_late_is_there_for_whoever_looks() {
     let pool = pool(64);
@@ -253,58 +310,73 @@ fn a_port_that_comes_late_is_there_for_whoever_looks() {
         // SAFETY: the pool said so.
         unsafe { burst.set_received(plain, port) };
     };
+    let headroom = pool.config().headroom.into();
     let mut burst = Burst::with_capacity(8);
-    let looks: [fn(&mut Burst) -> Vec<u16>; 10] = [
-        |b| b.iter().map(Mbuf::port).collect(),
-        |b| b.iter_mut().map(|m| m.port()).collect(),
-        |b| b.as_mut_slice().iter().map(Mbuf::port).collect(),
-        |b| b.drain().map(|m| m.port()).collect(),
-        |b| (0..5).map(|_| b.pop().unwrap().port()).collect(),
-        |b| {
-            let mut slots = b.slots();
-            slots.iter_mut().map(|slot| slot.unwrap().port()).collect()
-        },
-        |b| {
-            let mut to = Burst::with_capacity(5);
-            assert_eq!(b.move_to(&mut to), 5);
-            to.iter().map(Mbuf::port).collect()
-        },
-        |b| {
-            let (mut tx, mut rx) = mpmc::<Mbuf>(8);
-            let mut to = Burst::with_capacity(5);
-            assert_eq!((tx.push_burst(b), rx.pop_burst(&mut to)), (5, 5));
-            to.iter().map(Mbuf::port).collect()
-        },
-        |b| {
-            let first = b.as_ptr();
-            // SAFETY: five mbufs, which live as long as the burst.
-            unsafe { core::slice::from_raw_parts(first, 5) }
-                .iter()
-                .map(Mbuf::port)
-                .collect()
-        },
-        // Those that went ahead are not missed.
-        |b| {
-            b.free_front(3);
-            let left = b.iter().map(Mbuf::port);
-            left.chain([7; 3]).collect()
-        },
-    ];
-    for look in looks {
+    for look in LOOKS {
         received(&mut burst, 7);
-        assert_eq!(look(&mut burst), [7; 5]);
+        assert_eq!(look(&mut burst), [(7, 60, headroom, MbufFlags::empty()); 5]);
     }
     // It is not the port of one that comes later.
     received(&mut burst, 7);
     burst.push(pool.alloc().unwrap()).unwrap();
-    assert_eq!(
-        burst.iter().map(Mbuf::port).max(),
-        Some(crate::mbuf::NO_PORT)
-    );
+    assert_eq!(burst.iter().map(Mbuf::port).max(), Some(NO_PORT));
     received(&mut burst, 7);
     burst.clear();
     pool.alloc_burst(&mut burst, 1);
-    assert_eq!(burst.as_slice()[0].port(), crate::mbuf::NO_PORT);
+    assert_eq!(burst.as_slice()[0].port(), NO_PORT);
+}
+
+#[test]
+fn what_a_fresh_header_says_is_there_for_whoever_looks() {
+    let pool = pool(8);
+    let headroom = pool.config().headroom.into();
+    let mut burst = Burst::with_capacity(8);
+    // What the headers have said before.
+    let soil = |burst: &mut Burst| {
+        burst.clear();
+        pool.alloc_burst(burst, 8);
+        for mbuf in burst.iter_mut() {
+            mbuf.append(30).unwrap().fill(1);
+            assert!(mbuf.adjust(3));
+            mbuf.set_port(3);
+            mbuf.set_flags(MbufFlags::TX_UDP_CKSUM);
+        }
+        burst.clear();
+        assert_eq!(pool.alloc_frames(burst, 5, 60), 5);
+        assert!(burst.fresh().is_some());
+    };
+    for look in LOOKS {
+        soil(&mut burst);
+        // Its bytes can be written before.
+        assert_eq!(burst.write_data(&[9; 60]), 5);
+        assert_eq!(
+            burst.change_data(|data| data[0] == 9 && data.len() == 60),
+            5
+        );
+        assert!(burst.fresh().is_some());
+        assert_eq!(
+            look(&mut burst),
+            [(NO_PORT, 60, headroom, MbufFlags::empty()); 5]
+        );
+        assert!(burst.fresh().is_none());
+    }
+    soil(&mut burst);
+    burst.write_data(&[8; 60]);
+    assert_eq!(burst.cut_data(|data| data.len() / 2), 150);
+    assert!(burst.iter().all(|mbuf| mbuf.data() == [8; 30]));
+    // A device that is given them sees them written.
+    soil(&mut burst);
+    let first = burst.as_ptr_to_send();
+    // SAFETY: five mbufs, which live as long as the burst.
+    let sent = unsafe { core::slice::from_raw_parts(first, 5) };
+    assert!(
+        sent.iter()
+            .all(|mbuf| mbuf.is_plain() && mbuf.frame_len() == 60)
+    );
+    // Nobody looks: they go home as they are.
+    soil(&mut burst);
+    drop(burst);
+    assert_eq!((pool.in_use(), pool.leaks()), (0, vec![]));
 }
 
 #[test]

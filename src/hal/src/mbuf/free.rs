@@ -109,6 +109,26 @@ pub(crate) unsafe fn free_bulk(mbufs: &[NonNull<RawMbuf>]) {
     }
 }
 
+/// As [`free_bulk`], without a look at any but the first.
+///
+/// # Safety
+///
+/// As [`free_bulk`]; and each is one segment with one owner in its own buffer, and all are of one pool.
+#[inline]
+pub(crate) unsafe fn free_plain(mbufs: &[NonNull<RawMbuf>]) {
+    let Some(first) = mbufs.first() else { return };
+    // SAFETY: by the contract; a pool outlives its mbufs.
+    unsafe {
+        let pool = first.as_ref().pool;
+        debug_assert!(
+            mbufs
+                .iter()
+                .all(|m| matches!(kind(*m), Kind::Plain) && m.as_ref().pool == pool)
+        );
+        (*(*pool).pool()).put(mbufs);
+    }
+}
+
 /// As [`free_bulk`]. A run of plain mbufs of one pool goes back in one bulk copy.
 ///
 /// # Safety

@@ -61,6 +61,12 @@ impl Mbuf {
         ManuallyDrop::new(self).raw
     }
 
+    /// Where its header lies.
+    #[inline(always)]
+    pub fn header(&self) -> NonNull<RawMbuf> {
+        self.raw
+    }
+
     #[inline(always)]
     fn raw(&self) -> &RawMbuf {
         // SAFETY: the header is alive while the handle is, and only `&mut self` writes to it.

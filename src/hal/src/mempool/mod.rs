@@ -9,18 +9,19 @@
 #![allow(unsafe_code)]
 
 mod adopt;
+pub(crate) mod fresh;
 mod layout;
 pub(crate) mod store;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use core::mem::{MaybeUninit, offset_of};
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::burst::{Burst, Plain};
+use crate::burst::{Burst, Fresh};
 use crate::lcore;
 use crate::mbuf::{HEADER_LEN, Mbuf, NO_PORT, RawMbuf};
 use crate::region::{Region, RegionError, RegionRequest};
@@ -158,8 +159,6 @@ pub(crate) struct PoolShared {
     store: Store<Header>,
     buf_len: u16,
     headroom: u16,
-    /// `data_off`, `refcnt`, `nb_segs` and `port` of a fresh header, as they lie in memory.
-    fresh: u64,
     config: MempoolConfig,
     layout: Layout,
     region: Region,
@@ -266,23 +265,34 @@ impl PoolShared {
         }
     }
 
+    /// Takes up to `n` headers to `out`, as they were given back, and returns how many.
+    ///
+    /// # Safety
+    ///
+    /// `out` has room for `n`.
     #[inline(always)]
-    fn take(&self, out: *mut Mbuf, n: usize, len: u16) -> usize {
-        debug_assert!(u32::from(self.headroom) + u32::from(len) <= u32::from(self.buf_len));
+    unsafe fn take_as_they_are(&self, out: *mut NonNull<RawMbuf>, n: usize) -> usize {
         let id = lcore::current();
-        // SAFETY: callers give room for `n`; `Mbuf` and `Header` are both transparent header pointers;
-        // `id` is the calling thread's.
+        // SAFETY: `out` has room; `Header` is a transparent wrapper; `id` is the calling thread's.
         let got = unsafe { self.store.take(id, out.cast::<Header>(), n) };
         self.count(id, |c| &c.allocated, got);
         if got < n {
             self.count(id, |c| &c.short, n - got);
         }
-        let [packet, data] = lengths(len);
-        let fresh = [self.fresh, 0, packet, data];
+        got
+    }
+
+    /// Takes up to `n` empty mbufs to `out`, which has room for them.
+    #[inline(always)]
+    fn take(&self, out: *mut Mbuf, n: usize) -> usize {
+        let out = out.cast::<NonNull<RawMbuf>>();
+        // SAFETY: callers give room for `n`; `Mbuf` is a transparent header pointer.
+        let got = unsafe { self.take_as_they_are(out, n) };
+        let fresh = fresh::fields(self.headroom, NO_PORT, 0);
         // Prepares the headers in a second pass: the first line of each, and nothing else.
         for i in 0..got {
-            // SAFETY: the first `got` entries are headers that are ours alone; `len` fits the buffer.
-            unsafe { reset(out.cast::<NonNull<RawMbuf>>().add(i).read(), fresh) };
+            // SAFETY: the first `got` entries are headers that are ours alone.
+            unsafe { fresh::set(out.add(i).read(), fresh) };
         }
         got
     }
@@ -334,52 +344,6 @@ impl PoolShared {
     }
 }
 
-/// Makes a header that comes out of the store look fresh. What only matters with a flag (offload
-/// lengths, time, hash, tag) keeps its old value, as the flags are cleared; the pool's invariants
-/// (no link, one segment, one owner, own buffer) hold already.
-///
-/// # Safety
-///
-/// The header is alive and the caller's alone, and `fresh` is what a fresh header has from `data_off` to
-/// `rss`.
-#[inline(always)]
-unsafe fn reset(m: NonNull<RawMbuf>, fresh: [u64; 4]) {
-    const { assert!(offset_of!(RawMbuf, mark) == offset_of!(RawMbuf, data_off) + 32) };
-    // SAFETY: these 32 bytes are within the header, are plain numbers, and begin at a multiple of 8.
-    // Written in few wide stores, as DPDK's drivers do with their `rearm_data`.
-    unsafe {
-        m.cast::<u8>()
-            .add(offset_of!(RawMbuf, data_off))
-            .cast::<[u64; 4]>()
-            .write(fresh);
-    }
-}
-
-/// `data_off`, `refcnt`, `nb_segs` and `port` as they lie in memory.
-fn fresh(headroom: u16) -> u64 {
-    words([headroom, 1, 1, NO_PORT])
-}
-
-/// `packet_type` and `pkt_len`, then `data_len`, `vlan_tci` and `rss`, as they lie in memory.
-#[inline(always)]
-fn lengths(len: u16) -> [u64; 2] {
-    let [a, b] = words_of(u32::from(len));
-    [words([0, 0, a, b]), words([len, 0, 0, 0])]
-}
-
-#[inline(always)]
-fn words_of(number: u32) -> [u16; 2] {
-    let [a, b, c, d] = number.to_ne_bytes();
-    [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]
-}
-
-/// Four fields that lie side by side.
-#[inline(always)]
-fn words(fields: [u16; 4]) -> u64 {
-    let [[a, b], [c, d], [e, f], [g, h]] = fields.map(u16::to_ne_bytes);
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
-}
-
 impl Mempool {
     /// Makes a pool: reserves and touches its memory, so that no page fault comes later.
     pub fn new(config: MempoolConfig) -> Result<Self, MempoolError> {
@@ -415,7 +379,6 @@ impl Mempool {
             store: Store::new(config.size, lcore::MAX_LCORES, config.cache),
             buf_len: config.headroom + config.data_room,
             headroom: config.headroom,
-            fresh: fresh(config.headroom),
             base: region.base(),
             layout: config.layout(),
             region,
@@ -442,7 +405,7 @@ impl Mempool {
     pub fn alloc(&self) -> Option<Mbuf> {
         let mut slot = MaybeUninit::uninit();
         // SAFETY: the slot has room for one, and is read only if it was written.
-        (self.shared().take(slot.as_mut_ptr(), 1, 0) == 1).then(|| unsafe { slot.assume_init() })
+        (self.shared().take(slot.as_mut_ptr(), 1) == 1).then(|| unsafe { slot.assume_init() })
     }
 
     /// Adds up to `n` mbufs to `burst`, as far as it has room and the pool has any; returns how many.
@@ -450,7 +413,7 @@ impl Mempool {
     pub fn alloc_burst(&self, burst: &mut Burst, n: usize) -> usize {
         let spare = burst.spare();
         let n = n.min(spare.len());
-        let got = self.shared().take(spare.as_mut_ptr().cast::<Mbuf>(), n, 0);
+        let got = self.shared().take(spare.as_mut_ptr().cast::<Mbuf>(), n);
         // SAFETY: exactly `got` slots were written.
         unsafe { burst.add_len(got) };
         got
@@ -460,9 +423,9 @@ impl Mempool {
     /// `len` bytes that are whatever was there before; returns how many. None if such a frame does not fit the
     /// buffers, or the burst is not empty.
     ///
-    /// For who makes frames of one size: the lengths are written with the rest of each header, and the burst
-    /// is known to be [plain](crate::burst::Plain), so that [`change_data`](Burst::change_data) and transmit
-    /// queues need not look at each mbuf.
+    /// For who makes frames of one size: the burst is known to be [plain](crate::burst::Plain), so that
+    /// [`change_data`](Burst::change_data) and transmit queues need not look at each mbuf; and its headers are
+    /// written when somebody first does.
     #[inline]
     pub fn alloc_frames(&self, burst: &mut Burst, n: usize, len: u16) -> usize {
         let shared = self.shared();
@@ -472,16 +435,25 @@ impl Mempool {
         }
         let spare = burst.spare();
         let n = n.min(spare.len());
-        let got = shared.take(spare.as_mut_ptr().cast::<Mbuf>(), n, len);
-        // SAFETY: exactly `got` slots were written, with mbufs that are plain by the pool's invariants and of
-        // this length.
+        // SAFETY: exactly `got` slots are written, with mbufs that are plain by the pool's invariants; the length fits.
         unsafe {
+            let got = shared.take_as_they_are(spare.as_mut_ptr().cast(), n);
             burst.add_len(got);
-            let pool = burst.as_slice().first().map_or(0, Mbuf::pool_token);
-            let (bytes, each) = (got as u64 * u64::from(len), u32::from(len));
-            burst.set_plain(Plain { pool, bytes, each });
+            if let Some(first) = burst.headers().first() {
+                let data_off = shared.headroom;
+                burst.set_fresh(first.as_ref().pool.addr(), Fresh { data_off, len });
+            }
+            got
         }
-        got
+    }
+
+    /// Takes headers for a device to receive into, as many as there are, up to `out`'s length; returns how many were written to
+    /// it. Their fields are as they were when they were given back, and no handle has them: what is received becomes one with
+    /// [`Mbuf::received`], which writes them all; what is not goes back with [`Mbuf::from_raw`].
+    #[inline]
+    pub fn take_raw(&self, out: &mut [MaybeUninit<NonNull<RawMbuf>>]) -> usize {
+        // SAFETY: it has room for as many.
+        unsafe { (self.shared()).take_as_they_are(out.as_mut_ptr().cast(), out.len()) }
     }
 
     /// Gives the calling worker's cache back to the shared ring. A worker does so when it stops, as

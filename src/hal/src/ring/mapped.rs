@@ -15,7 +15,9 @@
 //! gone wrong can give wrong entries, and never memory outside of the ring.
 
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
+use core::slice::from_raw_parts_mut;
 
 use super::cursor::{Claim, Cursor, Single};
 use crate::sync::{AtomicU32, Ordering};
@@ -142,6 +144,17 @@ impl<T: Copy, const PRODUCED: bool> Reserved<'_, T, PRODUCED> {
             .store(start.wrapping_add(count), Ordering::Release);
     }
 
+    /// The entries from `first` on, in two straight pieces: up to the ring's last entry, and from its first one. (For a loop over many, an
+    /// address that goes on is less to keep than a number, a mask and where the ring is.)
+    #[inline(always)]
+    fn pieces(&self, first: u32) -> [(*mut T, usize); 2] {
+        let left = self.claim.count.saturating_sub(first);
+        let at = self.claim.start.wrapping_add(first) & self.mask;
+        let straight = left.min(self.mask + 1 - at);
+        let (now, then) = (straight as usize, (left - straight) as usize);
+        [(self.place(first), now), (self.entries.as_ptr(), then)]
+    }
+
     /// Where entry `i` lies: within the ring for any `i`.
     #[inline(always)]
     fn place(&self, i: u32) -> *mut T {
@@ -151,7 +164,56 @@ impl<T: Copy, const PRODUCED: bool> Reserved<'_, T, PRODUCED> {
     }
 }
 
+/// Filled entries that lie side by side, to be read one after the other.
+#[derive(Debug, Clone)]
+pub struct Filled<'a, T> {
+    next: *const T,
+    left: usize,
+    of: PhantomData<&'a T>,
+}
+
+impl<T: Copy> Filled<'_, T> {
+    /// Takes up to `n` from the front.
+    #[inline(always)]
+    pub fn front(&mut self, n: usize) -> Self {
+        let (next, n) = (self.next, n.min(self.left));
+        // SAFETY: no further than to the end.
+        self.next = unsafe { next.add(n) };
+        self.left -= n;
+        let (left, of) = (n, PhantomData);
+        Self { next, left, of }
+    }
+}
+
+impl<T: Copy> Iterator for Filled<'_, T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<T> {
+        self.left = self.left.checked_sub(1)?;
+        let place = self.next;
+        // SAFETY: within the ring. Volatile: an end that has gone wrong may be writing it, so it is read once.
+        unsafe {
+            self.next = place.add(1);
+            Some(place.read_volatile())
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<T: Copy> ExactSizeIterator for Filled<'_, T> {}
+
 impl<T: Copy> Reserved<'_, T, true> {
+    /// The entries from `first` on, to be written: up to the ring's last one, and the others.
+    #[inline(always)]
+    pub fn free(&mut self, first: u32) -> [&mut [MaybeUninit<T>]; 2] {
+        // SAFETY: within the ring, apart from one another as there are no more than it has, and ours until they are committed.
+        (self.pieces(first)).map(|(at, n)| unsafe { from_raw_parts_mut(at.cast(), n) })
+    }
+
     /// Writes entry `i`.
     #[inline(always)]
     pub fn write(&mut self, i: u32, entry: T) {
@@ -163,6 +225,13 @@ impl<T: Copy> Reserved<'_, T, true> {
 }
 
 impl<T: Copy> Reserved<'_, T, false> {
+    /// The entries from `first` on, to be read: up to the ring's last one, and the others.
+    #[inline(always)]
+    pub fn filled(&self, first: u32) -> [Filled<'_, T>; 2] {
+        let of = PhantomData;
+        (self.pieces(first)).map(|(next, left)| Filled { next, left, of })
+    }
+
     /// Reads entry `i`.
     #[inline(always)]
     pub fn read(&self, i: u32) -> T {
@@ -333,9 +402,18 @@ mod tests {
                 if push {
                     let mut free = tx.reserve(want);
                     prop_assert_eq!(free.len(), want.min(CAPACITY - oracle.len() as u32));
-                    for i in 0..free.len() {
+                    // Some by number, the others one after the other.
+                    let split = commit.min(free.len());
+                    for i in 0..split {
                         free.write(i, next + u64::from(i));
                     }
+                    let rest = free.free(split).into_iter().flatten();
+                    let mut written = split;
+                    for entry in rest {
+                        entry.write(next + u64::from(written));
+                        written += 1;
+                    }
+                    prop_assert_eq!(written, free.len());
                     let n = commit.min(free.len());
                     free.commit(commit);
                     oracle.extend((0..u64::from(n)).map(|i| next + i));
@@ -346,6 +424,11 @@ mod tests {
                     for i in 0..filled.len() {
                         prop_assert_eq!(filled.read(i), oracle[i as usize]);
                     }
+                    let [mut now, then] = filled.filled(commit);
+                    let front = now.front(want as usize / 2);
+                    let rest = front.chain(now).chain(then);
+                    let expected = oracle.iter().take(filled.len() as usize).skip(commit as usize);
+                    prop_assert!(rest.eq(expected.copied()));
                     let n = commit.min(filled.len());
                     filled.commit(commit);
                     oracle.drain(..n as usize);
@@ -367,6 +450,8 @@ mod tests {
                 for i in 0..got.len() {
                     got.read(i);
                 }
+                let all = got.filled(0).map(Iterator::count);
+                prop_assert_eq!(all[0] + all[1], got.len() as usize);
                 got.commit(u32::MAX);
             }
             // SAFETY: the producer's word, as the other end would write it.

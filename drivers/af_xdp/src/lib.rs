@@ -109,6 +109,7 @@ mod program;
 mod rx;
 mod socket;
 mod steering;
+mod sum;
 mod sys;
 mod tx;
 mod umem;

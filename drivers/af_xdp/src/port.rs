@@ -291,7 +291,7 @@ impl Port for XdpPort {
         let mut pairs = Vec::with_capacity(queues);
         for (id, pool) in pools.iter().take(queues).enumerate() {
             pairs.push(QueuePair {
-                rx: Box::new(Rx::new(group.clone(), id, pool.clone(), policy)?),
+                rx: Box::new(Rx::new(group.clone(), id, policy)?),
                 tx: Box::new(Tx::new(group.clone(), id, pool.clone())?),
             });
         }

@@ -133,7 +133,7 @@ impl Socket {
                 bound => break bound?,
             }
         }
-        let exhausted = || io::Error::other("65,535 sockets on one pool");
+        let exhausted = || io::Error::other("16,383 sockets on one pool");
         let (rx_tag, tx_tag) = match (umem.take_tag(), umem.take_tag()) {
             (Some(rx), Some(tx)) => (rx, tx),
             _ => return Err(exhausted()),

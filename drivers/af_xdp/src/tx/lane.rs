@@ -1,7 +1,5 @@
 //! One socket's way out: its transmit and completion ring, and what is on them.
 
-use std::ops::AddAssign;
-
 use linecard_hal::ring::mapped::Reserved;
 use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool};
 
@@ -9,22 +7,9 @@ use super::Counts;
 use super::fit::{add_metadata, fit, pieces};
 use crate::options::Mode;
 use crate::socket::Sender;
-use crate::sys::loans::{Account, Loans};
+use crate::sum::Sum;
+use crate::sys::loans::{Account, AsItIs, Loans};
 use crate::sys::socket::{TX_METADATA, chunk_of};
-
-/// Frames and their bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Sum {
-    pub(super) packets: u64,
-    pub(super) bytes: u64,
-}
-
-impl AddAssign for Sum {
-    fn add_assign(&mut self, other: Self) {
-        self.packets += other.packets;
-        self.bytes += other.bytes;
-    }
-}
 
 /// What a frame may be.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +49,7 @@ pub(super) struct Lane {
     capacity: u32,
     /// Descriptors whose completion has not come.
     outstanding: u32,
-    /// Mbufs that came back, until there are enough to be freed together.
+    /// Mbufs that came back, while they are freed.
     done: Burst,
     lost: Sum,
     /// Whether the kernel copies, and says of each frame that it drops.
@@ -118,11 +103,7 @@ impl Lane {
             return;
         }
         let account = self.sender.socket.umem().loans.under(self.sender.tag);
-        // The pieces of an mbuf but the last have addresses that are no mbuf's.
-        let mut mbufs = (0..n).filter_map(|i| account.sent(completed.read(i)));
-        while self.done.take_from(&mut mbufs) > 0 {
-            self.done.clear();
-        }
+        account.free_sent(&completed, &mut self.done);
         completed.commit(n);
         self.outstanding = self.outstanding.saturating_sub(n);
     }
@@ -250,24 +231,14 @@ impl Entries<'_> {
     /// Frames that go as they are.
     #[inline(always)]
     fn put_plain(&mut self, burst: &mut Burst, limits: Limits) {
-        let n = self.left() as usize;
-        let plain = (
-            HEADER..=limits.most.min(limits.frame),
-            MbufFlags::TX_REQUESTS,
-        );
-        let (mut at, mut bytes) = (self.used, 0);
-        let ring = &mut self.ring;
-        let lent = (self.account).lend_front(burst, n, plain, |addr, len| {
-            let options = 0;
-            ring.write(at, libc::xdp_desc { addr, len, options });
-            at += 1;
-            bytes += u64::from(len);
-        });
-        self.used += lent as u32;
-        self.accepted += Sum {
-            packets: lent as u64,
-            bytes,
+        let as_it_is = AsItIs {
+            shortest: HEADER,
+            longest: limits.most.min(limits.frame),
+            special: MbufFlags::TX_REQUESTS,
         };
+        let lent = (self.account).lend_front(burst, &mut self.ring, self.used, as_it_is);
+        self.used += lent.packets as u32;
+        self.accepted += lent;
     }
 
     /// The first frame, which does not.

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use linecard_hal::{Burst, LinkState, Mempool, PortError, QueueState, TxQueue, TxStats};
 
 use crate::group::{Group, Place};
-use lane::{Lane, Limits, Sum};
+use crate::sum::Sum;
+use lane::{Lane, Limits};
 
 /// What is counted besides what the lane counts.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,24 +1,21 @@
 //! Receiving: descriptors become mbufs in place, pieces become chains, and the fill ring is kept full.
 
+mod intake;
+mod lane;
+
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use linecard_hal::{Burst, LinkState, Mbuf, Mempool, PortError, QueueState, RxQueue, RxStats};
+use linecard_hal::{Burst, LinkState, PortError, QueueState, RxQueue, RxStats};
 
-use crate::checksum::Unfinished;
 use crate::device::Interface;
 use crate::group::{Group, Place};
-use crate::program::{MARK_LEN, NO_SOCKET};
-use crate::socket::Receiver;
+use crate::program::NO_SOCKET;
 use crate::sys::readable::Readable;
 use crate::sys::socket::Statistics;
-
-/// Entries of the fill ring that are worth a visit to the pool.
-const REFILL: u32 = 32;
-
-/// How many frames are fetched before they are looked at: two lines each, a quarter of a first cache of 32 KiB.
-const AHEAD: u32 = 64;
+use intake::Intake;
+use lane::{Lane, REFILL};
 
 /// So often in a row a program has to be missing: it may just be being replaced.
 const ROBBED: u32 = 2;
@@ -44,26 +41,6 @@ pub(crate) struct Policy {
     pub(crate) checksums: Checksums,
 }
 
-/// What becomes of frames between the ring and the burst.
-struct Intake {
-    policy: Policy,
-    /// The pieces of a frame so far.
-    head: Option<Mbuf>,
-    /// A piece was refused: the rest of the frame is dropped.
-    broken: bool,
-    stats: RxStats,
-    unfinished: u64,
-}
-
-/// A socket's way in: its fill and receive ring, and what is lent to it.
-struct Lane {
-    receiver: Receiver,
-    /// Mbufs that the kernel has.
-    lent: u32,
-    /// The pool had fewer than were wanted.
-    starved: bool,
-}
-
 /// A receive queue.
 pub(crate) struct Rx {
     /// One for each of the interface's queues that are ours.
@@ -74,9 +51,6 @@ pub(crate) struct Rx {
     intake: Intake,
     group: Arc<Group>,
     id: usize,
-    pool: Mempool,
-    /// Fresh mbufs on their way to the fill ring.
-    fresh: Burst,
     busy_poll: bool,
     /// How often in a row the program was not there.
     robbed: u32,
@@ -88,12 +62,7 @@ pub(crate) struct Rx {
 }
 
 impl Rx {
-    pub(crate) fn new(
-        group: Arc<Group>,
-        id: usize,
-        pool: Mempool,
-        policy: Policy,
-    ) -> Result<Self, PortError> {
+    pub(crate) fn new(group: Arc<Group>, id: usize, policy: Policy) -> Result<Self, PortError> {
         let device = group.plan.device.clone();
         let any = Readable::new().map_err(|e| device.system("a descriptor to wait on", e))?;
         let (interface, place) = group.look().map_err(|e| device.not_found(e))?;
@@ -101,17 +70,9 @@ impl Rx {
             lanes: Vec::new(),
             turn: 0,
             place: None,
-            intake: Intake {
-                policy,
-                head: None,
-                broken: false,
-                stats: RxStats::default(),
-                unfinished: 0,
-            },
+            intake: Intake::new(policy),
             busy_poll: group.plan.options.busy_poll,
             id,
-            pool,
-            fresh: Burst::with_capacity(64),
             robbed: 0,
             closed: Statistics::default(),
             any,
@@ -126,12 +87,8 @@ impl Rx {
     fn install(&mut self, interface: &Interface, place: Place) {
         self.uninstall();
         for receiver in self.group.receivers(self.id, (interface, place)) {
-            let mut lane = Lane {
-                receiver,
-                lent: 0,
-                starved: false,
-            };
-            lane.refill(1, &self.pool, &mut self.fresh);
+            let mut lane = Lane::new(receiver);
+            lane.refill(1);
             self.lanes.push(lane);
             self.place = Some(place);
         }
@@ -200,172 +157,12 @@ impl Rx {
     }
 }
 
-impl Lane {
-    /// Lends mbufs to the kernel, if at least so many are missing.
-    #[inline(always)]
-    fn refill(&mut self, least: u32, pool: &Mempool, fresh: &mut Burst) {
-        let receiver = &mut self.receiver;
-        let missing = receiver.socket.wanted.sizes.rx.saturating_sub(self.lent);
-        if missing < least {
-            return;
-        }
-        let account = receiver.socket.umem().loans.under(receiver.tag);
-        let mut free = receiver.fill.end.reserve(missing);
-        let room = free.len();
-        let mut filled = 0;
-        while filled < room {
-            if pool.alloc_burst(fresh, (room - filled) as usize) == 0 {
-                break;
-            }
-            account.lend_empty(fresh, |address| {
-                free.write(filled, address);
-                filled += 1;
-            });
-        }
-        self.starved = filled < room;
-        free.commit(filled);
-        self.lent += filled;
-    }
-
-    /// Takes what has come, as far as there is room; returns how many descriptors that were.
-    #[inline(always)]
-    fn take(&mut self, intake: &mut Intake, cookie: Option<u32>, burst: &mut Burst) -> u32 {
-        let receiver = &mut self.receiver;
-        let room = u32::try_from(burst.room()).unwrap_or(u32::MAX);
-        let come = receiver.rx.end.reserve(room);
-        let n = come.len();
-        if n == 0 {
-            return 0;
-        }
-        let account = receiver.socket.umem().loans.under(receiver.tag);
-        // Their lines arrive together, where one by one each would be waited for. (What an entry says is believed only
-        // when it is read below.)
-        for i in 0..n.min(AHEAD) {
-            account.await_received(come.read(i).addr);
-        }
-        let mut bytes = 0;
-        let mut frames = (0..n).filter_map(|i| {
-            if i + AHEAD < n {
-                account.await_received(come.read(i + AHEAD).addr);
-            }
-            let said = come.read(i);
-            let more = said.options & libc::XDP_PKT_CONTD != 0;
-            let frame = match account.received(said.addr, said.len) {
-                Some(mbuf) if !more && intake.is_between() => Some(mbuf),
-                piece => intake.piece(piece, more),
-            };
-            let frame = intake.finish(frame?, cookie)?;
-            bytes += frame.frame_len() as u64;
-            Some(frame)
-        });
-        // The burst has room for every descriptor that was reserved.
-        let packets = burst.take_from(&mut frames);
-        come.commit(n);
-        intake.stats.packets += packets as u64;
-        intake.stats.bytes += bytes;
-        self.lent = self.lent.saturating_sub(n);
-        n
-    }
-
-    /// Tells the kernel that there are mbufs to fill, or lets it work.
-    #[inline(always)]
-    fn kick(&self, busy_poll: bool) {
-        if (self.receiver.fill.needs_wakeup() || busy_poll)
-            && let Some(xsk) = self.receiver.socket.xsk()
-        {
-            xsk.receive();
-        }
-    }
-}
-
-impl Intake {
-    /// Whether the next piece begins a frame.
-    #[inline(always)]
-    fn is_between(&self) -> bool {
-        self.head.is_none() && !self.broken
-    }
-
-    /// What has come of a frame is all that will.
-    fn end_frame(&mut self) {
-        if self.head.take().is_some() || self.broken {
-            self.stats.errors += 1;
-        }
-        self.broken = false;
-    }
-
-    /// Says of a frame what is known beside its bytes. `None` if it is refused.
-    #[inline(always)]
-    fn finish(&mut self, mut mbuf: Mbuf, cookie: Option<u32>) -> Option<Mbuf> {
-        mbuf.set_port(self.policy.port);
-        if let Some(cookie) = cookie {
-            read_mark(&mut mbuf, cookie);
-        }
-        if self.policy.checksums != Checksums::Finished && !self.settle_checksum(&mut mbuf) {
-            self.stats.errors += 1;
-            return None;
-        }
-        Some(mbuf)
-    }
-
-    /// `false` for a frame that nobody could send on.
-    #[inline(always)]
-    fn settle_checksum(&mut self, mbuf: &mut Mbuf) -> bool {
-        let Some(unfinished) = Unfinished::find(mbuf.data(), mbuf.frame_len()) else {
-            return true;
-        };
-        self.unfinished += 1;
-        match self.policy.checksums {
-            Checksums::Finish => unfinished.finish(mbuf),
-            _ => unfinished.request(mbuf, self.policy.mtu),
-        }
-    }
-
-    /// A piece of a frame, or a descriptor that made no sense. With the last piece, the whole frame.
-    #[cold]
-    fn piece(&mut self, piece: Option<Mbuf>, more: bool) -> Option<Mbuf> {
-        match (piece, self.head.as_mut(), self.broken) {
-            (_, _, true) => {}
-            (Some(piece), None, _) => self.head = Some(piece),
-            (Some(piece), Some(head), _) => self.broken = head.chain(piece).is_err(),
-            (None, _, _) => self.broken = true,
-        }
-        if more {
-            return None;
-        }
-        let whole = !std::mem::take(&mut self.broken);
-        let frame = self.head.take().filter(|_| whole);
-        if frame.is_none() {
-            self.stats.errors += 1;
-        }
-        frame
-    }
-}
-
 /// The lane after this one, round and round.
 #[inline(always)]
 fn next(turn: usize, lanes: usize) -> usize {
     match turn + 1 {
         next if next < lanes => next,
         _ => 0,
-    }
-}
-
-/// The mark that the program left right before the frame, if it left one.
-#[cold]
-fn read_mark(mbuf: &mut Mbuf, cookie: u32) {
-    let Some(before) = mbuf.prepend(MARK_LEN) else {
-        return;
-    };
-    let word = |at: usize| {
-        before
-            .get(at..)
-            .and_then(|b| b.first_chunk::<4>())
-            .map(|b| u32::from_ne_bytes(*b))
-    };
-    let (found, mark) = (word(0), word(4));
-    let _ = mbuf.adjust(MARK_LEN);
-    if let (true, Some(mark)) = (found == Some(cookie), mark) {
-        mbuf.set_mark(mark);
     }
 }
 
@@ -387,7 +184,7 @@ impl RxQueue for Rx {
                 break;
             };
             let n = lane.take(&mut self.intake, cookie, burst);
-            lane.refill(if n == 0 { 1 } else { REFILL }, &self.pool, &mut self.fresh);
+            lane.refill(if n == 0 { 1 } else { REFILL });
             lane.kick(self.busy_poll);
             if !self.intake.is_between() {
                 break;
@@ -430,7 +227,7 @@ impl RxQueue for Rx {
             self.install(&interface, place);
         }
         for lane in &mut self.lanes {
-            lane.refill(1, &self.pool, &mut self.fresh);
+            lane.refill(1);
         }
         self.intake.policy.mtu = interface.mtu as usize;
         self.look_for_program(&interface);

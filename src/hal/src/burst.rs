@@ -218,7 +218,7 @@ impl Burst {
         if self.len > 0 || self.slots.is_empty() {
             return None;
         }
-        // Of an empty burst there is no port to be written: whatever empties one sees to that.
+        // Of an empty burst there is nothing to be written: whatever empties one sees to that.
         debug_assert!(matches!(self.late.get(), Late::Nothing));
         Some(&mut self.slots)
     }
@@ -231,6 +231,7 @@ impl Burst {
     #[inline(always)]
     pub unsafe fn fill(&mut self, n: usize) {
         debug_assert!(n <= self.capacity() && self.len == 0);
+        debug_assert!(matches!(self.late.get(), Late::Nothing));
         self.plain.pool = 0;
         self.len = n;
     }
@@ -258,9 +259,7 @@ impl Burst {
     /// nothing: it may be that of an earlier journey.
     #[inline(always)]
     pub fn as_ptr_to_send(&self) -> *const Mbuf {
-        if self.fresh().is_some() {
-            self.settle();
-        }
+        self.settle_fresh();
         self.slots.as_ptr().cast()
     }
 
@@ -297,6 +296,11 @@ impl Burst {
                 let base = self.slots.as_mut_ptr();
                 base.copy_from(base.add(n), left);
             }
+        }
+        if let Late::All(fresh) = self.late.get() {
+            // Those that are left are as they were.
+            self.plain.bytes = left as u64 * u64::from(fresh.len);
+            return;
         }
         // Behind the move: those before are no longer ours to write to.
         self.forget();

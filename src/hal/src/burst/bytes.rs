@@ -1,6 +1,6 @@
 //! The bytes of a burst's frames, written without a look at the rest of each mbuf where the burst is known well enough.
 
-use super::{Burst, Plain};
+use super::{Burst, Fresh, Plain};
 use crate::mbuf::Mbuf;
 
 impl Burst {
@@ -11,6 +11,7 @@ impl Burst {
     /// that rewrites headers this is faster than [`iter_mut`](Self::iter_mut).
     #[inline(always)]
     pub fn change_data(&mut self, mut change: impl FnMut(&mut [u8]) -> bool) -> usize {
+        self.settle_fresh();
         // SAFETY: the first `len` slots are initialised. Only bytes are changed: see `plain`.
         let mbufs: &mut [Mbuf] =
             unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) };
@@ -24,18 +25,12 @@ impl Burst {
             0 => 0,
             _ => self.plain.each as usize,
         };
-        let fresh = self.fresh();
         // `change` is called from one place only, so that the compiler puts it there; and all there is to ask is asked before,
         // so that it has the registers for itself. So is what `change` asks of a length that is known to be the same for all.
         let mut rest = mbufs[..own].iter_mut();
         while let Some(mbuf) = rest.next() {
             // SAFETY: nobody shares its bytes: one owner and its own buffer, by the contract of `set_plain`, or by the look at it.
-            let mut data = unsafe {
-                match fresh {
-                    Some(fresh) => fresh.data_mut(mbuf),
-                    None => mbuf.own_data_mut(),
-                }
-            };
+            let mut data = unsafe { mbuf.own_data_mut() };
             debug_assert!([0, data.len()].contains(&each));
             if each != 0 {
                 // SAFETY: it is as long, by the contract of `set_plain`.
@@ -53,7 +48,7 @@ impl Burst {
     /// first segment keeps. Returns how many all frames have then. Those whose bytes a clone shares are left as they are.
     #[inline(always)]
     pub fn cut_data(&mut self, mut change: impl FnMut(&mut [u8]) -> usize) -> u64 {
-        self.settle();
+        self.settle_fresh();
         // SAFETY: the first `len` slots are initialised. Of headers only lengths are changed, and `plain` is set right.
         let mbufs: &mut [Mbuf] =
             unsafe { core::slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) };
@@ -80,34 +75,48 @@ impl Burst {
     }
 
     /// Writes these bytes over the first segment of each frame, as long as it has as many, and returns how many frames have them
-    /// then: those before one of another length, or whose bytes a clone shares. As [`change_data`](Self::change_data).
-    #[inline(never)]
+    /// then: those before one of another length, or whose bytes a clone shares. As [`change_data`](Self::change_data), and of
+    /// [fresh](Self::fresh) frames the headers are not looked at either.
     pub fn write_data(&mut self, bytes: &[u8]) -> usize {
-        const HALF: usize = 32;
-        if let (Some(&first), Some(&last), true) = (
-            bytes.first_chunk::<HALF>(),
-            bytes.last_chunk::<HALF>(),
-            bytes.len() <= 2 * HALF,
-        ) {
-            // A short frame is two halves that overlap, which stay in registers.
-            return self.change_data(|data| {
+        match self.fresh() {
+            Some(fresh) => self.write_fresh(fresh, bytes),
+            None => self.change_data(|data| {
                 let fits = data.len() == bytes.len();
-                if fits && let Some(start) = data.first_chunk_mut() {
-                    *start = first;
-                }
-                if fits && let Some(end) = data.last_chunk_mut() {
-                    *end = last;
+                if fits {
+                    data.copy_from_slice(bytes);
                 }
                 fits
-            });
+            }),
         }
-        self.change_data(|data| {
-            let fits = data.len() == bytes.len();
-            if fits {
-                data.copy_from_slice(bytes);
-            }
-            fits
-        })
+    }
+
+    #[inline(never)]
+    fn write_fresh(&mut self, fresh: Fresh, bytes: &[u8]) -> usize {
+        const HALF: usize = 32;
+        if usize::from(fresh.len) != bytes.len() {
+            return 0;
+        }
+        // A short frame is two halves that overlap, which stay in registers.
+        let short = (bytes.len() <= 2 * HALF)
+            .then_some(bytes.first_chunk::<HALF>().zip(bytes.last_chunk::<HALF>()))
+            .flatten();
+        // SAFETY: the burst is said to be so; each mbuf is there once.
+        let frames = self
+            .headers()
+            .iter()
+            .map(|header| unsafe { fresh.data(*header) });
+        match short {
+            Some((&first, &last)) => frames.for_each(|data| {
+                if let Some(start) = data.first_chunk_mut() {
+                    *start = first;
+                }
+                if let Some(end) = data.last_chunk_mut() {
+                    *end = last;
+                }
+            }),
+            None => frames.for_each(|data| data.copy_from_slice(bytes)),
+        }
+        self.len()
     }
 }
 

@@ -7,7 +7,8 @@ use crate::mbuf::{HEADER_LEN, Mbuf, NO_PORT, RawMbuf};
 use crate::mempool::fresh;
 
 /// What a driver knows of a whole burst, so that nobody has to look at each mbuf again: all are of one
-/// pool, and each is one segment in its own buffer, has one owner and asks for nothing on transmit.
+/// pool, and each is one segment in its own buffer, has one owner and asks for nothing on transmit. Bytes are changed and
+/// mbufs given back on the strength of this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plain {
     /// What the headers name as their pool: [`Mbuf::pool_token`].
@@ -50,13 +51,13 @@ impl Fresh {
     ///
     /// # Safety
     ///
-    /// The mbuf is of a burst of which this is said.
+    /// The header is of a burst of which this is said, and nobody else has these bytes meanwhile.
     #[inline(always)]
-    pub(super) unsafe fn data_mut(self, mbuf: &mut Mbuf) -> &mut [u8] {
-        let buffer = mbuf.header().cast::<u8>().as_ptr();
-        // SAFETY: its own buffer lies behind its header; the data lies within it, by the contract of `set_fresh`, and is ours alone.
+    pub(super) unsafe fn data<'a>(self, header: NonNull<RawMbuf>) -> &'a mut [u8] {
+        // SAFETY: its own buffer lies behind its header; the data lies within it, by the contract of `set_fresh`.
         unsafe {
-            let data = buffer.add(HEADER_LEN + usize::from(self.data_off));
+            let buffer = header.cast::<u8>().add(HEADER_LEN);
+            let data = buffer.add(usize::from(self.data_off)).as_ptr();
             core::slice::from_raw_parts_mut(data, self.len.into())
         }
     }
@@ -123,6 +124,7 @@ impl Burst {
     /// It is true: see [`Plain`].
     #[inline(always)]
     pub unsafe fn set_plain(&mut self, plain: Plain) {
+        debug_assert!(matches!(self.late.get(), Late::Nothing));
         debug_assert!(
             self.iter()
                 .all(|m| m.pool_token() == plain.pool && m.is_plain())
@@ -157,6 +159,11 @@ impl Burst {
     /// All are of the pool with this [token](Mbuf::pool_token), nobody else has any, and such data lies within the buffers.
     #[inline(always)]
     pub(crate) unsafe fn set_fresh(&mut self, pool: usize, fresh: Fresh) {
+        // SAFETY: alive by the contract; what plainness is about is never late.
+        debug_assert!(self.headers().iter().all(|header| unsafe {
+            let mbuf = core::mem::ManuallyDrop::new(Mbuf::from_raw(*header));
+            mbuf.pool_token() == pool && mbuf.segment_count() == 1 && !mbuf.is_shared()
+        }));
         let each = u32::from(fresh.len);
         let bytes = self.len as u64 * u64::from(each);
         self.plain = Plain { pool, bytes, each };
@@ -180,6 +187,14 @@ impl Burst {
     }
 
     // --- for the burst itself ------------------------------------------------------------------
+
+    /// Writes the headers of fresh frames, for who needs them, but not to know the port.
+    #[inline(always)]
+    pub(super) fn settle_fresh(&self) {
+        if matches!(self.late.get(), Late::All(_)) {
+            self.write_late();
+        }
+    }
 
     /// Writes what the headers do not have yet. Whoever lets an mbuf be seen calls this.
     #[inline(always)]

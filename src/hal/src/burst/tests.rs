@@ -349,10 +349,6 @@ fn what_a_fresh_header_says_is_there_for_whoever_looks() {
         soil(&mut burst);
         // Its bytes can be written before.
         assert_eq!(burst.write_data(&[9; 60]), 5);
-        assert_eq!(
-            burst.change_data(|data| data[0] == 9 && data.len() == 60),
-            5
-        );
         assert!(burst.fresh().is_some());
         assert_eq!(
             look(&mut burst),
@@ -360,6 +356,15 @@ fn what_a_fresh_header_says_is_there_for_whoever_looks() {
         );
         assert!(burst.fresh().is_none());
     }
+    soil(&mut burst);
+    burst.write_data(&[9; 60]);
+    assert_eq!(burst.change_data(|data| data == [9; 60]), 5);
+    // Those behind stay what they are.
+    soil(&mut burst);
+    burst.free_front(3);
+    let bytes = burst.plain().map(|plain| plain.bytes);
+    assert_eq!((burst.fresh().is_some(), bytes), (true, Some(120)));
+    assert!(burst.iter().all(|mbuf| mbuf.frame_len() == 60));
     soil(&mut burst);
     burst.write_data(&[8; 60]);
     assert_eq!(burst.cut_data(|data| data.len() / 2), 150);

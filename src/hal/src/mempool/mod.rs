@@ -219,10 +219,10 @@ pub struct Ledger {
 pub struct Leak {
     /// Its number within the pool.
     pub index: usize,
-    /// The port that received it last, or `None` if it was allocated for transmission; of a burst that nobody ever looked into, the
-    /// one before that.
+    /// The port that received it last, or `None` if it was allocated for transmission. Of an mbuf that a device has to receive into, or
+    /// that nobody ever looked at, the one before that.
     pub port: Option<u16>,
-    /// Bytes of its frame.
+    /// Bytes of its frame; of such an mbuf, of the one before.
     pub frame_len: u32,
     /// How many owners it has.
     pub owners: u16,
@@ -435,7 +435,7 @@ impl Mempool {
         }
         let spare = burst.spare();
         let n = n.min(spare.len());
-        // SAFETY: exactly `got` slots are written, with mbufs that are plain by the pool's invariants; the length fits.
+        // SAFETY: exactly `got` slots are written, with mbufs that are plain, as all are that are `put`; the length fits.
         unsafe {
             let got = shared.take_as_they_are(spare.as_mut_ptr().cast(), n);
             burst.add_len(got);

@@ -44,7 +44,8 @@ impl Source {
             // None, if they do not fit into an mbuf, as ones of 2¹⁶ bytes never do.
             let len = u16::try_from(template.len()).unwrap_or(u16::MAX);
             cx.pool().alloc_frames(&mut self.burst, n, len);
-            self.burst.write_data(template);
+            let written = self.burst.write_data(template);
+            debug_assert_eq!(written, self.burst.len());
             cx.emit_burst(port, &mut self.burst);
         }
     }

@@ -172,14 +172,14 @@ fn pseudo(ip: &[u8], l3: L3, l3_len: usize) -> Option<(Pseudo, MbufFlags, usize)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use linecard_hal::{Mempool, MempoolConfig};
     use linecard_wire::offload::{fill_checksums, verify_checksums};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn pool() -> Mempool {
+    pub(crate) fn pool() -> Mempool {
         Mempool::new(MempoolConfig {
             cache: 0,
             ..MempoolConfig::new("checksum", 8)
@@ -188,7 +188,7 @@ mod tests {
     }
 
     /// A frame with finished checksums, and the same as a host leaves it to its NIC.
-    fn frames(v6: bool, tcp: bool, payload: usize) -> [Vec<u8>; 2] {
+    pub(crate) fn frames(v6: bool, tcp: bool, payload: usize) -> [Vec<u8>; 2] {
         let l4_len = if tcp { 20 } else { 8 } + payload;
         let mut whole = vec![2u8; 12];
         if v6 {
@@ -220,7 +220,7 @@ mod tests {
         [whole, left]
     }
 
-    fn mbuf(pool: &Mempool, frame: &[u8]) -> Mbuf {
+    pub(crate) fn mbuf(pool: &Mempool, frame: &[u8]) -> Mbuf {
         let mut mbuf = pool.alloc().unwrap();
         mbuf.append(frame.len()).unwrap().copy_from_slice(frame);
         mbuf

@@ -140,3 +140,76 @@ fn read_mark(mbuf: &mut Mbuf, cookie: u32) {
         mbuf.set_mark(mark);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use linecard_hal::MbufFlags;
+
+    use super::*;
+    use crate::checksum::tests::{frames, mbuf, pool};
+
+    #[test]
+    fn what_cannot_be_sent_on_is_taken_out_and_the_others_stay() {
+        let pool = pool();
+        let checksums = Checksums::Request;
+        let mut intake = Intake::new(Policy {
+            port: 0,
+            mtu: 1500,
+            checksums,
+        });
+        let [whole, left] = frames(false, false, 50);
+        let [_, long] = frames(false, false, 1800);
+        let mut burst = Burst::with_capacity(8);
+        let mut came = Sum::default();
+        // The first one came before.
+        for (i, bytes) in [&left, &whole, &left, &long, &whole]
+            .into_iter()
+            .enumerate()
+        {
+            burst.push(mbuf(&pool, bytes)).unwrap();
+            if i > 0 {
+                came.add(bytes.len());
+            }
+        }
+        intake.finish(&mut burst, 1, came, None);
+        let requests: Vec<bool> = burst
+            .iter()
+            .map(|frame| frame.flags().contains(MbufFlags::TX_UDP_CKSUM))
+            .collect();
+        assert_eq!(requests, [false, false, true, false]);
+        let bytes: Vec<_> = burst.iter().map(|frame| frame.data().to_vec()).collect();
+        assert_eq!(bytes, [&left, &whole, &left, &whole].map(Clone::clone));
+        assert_eq!(intake.unfinished, 2);
+        let (packets, errors) = (3, 1);
+        let bytes = (2 * whole.len() + left.len()) as u64;
+        let expected = RxStats {
+            packets,
+            bytes,
+            errors,
+            ..RxStats::default()
+        };
+        assert_eq!(intake.stats, expected);
+    }
+
+    #[test]
+    fn what_is_known_of_a_burst_stays_so_as_long_as_nothing_changes() {
+        let pool = pool();
+        let [whole, left] = frames(true, true, 50);
+        for checksums in [Checksums::Finished, Checksums::Finish, Checksums::Request] {
+            let mut intake = Intake::new(Policy {
+                port: 0,
+                mtu: 1500,
+                checksums,
+            });
+            for (last, changes) in [(&whole, false), (&left, checksums != Checksums::Finished)] {
+                let mut burst = Burst::with_capacity(2);
+                burst.push(mbuf(&pool, &whole)).unwrap();
+                burst.push(mbuf(&pool, last)).unwrap();
+                assert!(burst.find_plain().is_some());
+                intake.finish(&mut burst, 0, Sum::default(), None);
+                assert_eq!(burst.plain().is_none(), changes);
+                assert_eq!(burst.len(), 2);
+            }
+        }
+    }
+}

@@ -15,14 +15,14 @@
 //! header and its headroom of 128 at least, and what is received lies where an mbuf has its data.
 //!
 //! The region is cut into slots of a power of two, so short that no two headers begin in one. For each slot there is a
-//! word: 0, or who has lent the mbuf that begins there (the tag of a socket's direction) and where in the slot it
-//! begins. The word for an address that comes back from the kernel must be that of our tag and this very place; else
+//! word: 0, or who has lent the mbuf that begins there (the tag of a socket's direction), where in the slot it
+//! begins, and whether it may go home without a look at it. The word for an address that comes back from the kernel must be that of our tag and this very place; else
 //! the address is refused. So an mbuf comes back exactly once, whatever the kernel says; and those that have not come
 //! back when a socket is closed are found by their tag.
 
 mod bursts;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,7 +31,7 @@ use linecard_hal::mbuf::{HEADER_LEN, RawMbuf};
 use linecard_hal::memory::prefetch_line;
 use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool};
 
-pub(crate) use bursts::AsItIs;
+pub(crate) use bursts::Lengths;
 
 /// Bytes that the kernel leaves before what it receives (`XDP_PACKET_HEADROOM`, linux/bpf.h).
 pub(crate) const XDP_HEADROOM: usize = 256;

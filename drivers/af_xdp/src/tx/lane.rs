@@ -1,14 +1,14 @@
 //! One socket's way out: its transmit and completion ring, and what is on them.
 
 use linecard_hal::ring::mapped::Reserved;
-use linecard_hal::{Burst, Mbuf, MbufFlags, Mempool};
+use linecard_hal::{Burst, Mbuf, Mempool};
 
 use super::Counts;
 use super::fit::{add_metadata, fit, pieces};
 use crate::options::Mode;
 use crate::socket::Sender;
 use crate::sum::Sum;
-use crate::sys::loans::{Account, AsItIs, Loans};
+use crate::sys::loans::{Account, Lengths, Loans};
 use crate::sys::socket::{TX_METADATA, chunk_of};
 
 /// What a frame may be.
@@ -81,7 +81,7 @@ impl Lane {
 
     /// Descriptors that there is room for, as far as is known.
     #[inline(always)]
-    fn room(&self) -> u32 {
+    pub(super) fn room(&self) -> u32 {
         self.capacity.saturating_sub(self.outstanding)
     }
 
@@ -231,12 +231,11 @@ impl Entries<'_> {
     /// Frames that go as they are.
     #[inline(always)]
     fn put_plain(&mut self, burst: &mut Burst, limits: Limits) {
-        let as_it_is = AsItIs {
+        let lengths = Lengths {
             shortest: HEADER,
             longest: limits.most.min(limits.frame),
-            special: MbufFlags::TX_REQUESTS,
         };
-        let lent = (self.account).lend_front(burst, &mut self.ring, self.used, as_it_is);
+        let lent = (self.account).lend_front(burst, &mut self.ring, self.used, lengths);
         self.used += lent.packets as u32;
         self.accepted += lent;
     }

@@ -84,9 +84,12 @@ impl TxQueue for Tx {
             return 0;
         }
         let before = burst.len();
+        if (lane.room() as usize) < before {
+            lane.reclaim();
+        }
         lane.put(burst, self.limits, &self.pool, &mut self.counts);
         if !burst.is_empty() {
-            // The ring was full, as far as was known.
+            // Chains take more entries, or some have come back meanwhile.
             lane.reclaim();
             lane.put(burst, self.limits, &self.pool, &mut self.counts);
         }

@@ -1,10 +1,9 @@
 //! Lending and taking back by the burst: loops that do what each frame takes, and nothing else.
 //!
-//! None of them is inlined, so that the compiler has all registers for what a loop needs: with a dozen values in each, that
+//! None of the loops is inlined, so that the compiler has all registers for what it needs: with a dozen values in each, that
 //! is worth more than the calls cost.
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
@@ -22,17 +21,17 @@ const AT_ONCE: usize = 64;
 /// How many frames are fetched before they are looked at: two lines each, a quarter of a first cache of 32 KiB.
 const AHEAD: u32 = 64;
 
-/// What goes as it is: one segment of such a length, and no bit of `special` among its flags.
+/// Lengths of frames that go as they are, if they are one segment and ask for nothing.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AsItIs {
+pub(crate) struct Lengths {
     pub(crate) shortest: usize,
     pub(crate) longest: usize,
-    pub(crate) special: MbufFlags,
 }
 
-impl AsItIs {
+impl Lengths {
     #[inline(always)]
-    fn has_length(&self, len: usize) -> bool {
+    fn have(&self, len: usize) -> bool {
+        debug_assert!(self.shortest <= self.longest);
         len.wrapping_sub(self.shortest) <= self.longest.wrapping_sub(self.shortest)
     }
 }
@@ -74,13 +73,13 @@ impl Account<'_> {
         }
     }
 
-    /// Takes what was received into a burst, as long as each entry is a whole frame and there is room. Ends before what is not, or
-    /// makes no sense.
+    /// Takes what was received into a burst, from entry `first` on, as long as each is a whole frame and there is room. Ends before
+    /// what is not, or makes no sense. `fetched`: how many entries were brought closer.
     #[inline(never)]
     pub(crate) fn take_frames(
         &self,
         come: &Reserved<'_, libc::xdp_desc, false>,
-        entries: Range<u32>,
+        (first, fetched): (u32, &mut u32),
         port: u16,
         burst: &mut Burst,
     ) -> Sum {
@@ -89,13 +88,15 @@ impl Account<'_> {
         let (mut pool, mut each, mut uneven) = (0, 0, 0);
         // Their lines arrive together, where one by one each would be waited for. (What an entry says is believed only
         // when it is read below.)
-        for i in entries.clone().take(AHEAD as usize) {
-            self.await_received(come.read(i).addr);
+        let mut ahead = *fetched;
+        while ahead < come.len().min(first + AHEAD) {
+            self.await_received(come.read(ahead).addr);
+            ahead += 1;
         }
-        let end = entries.end;
-        for (slot, i) in burst.spare().iter_mut().zip(entries) {
-            if i + AHEAD < end {
-                self.await_received(come.read(i + AHEAD).addr);
+        for (slot, i) in burst.spare().iter_mut().zip(first..come.len()) {
+            if ahead < come.len() {
+                self.await_received(come.read(ahead).addr);
+                ahead += 1;
             }
             let said = come.read(i);
             let (place, data_off) = self.place.of_received(said.addr);
@@ -115,6 +116,7 @@ impl Account<'_> {
             uneven |= said.len ^ each;
             run.add(said.len as usize);
         }
+        *fetched = ahead;
         let each = if uneven == 0 { each } else { 0 };
         let bytes = run.bytes;
         // SAFETY: that many were written; each is as it came from the pool, with one segment of such a length.
@@ -135,7 +137,7 @@ impl Account<'_> {
         burst: &mut Burst,
         ring: &mut Reserved<'_, libc::xdp_desc, true>,
         first: u32,
-        as_it_is: AsItIs,
+        lengths: Lengths,
     ) -> Sum {
         // Of a plain burst all are of one pool.
         let ours = burst.plain().is_some()
@@ -144,14 +146,16 @@ impl Account<'_> {
         let run = match burst.fresh() {
             // SAFETY: they are plain, and the pool's.
             Some(fresh) if ours => unsafe {
-                self.lend_fresh_frames(burst.headers(), fresh, ring, first, as_it_is)
+                self.lend_fresh_frames(burst.headers(), fresh, ring, first, lengths)
             },
             // SAFETY: as above.
-            None if ours => unsafe { self.lend_known(burst.as_slice(), ring, first, as_it_is) },
-            _ => self.lend_others(burst.as_slice(), ring, first, as_it_is),
+            None if ours => unsafe { self.lend_known(burst.as_slice(), ring, first, lengths) },
+            _ => self.lend_others(burst.as_slice(), ring, first, lengths),
         };
-        // SAFETY: the words of that many at the front were set: they belong to the loans now.
-        unsafe { burst.forget_front(run.packets as usize) };
+        if run.packets > 0 {
+            // SAFETY: the words of that many at the front were set: they belong to the loans now.
+            unsafe { burst.forget_front(run.packets as usize) };
+        }
         run
     }
 
@@ -167,14 +171,14 @@ impl Account<'_> {
         fresh: Fresh,
         ring: &mut Reserved<'_, libc::xdp_desc, true>,
         first: u32,
-        as_it_is: AsItIs,
+        lengths: Lengths,
     ) -> Sum {
         let (len, distance) = (
             usize::from(fresh.len),
             HEADER_LEN + usize::from(fresh.data_off),
         );
         let mut left = headers.iter();
-        if as_it_is.has_length(len) {
+        if lengths.have(len) {
             for part in ring.free(first) {
                 for (entry, header) in part.iter_mut().zip(left.by_ref()) {
                     let place = self.place.of(*header);
@@ -200,14 +204,14 @@ impl Account<'_> {
         mbufs: &[Mbuf],
         ring: &mut Reserved<'_, libc::xdp_desc, true>,
         first: u32,
-        as_it_is: AsItIs,
+        lengths: Lengths,
     ) -> Sum {
         let mut run = Sum::default();
         let mut left = mbufs.iter();
         for part in ring.free(first) {
             for (entry, mbuf) in part.iter_mut().zip(left.by_ref()) {
                 let (len, distance) = (mbuf.frame_len(), HEADER_LEN + mbuf.headroom());
-                if !as_it_is.has_length(len) {
+                if !lengths.have(len) {
                     return run;
                 }
                 let place = self.place.of(mbuf.header());
@@ -227,14 +231,14 @@ impl Account<'_> {
         mbufs: &[Mbuf],
         ring: &mut Reserved<'_, libc::xdp_desc, true>,
         first: u32,
-        as_it_is: AsItIs,
+        lengths: Lengths,
     ) -> Sum {
-        let special = as_it_is.special | MbufFlags::EXTERNAL | MbufFlags::INDIRECT;
+        let special = MbufFlags::TX_REQUESTS | MbufFlags::EXTERNAL | MbufFlags::INDIRECT;
         let mut run = Sum::default();
         for (mbuf, i) in mbufs.iter().zip(first..ring.len()) {
             let (len, distance) = (mbuf.frame_len(), HEADER_LEN + mbuf.headroom());
             let plain = mbuf.segment_count() == 1 && !mbuf.flags().intersects(special);
-            if !plain || !as_it_is.has_length(len) || distance > usize::from(u16::MAX) {
+            if !plain || !lengths.have(len) || distance > usize::from(u16::MAX) {
                 break;
             }
             let place = self.place.of(mbuf.header());
@@ -247,9 +251,11 @@ impl Account<'_> {
         run
     }
 
-    /// Takes home what was sent, and frees it; what makes no sense is passed over. `done` is empty, and is again.
+    /// Takes home what was sent, and frees it by way of `done`, which has room and is empty then; what makes no sense is passed over.
     #[inline(never)]
     pub(crate) fn free_sent(&self, completed: &Reserved<'_, u64, false>, done: &mut Burst) {
+        debug_assert!(done.capacity() > 0);
+        done.clear();
         for mut addresses in completed.filled(0) {
             while addresses.len() > 0 {
                 let slots = done.spare();
@@ -267,7 +273,7 @@ impl Account<'_> {
                     all &= found;
                     n += 1;
                 }
-                // SAFETY: that many were written. If all were lent as plain ones of the pool, they still are, as nobody had them.
+                // SAFETY: that many were written, and no others are there. If all were lent as plain ones of the pool, they still are, as nobody had them.
                 unsafe {
                     done.add_len(n);
                     match all {

@@ -5,7 +5,7 @@ use linecard_hal::ring::mapped::{MappedConsumer, MappedProducer, MappedRing};
 
 use super::*;
 
-fn pool(size: usize) -> Mempool {
+pub(crate) fn pool(size: usize) -> Mempool {
     pool_of(MempoolConfig::new("loans", size))
 }
 
@@ -14,17 +14,21 @@ fn pool_of(config: MempoolConfig) -> Mempool {
 }
 
 /// A ring both ends of which are ours.
-struct Ring<T: Copy> {
-    producer: MappedProducer<T>,
-    consumer: MappedConsumer<T>,
+pub(crate) struct Ring<T: Copy> {
+    pub(crate) producer: MappedProducer<T>,
+    pub(crate) consumer: MappedConsumer<T>,
     _positions: Box<[u32; 2]>,
     _entries: Box<[T]>,
 }
 
 impl<T: Copy> Ring<T> {
-    fn of(nothing: T) -> Self {
+    pub(crate) fn of(nothing: T) -> Self {
+        Self::of_size(nothing, 4096)
+    }
+
+    fn of_size(nothing: T, size: usize) -> Self {
         let (mut positions, mut entries) =
-            (Box::new([0; 2]), vec![nothing; 4096].into_boxed_slice());
+            (Box::new([0; 2]), vec![nothing; size].into_boxed_slice());
         let words = NonNull::from(&mut *positions).cast::<u32>();
         let ring = MappedRing {
             producer: words,
@@ -44,7 +48,7 @@ impl<T: Copy> Ring<T> {
         }
     }
 
-    fn put(&mut self, entries: &[T]) {
+    pub(crate) fn put(&mut self, entries: &[T]) {
         let mut free = self.producer.reserve(entries.len() as u32);
         for (i, entry) in (0..).zip(entries) {
             free.write(i, *entry);
@@ -61,16 +65,16 @@ impl<T: Copy> Ring<T> {
     }
 }
 
-fn nothing() -> libc::xdp_desc {
+pub(crate) fn nothing() -> libc::xdp_desc {
     descriptor(0, 0, 0)
 }
 
-fn descriptor(addr: u64, len: u32, options: u32) -> libc::xdp_desc {
+pub(crate) fn descriptor(addr: u64, len: u32, options: u32) -> libc::xdp_desc {
     libc::xdp_desc { addr, len, options }
 }
 
 /// Addresses of up to `n` mbufs that were lent to be written to.
-fn lend(account: &Account<'_>, n: usize) -> Vec<u64> {
+pub(crate) fn lend(account: &Account<'_>, n: usize) -> Vec<u64> {
     let mut fill = Ring::of(0);
     let mut free = fill.producer.reserve(n as u32);
     let filled = account.lend_fresh(&mut free);
@@ -80,14 +84,13 @@ fn lend(account: &Account<'_>, n: usize) -> Vec<u64> {
 
 /// Descriptors of what is lent from the front of a burst, by `room` entries.
 fn lend_front(account: &Account<'_>, burst: &mut Burst, room: u32) -> Vec<libc::xdp_desc> {
-    let as_it_is = AsItIs {
+    let lengths = Lengths {
         shortest: 14,
         longest: 1000,
-        special: MbufFlags::TX_REQUESTS,
     };
     let mut tx = Ring::of(nothing());
     let mut free = tx.producer.reserve(room);
-    let lent = account.lend_front(burst, &mut free, 0, as_it_is);
+    let lent = account.lend_front(burst, &mut free, 0, lengths);
     free.commit(lent.packets as u32);
     let sent = tx.take();
     assert_eq!(sent.len() as u64, lent.packets);
@@ -113,9 +116,9 @@ fn take(account: &Account<'_>, come: &[libc::xdp_desc], burst: &mut Burst) -> u6
     let mut rx = Ring::of(nothing());
     rx.put(come);
     let come = rx.consumer.reserve(u32::MAX);
-    let (mut at, mut bytes) = (0, 0);
+    let (mut at, mut fetched, mut bytes) = (0, 0, 0);
     while at < come.len() {
-        let run = account.take_frames(&come, at..come.len(), 7, burst);
+        let run = account.take_frames(&come, (at, &mut fetched), 7, burst);
         bytes += run.bytes;
         at += run.packets as u32 + 1;
     }
@@ -128,11 +131,11 @@ fn frame(pool: &Mempool, len: usize) -> Mbuf {
     mbuf
 }
 
-const RX: Tag = Tag(1);
+pub(crate) const RX: Tag = Tag(1);
 const TX: Tag = Tag(2);
 
 /// The data's distance from an address that was lent, in the address that comes back.
-const DISTANCE: u64 = (XDP_HEADROOM as u64) << ADDRESS_BITS;
+pub(crate) const DISTANCE: u64 = (XDP_HEADROOM as u64) << ADDRESS_BITS;
 
 #[test]
 fn a_fill_address_puts_the_data_where_an_mbuf_has_it() {
@@ -366,6 +369,89 @@ proptest! {
         prop_assert_eq!(pool.in_use(), out.iter().filter(|out| **out).count());
         loans.under(RX).end_all();
         prop_assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn whatever_is_lent_is_where_the_ring_says_and_comes_home(
+        bursts in prop::collection::vec((0u8..4, 1usize..7, 60usize..1100, 0usize..9, 0usize..9), 1..40),
+    ) {
+        let pool = pool(16);
+        let loans = Loans::new(&pool);
+        let tx = loans.under(TX);
+        // Small, so that nearly all that is written or read goes beyond their ends.
+        let (mut ring, mut completion) = (Ring::of_size(nothing(), 8), Ring::of_size(0, 8));
+        let mut done = Burst::with_capacity(3);
+        for (kind, n, len, written, room) in bursts {
+            let mut burst = Burst::with_capacity(8);
+            if kind == 0 {
+                pool.alloc_frames(&mut burst, n, len as u16);
+            } else {
+                pool.alloc_burst(&mut burst, n);
+                for (mbuf, i) in burst.iter_mut().zip(1..) {
+                    mbuf.append(len).unwrap();
+                    // Of their own, each.
+                    prop_assert!(mbuf.adjust(i) && mbuf.trim(i));
+                }
+            }
+            match kind {
+                // Known, and not alike.
+                1 => prop_assert!(burst.find_plain().is_some()),
+                2 => prop_assert!(burst.plain().is_none()),
+                // One of them asks for something.
+                3 => burst.as_mut_slice()[n / 2].set_flags(MbufFlags::TX_UDP_CKSUM),
+                _ => {}
+            }
+            let fits = |mbuf: &Mbuf| mbuf.frame_len() <= 1000 && !mbuf.flags().intersects(MbufFlags::TX_REQUESTS);
+            let mut expected = Vec::new();
+            {
+                // Looked at by its headers alone: the burst stays as it is.
+                let mut look = Burst::with_capacity(8);
+                core::mem::swap(&mut look, &mut burst);
+                if kind != 0 {
+                    for mbuf in look.iter().take_while(|mbuf| fits(mbuf)) {
+                        expected.push((mbuf.data_ptr() as u64 - loans.memory().0, mbuf.frame_len() as u32));
+                    }
+                } else if len <= 1000 {
+                    for header in look.headers() {
+                        let place = header.as_ptr() as u64 - loans.memory().0;
+                        expected.push((place + 128 + 128, len as u32));
+                    }
+                }
+                core::mem::swap(&mut look, &mut burst);
+            }
+            let all = burst.len();
+            let lengths = Lengths { shortest: 14, longest: 1000 };
+            let mut free = ring.producer.reserve((written + room).min(8) as u32);
+            let first = written.min(free.len() as usize) as u32;
+            for i in 0..first {
+                free.write(i, nothing());
+            }
+            expected.truncate((free.len() - first) as usize);
+            let lent = tx.lend_front(&mut burst, &mut free, first, lengths);
+            free.commit(first + lent.packets as u32);
+            let sent: Vec<_> = ring.take().into_iter().skip(first as usize).collect();
+            let found: Vec<_> = sent.iter().map(|said| ((said.addr & ADDRESS_MASK) + (said.addr >> ADDRESS_BITS), said.len)).collect();
+            prop_assert_eq!(&found, &expected);
+            prop_assert_eq!(lent.packets as usize, found.len());
+            prop_assert_eq!(lent.bytes, found.iter().map(|(_, len)| u64::from(*len)).sum::<u64>());
+            // What stayed says what it did.
+            prop_assert_eq!(burst.len(), all - found.len());
+            prop_assert!(kind != 0 || burst.plain().is_some() || burst.is_empty());
+            prop_assert!(kind != 1 || burst.plain().is_some() || !found.is_empty());
+            for (mbuf, i) in burst.iter().zip(found.len() + 1..) {
+                let cut = if kind == 0 { 0 } else { 2 * i };
+                prop_assert_eq!(mbuf.frame_len(), len - cut);
+            }
+            drop(burst);
+            prop_assert_eq!(pool.in_use(), found.len());
+            let addresses: Vec<u64> = sent.iter().map(|said| said.addr).collect();
+            completion.put(&addresses);
+            let completed = completion.consumer.reserve(u32::MAX);
+            let n = completed.len();
+            tx.free_sent(&completed, &mut done);
+            completed.commit(n);
+            prop_assert_eq!(pool.in_use(), 0);
+        }
     }
 
     #[test]

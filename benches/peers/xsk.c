@@ -2,6 +2,7 @@
  * AF_XDP by libxdp, with its own XDP program, in bursts of 64:
  *   xsk rx      wait|spin native|skb INTERFACE CPU             counts and gives the buffers back
  *   xsk tx      wait|spin native|skb INTERFACE CPU LENGTH      frames written once
+ *   xsk tx-each wait|spin native|skb INTERFACE CPU LENGTH      each frame written before it is sent
  *   xsk forward wait|spin native|skb INTERFACE CPU INTERFACE   both ways, two sockets on one UMEM
  */
 #include "peer.h"
@@ -139,10 +140,22 @@ static void receive(int spin)
 	printf("{\"rx\": %lu, \"touched\": %lu, \"cycles_per_packet\": %.1f}\n", rx, touched, rx ? (double)busy / rx : 0.0);
 }
 
-static void transmit(int length)
+/* A short one by a few wide stores instead of a call: there is room behind it. */
+static inline void write_frame(uint8_t *to, const uint8_t *frame, int length)
 {
+	if (length <= 64)
+		memcpy(to, frame, 64);
+	else
+		memcpy(to, frame, length);
+}
+
+static void transmit(int length, int each)
+{
+	static uint8_t frame[FRAME];
 	struct port *p = &port[0];
 	uint64_t tx = 0;
+
+	udp_frame(frame, length);
 
 	for (int i = 0; i < FRAMES; i++)
 		udp_frame(memory + i * FRAME, length);
@@ -150,6 +163,8 @@ static void transmit(int length)
 		uint32_t at;
 
 		if (spares >= BURST && xsk_ring_prod__reserve(&p->tx, BURST, &at) == BURST) {
+			for (uint32_t i = 1; each && i <= BURST; i++)
+				write_frame(memory + spare[spares - i], frame, length);
 			for (uint32_t i = 0; i < BURST; i++)
 				*xsk_ring_prod__tx_desc(&p->tx, at + i) = (struct xdp_desc){.addr = spare[--spares], .len = length};
 			xsk_ring_prod__submit(&p->tx, BURST);
@@ -204,10 +219,11 @@ static void forward(int spin)
 
 int main(int argc, char **argv)
 {
-	int rx = argc == 6 && strcmp(argv[1], "rx") == 0, tx = argc == 7 && strcmp(argv[1], "tx") == 0;
+	int rx = argc == 6 && strcmp(argv[1], "rx") == 0;
+	int each = argc == 7 && strcmp(argv[1], "tx-each") == 0, tx = each || (argc == 7 && strcmp(argv[1], "tx") == 0);
 
 	if (!rx && !tx && (argc != 7 || strcmp(argv[1], "forward") != 0)) {
-		fprintf(stderr, "xsk rx|tx|forward wait|spin native|skb INTERFACE CPU [LENGTH | INTERFACE]\n");
+		fprintf(stderr, "xsk rx|tx|tx-each|forward wait|spin native|skb INTERFACE CPU [LENGTH | INTERFACE]\n");
 		return 2;
 	}
 	int spin = strcmp(argv[2], "spin") == 0;
@@ -217,7 +233,7 @@ int main(int argc, char **argv)
 	if (rx)
 		receive(spin);
 	else if (tx)
-		transmit(atoi(argv[6]));
+		transmit(atoi(argv[6]), each);
 	else
 		forward(spin);
 	for (int i = 0; i < 2; i++)

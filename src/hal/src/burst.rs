@@ -92,20 +92,6 @@ impl Burst {
         Some(unsafe { self.slots[self.len].assume_init_read() })
     }
 
-    /// Adds what comes, while there is room; returns how many. What does not fit is not asked for.
-    #[inline(always)]
-    pub fn take_from(&mut self, mbufs: &mut impl Iterator<Item = Mbuf>) -> usize {
-        let mut n = 0;
-        for slot in self.spare() {
-            let Some(mbuf) = mbufs.next() else { break };
-            slot.write(mbuf);
-            n += 1;
-        }
-        // SAFETY: that many slots were written.
-        unsafe { self.add_len(n) };
-        n
-    }
-
     /// The mbufs.
     #[inline(always)]
     pub fn as_slice(&self) -> &[Mbuf] {

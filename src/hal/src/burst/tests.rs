@@ -440,24 +440,3 @@ fn bytes_that_a_clone_shares_are_not_changed() {
     drop(clone);
     assert_eq!(burst.change_data(|_| true), 2);
 }
-
-#[test]
-fn what_comes_is_taken_while_there_is_room() {
-    let pool = pool(8);
-    let mut burst = Burst::with_capacity(4);
-    pool.alloc_frames(&mut burst, 1, 60);
-    let mut asked = 0;
-    let mut come = core::iter::from_fn(|| {
-        asked += 1;
-        pool.alloc()
-    });
-    assert_eq!((burst.take_from(&mut come), burst.len()), (3, 4));
-    assert_eq!(burst.take_from(&mut come), 0);
-    assert_eq!((asked, burst.as_slice()[0].frame_len()), (3, 60));
-    assert_eq!(burst.plain(), None, "of the new ones nothing is known");
-    burst.clear();
-    let mut two = [pool.alloc(), pool.alloc()].into_iter().flatten();
-    assert_eq!((burst.take_from(&mut two), burst.len()), (2, 2));
-    burst.clear();
-    assert_eq!(pool.in_use(), 0);
-}

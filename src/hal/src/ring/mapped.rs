@@ -165,7 +165,7 @@ impl<T: Copy, const PRODUCED: bool> Reserved<'_, T, PRODUCED> {
 }
 
 /// Filled entries that lie side by side, to be read one after the other.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Filled<'a, T> {
     next: *const T,
     left: usize,
